@@ -1,0 +1,47 @@
+"""RedisCache: documents read before, shared by all replicas, each for a limited time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from redis.exceptions import RedisError
+
+from actors.adapters.redis_link import Client, telling
+
+_MAX_DOCUMENT_BYTES = 64 * 1024  # larger ones would crowd out the log's memory
+
+
+class RedisCache:
+    """Satisfies `Cache`. `scope` is part of every key: another owner starts with an empty cache."""
+
+    def __init__(self, client: Client, prefix: str, scope: str, ttl_s: int) -> None:
+        """`ttl_s` 0 switches it off."""
+        self._client = client
+        self._prefix = f"{prefix}:cache:{scope}:"
+        self._ttl_s = ttl_s
+
+    async def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        if not self._ttl_s:
+            return [None] * len(keys)
+        try:
+            found: list[bytes | None] = await self._client.mget([self._prefix + key for key in keys])
+            return found
+        except (RedisError, OSError):
+            return [None] * len(keys)  # a failing cache is a miss; that Redis is away is told by the log
+
+    async def put(self, documents: dict[str, bytes]) -> None:
+        small = {key: document for key, document in documents.items() if len(document) <= _MAX_DOCUMENT_BYTES}
+        if not self._ttl_s or not small:
+            return
+        try:
+            async with self._client.pipeline(transaction=False) as pipe:
+                for key, document in small.items():
+                    pipe.set(self._prefix + key, document, ex=self._ttl_s)
+                await pipe.execute(raise_on_error=False)
+        except (RedisError, OSError):
+            return  # not cached, then
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        if self._ttl_s and keys:
+            async with telling(self._client):
+                await self._client.delete(*(self._prefix + key for key in keys))

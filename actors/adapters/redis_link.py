@@ -1,0 +1,77 @@
+"""How this process talks to Redis: one place for time-outs, for the absence of hidden retries, and for the meaning of errors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
+
+Client = Any  # redis-py types every protocol and every decoding at once; ours is bytes, always
+
+FENCED = "FENCED"  # what our scripts answer to an owner whose time is over
+
+
+def connect(url: str, timeout_s: float) -> Client:
+    """A client that opens its connections on use. It never repeats a command by itself: a repeated append is an append."""
+    return Redis.from_url(
+        url,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=min(1.0, timeout_s),
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=0,
+        max_connections=32,
+    )
+
+
+@asynccontextmanager
+async def telling(client: Client) -> AsyncIterator[None]:
+    """Run one round trip to Redis and tell its failures apart.
+
+    Raises `LogUnavailable` when nothing was done (no connection, or Redis answered with an error), `OutcomeUnknown`
+    when the command may have been done, `Fenced` when a script said so.
+    """
+    try:
+        await client.connection_pool.release(await client.connection_pool.get_connection())
+    except (RedisError, OSError) as error:
+        raise LogUnavailable(f"no connection to Redis: {error}", 1.0) from error
+    try:
+        yield
+    except ResponseError as error:
+        if FENCED in str(error):
+            raise Fenced(f"a newer owner has taken over: {error}") from error
+        raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
+    except (BusyLoadingError, AuthenticationError) as error:
+        raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
+    except (ConnectionError, TimeoutError, OSError) as error:
+        raise OutcomeUnknown(f"Redis did not answer: {error}", 1.0) from error
+
+
+async def refuse_unsafe(client: Client) -> None:
+    """Raise `UnsafeLog` when this Redis could lose or evict what it acknowledged; each reason names its setting.
+
+    Raises `LogUnavailable` when it does not answer.
+    """
+    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    async with telling(client):
+        found = {name: (await client.config_get(name)).get(name) for name in wanted}
+    wrong = [f"{name} is {found[name]!r}, must be {value!r}" for name, value in wanted.items() if found[name] != value]
+    if wrong:
+        fixes = "; ".join(f"CONFIG SET {name} {value}" for name, value in wanted.items() if found[name] != value)
+        raise UnsafeLog(
+            f"this Redis may lose acknowledged writes: {', '.join(wrong)}. Fix: {fixes}; and keep it in its configuration "
+            "file. For development only, SPILLWAY_ALLOW_UNSAFE_REDIS=true starts all the same."
+        )

@@ -1,0 +1,86 @@
+"""Budget: the one gate through which every command to MongoDB passes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from actors.core.pacing import SECOND_NS, CompletionRing, WindowGauge
+from actors.core.ports import Clock
+
+
+class Budget:
+    """Hands out permits so that no window of one second holds more than `limit` commands at the server.
+
+    `lanes` slots are kept back: if this process dies, that many commands may still be executed while the next writer
+    already counts from zero. While the outcome of any command is unknown no permit is given at all, so that at most
+    `lanes` unknown commands exist however long the server hangs.
+    """
+
+    def __init__(self, limit: int, lanes: int, operation_s: float, clock: Clock) -> None:
+        """`operation_s`: the longest a command can go on at the server after its sender gave up on it."""
+        self.limit = limit
+        self.gauge = WindowGauge()
+        self._clock = clock
+        self._operation_ns = int(operation_s * SECOND_NS)
+        self._ring = CompletionRing(limit - lanes)
+        self._unknown = 0
+        self._hold_until = 0
+        self._turn = asyncio.Lock()  # permits are given in the order asked
+        self._changed = asyncio.Event()
+
+    async def take(self) -> None:
+        """Wait for a permit. It must be given back by exactly one of `complete`, `unsent`, `unknown`."""
+        async with self._turn:
+            while True:
+                now = self._clock.now_ns()
+                wait = self._ring.wait_ns(now)
+                if wait is None or self._unknown:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    continue
+                wait = max(wait, self._hold_until - now)
+                if wait <= 0:
+                    self._ring.admit(now)
+                    return
+                await self._clock.sleep(wait / SECOND_NS)
+
+    def complete(self) -> None:
+        """The command was answered just now."""
+        now = self._clock.now_ns()
+        self.gauge.note(now)
+        self._ring.complete(now)
+        self._changed.set()
+
+    def unsent(self) -> None:
+        """The command never left this process."""
+        self._ring.cancel(self._clock.now_ns())
+        self._changed.set()
+
+    def unknown(self) -> None:
+        """The command left and nobody knows what became of it; the gate closes until `settle`."""
+        self.gauge.note(self._clock.now_ns())
+        self._unknown += 1
+
+    def settle(self) -> None:
+        """The server answers again: what is unknown will have ended once the longest operation time has passed."""
+        end = self._clock.now_ns() + self._operation_ns
+        for _ in range(self._unknown):
+            self._ring.complete(end)
+        if self._unknown:
+            self._hold_until = max(self._hold_until, end)
+        self._unknown = 0
+        self._changed.set()
+
+    def quarantine(self, *, clean: bool) -> None:
+        """A writer before this one may have filled the last second; if it did not end `clean`, it may still have commands under way."""
+        hold_ns = SECOND_NS + (0 if clean else self._operation_ns)
+        self._hold_until = max(self._hold_until, self._clock.now_ns() + hold_ns)
+
+    @property
+    def has_unknown(self) -> bool:
+        return self._unknown > 0
+
+    @property
+    def held_s(self) -> float:
+        """Seconds until the gate opens again after a start or an unknown outcome; 0 when it is open."""
+        return max(0.0, (self._hold_until - self._clock.now_ns()) / SECOND_NS)

@@ -1,0 +1,124 @@
+"""Which writes leave together, and in which order: decisions only, the loop that waits is in the buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from actors.core.document import Key, Kind, Write
+
+
+class Entry(NamedTuple):
+    """One entry of the log: the writes of one append, under one position."""
+
+    position: str  # "milliseconds-sequence", as the log gave it; ordered within a stream
+    writes: list[Write]
+    bytes: int
+    accepted_s: float  # wall clock, for the lag
+
+
+class Place(NamedTuple):
+    """Where a write stands in a batch: entry, and write inside the entry."""
+
+    entry: int
+    write: int
+
+
+class Verb(IntEnum):
+    """The wire command that carries it."""
+
+    INSERT = 0
+    UPDATE = 1  # PUT and PATCH: both are one update with upsert
+    DELETE = 2
+
+
+class Command(NamedTuple):
+    """What one wire command can carry: one verb, one collection, every id once."""
+
+    verb: int
+    namespace: str
+    ids: list[str]
+    bodies: list[bytes]
+
+
+_VERB_OF = {Kind.INSERT: Verb.INSERT, Kind.PUT: Verb.UPDATE, Kind.PATCH: Verb.UPDATE, Kind.DELETE: Verb.DELETE}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """When a flush batch is closed."""
+
+    max_writes: int
+    max_bytes: int
+    linger_s: float  # longest that the oldest write waits for company
+
+    def due_in_s(self, writes: int, size: int, age_s: float, *, urgent: bool) -> float:
+        """Seconds until a batch of this count, size and age must leave; 0 for now. `urgent`: somebody waits for MongoDB."""
+        if urgent or writes >= self.max_writes or size >= self.max_bytes:
+            return 0.0
+        return max(0.0, self.linger_s - age_s)
+
+    def fits(self, writes: int, size: int, entry: Entry) -> bool:
+        """May `entry` join a batch of this size? The first always may, so that an oversized one cannot jam the queue."""
+        if writes == 0:
+            return True
+        return writes + len(entry.writes) <= self.max_writes and size + entry.bytes <= self.max_bytes
+
+
+@dataclass(slots=True)
+class Round:
+    """Writes that may be applied in any order: no key twice."""
+
+    commands: dict[tuple[int, str], Command] = field(default_factory=dict)
+    places: dict[tuple[int, str], list[Place]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Plan:
+    """The rounds of a batch, to be applied one after the other, and what each sent write made superfluous."""
+
+    rounds: list[Round]
+    superseded: dict[Place, Place]  # not sent, because the later one says it all
+
+
+def plan(entries: list[Entry], skip: Collection[Place] = ()) -> Plan:
+    """Order the writes of `entries`, less those at `skip`, so that per key the last accepted one wins.
+
+    An unordered bulk may reorder its operations, so a key may stand in a round only once:
+    a later PUT or DELETE replaces what came before it; a later PATCH waits for the next round;
+    an INSERT whose key is there already is a copy of itself and is left out.
+    """
+    standing: dict[Key, list[Place]] = {}  # per key the writes that count so far; the index is the round
+    sent: dict[Place, tuple[Write, int]] = {}
+    superseded: dict[Place, Place] = {}
+    for e, entry in enumerate(entries):
+        for w, write in enumerate(entry.writes):
+            place = Place(e, w)
+            if place in skip:
+                continue
+            before = standing.setdefault(write.key, [])
+            if before and write.kind == Kind.INSERT:
+                superseded[place] = before[-1]
+                continue
+            if write.kind != Kind.PATCH:
+                for other in before:
+                    del sent[other]
+                    superseded[other] = place
+                before.clear()
+            sent[place] = (write, len(before))
+            before.append(place)
+    rounds: list[Round] = []
+    for place, (write, number) in sent.items():
+        while len(rounds) <= number:
+            rounds.append(Round())
+        group = (int(_VERB_OF[Kind(write.kind)]), write.namespace)
+        command = rounds[number].commands.get(group)
+        if command is None:
+            command = rounds[number].commands[group] = Command(*group, [], [])
+            rounds[number].places[group] = []
+        command.ids.append(write.id)
+        command.bodies.append(write.body)
+        rounds[number].places[group].append(place)
+    return Plan(rounds, superseded)

@@ -1,0 +1,88 @@
+"""Every error that crosses a boundary: a stable code for machines, a sentence for people.
+
+An error hands all its arguments to `super().__init__`, or it cannot be unpickled on the other side of an actor call.
+"""
+
+from __future__ import annotations
+
+
+class SpillwayError(Exception):
+    """Base of them all."""
+
+    code = "internal"
+    retryable = False  # may the same request succeed later, unchanged?
+
+    def __init__(self, message: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s)
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.message or (self.__doc__ or "").strip()
+
+
+class QueueFull(SpillwayError):
+    """The buffer holds as much as it may; MongoDB drains it at its own pace."""
+
+    code = "queue-full"
+    retryable = True
+
+
+class Draining(SpillwayError):
+    """The service is stopping and takes no new writes."""
+
+    code = "draining"
+    retryable = True
+
+
+class LogUnavailable(SpillwayError):
+    """The durable log does not answer; the write was surely not kept."""
+
+    code = "log-unavailable"
+    retryable = True
+
+
+class OutcomeUnknown(SpillwayError):
+    """The log was asked to keep the write and did not answer in time: it may or may not be kept."""
+
+    code = "outcome-unknown"
+    retryable = True
+
+
+class Fenced(SpillwayError):
+    """A newer owner has taken over; this one must stop."""
+
+    code = "fenced"
+
+
+class BufferUnavailable(SpillwayError):
+    """The buffering actor is not answering; it is being restarted."""
+
+    code = "buffer-unavailable"
+    retryable = True
+
+
+class WriterUnavailable(SpillwayError):
+    """The MongoWriter is not answering; it is being restarted."""
+
+    code = "writer-unavailable"
+    retryable = True
+
+
+class DatabaseUnavailable(SpillwayError):
+    """MongoDB does not answer, and what was asked is in no buffer and no cache."""
+
+    code = "mongodb-unavailable"
+    retryable = True
+
+
+class IdempotencyConflict(SpillwayError):
+    """This Idempotency-Key was used before with another body."""
+
+    code = "idempotency-key-reused"
+
+
+class UnsafeLog(SpillwayError):
+    """Redis is set up so that it may lose or evict what it acknowledged."""
+
+    code = "unsafe-log"

@@ -1,0 +1,85 @@
+"""When may the next command leave? Arithmetic only: nanoseconds come in as arguments, nobody waits here."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+
+SECOND_NS = 1_000_000_000
+
+
+class CompletionRing:
+    """At most `slots` commands reach the server in any window of `window_ns`, and they leave evenly.
+
+    A slot is busy from the moment its command is admitted until the window has passed since that command
+    was *seen to end*. Two commands of one slot are therefore executed at least one window apart at the server,
+    whatever the network does in between and without any agreement of clocks; so each slot gives at most one
+    execution to any window, and `slots` slots at most `slots`.
+
+    Why not a token bucket: a full one lets almost twice its depth through in one window. Why not a log of start
+    times: what started a window ago may still be under way. The guarantee ends where a process dies with commands
+    in flight; the owner of the ring keeps some slots back for those (`Budget`).
+    """
+
+    def __init__(self, slots: int, window_ns: int = SECOND_NS, pace_ns: int | None = None) -> None:
+        """`pace_ns` is the least distance between two admissions; by default the slots are spread over one window."""
+        if slots < 1 or window_ns < 1:
+            raise ValueError("a ring needs at least one slot and a window above zero")
+        self.slots = slots
+        self.window_ns = window_ns
+        self.pace_ns = window_ns // slots if pace_ns is None else pace_ns
+        self._free_at: list[int] = [-(1 << 62)] * slots  # heap: when each idle slot may be used again
+        self._not_before = -(1 << 62)
+
+    def wait_ns(self, now: int) -> int | None:
+        """Nanoseconds until a command may be admitted, 0 for at once; None while every slot's outcome is open."""
+        if not self._free_at:
+            return None
+        return max(0, self._free_at[0] - now, self._not_before - now)
+
+    def admit(self, now: int) -> None:
+        """Take a slot. Only after `wait_ns(now) == 0`; raises `RuntimeError` otherwise."""
+        if self.wait_ns(now) != 0:
+            raise RuntimeError("admitted a command before its time")
+        heapq.heappop(self._free_at)
+        self._not_before = now + self.pace_ns
+
+    def complete(self, end: int) -> None:
+        """One admitted command ended at `end` at the latest, as its sender saw it."""
+        self._give_back(end + self.window_ns)
+
+    def cancel(self, now: int) -> None:
+        """One admitted command was never sent: its slot is free at once."""
+        self._give_back(now)
+
+    def _give_back(self, free_at: int) -> None:
+        if len(self._free_at) >= self.slots:
+            raise RuntimeError("gave back a slot that was not taken")
+        heapq.heappush(self._free_at, free_at)
+
+
+class WindowGauge:
+    """Commands in the last second and in the worst second so far, by the instants they were seen to end.
+
+    It tells an operator what happened; it limits nothing. `limit` bounds its memory.
+    """
+
+    def __init__(self, window_ns: int = SECOND_NS, limit: int = 100_000) -> None:
+        self._window_ns = window_ns
+        self._ends: deque[int] = deque(maxlen=limit)
+        self.worst = 0
+
+    def note(self, end: int) -> None:
+        self._ends.append(end)
+        self.worst = max(self.worst, self.last(end))
+
+    def last(self, now: int) -> int:
+        """Commands in the window that ends at `now`."""
+        while self._ends and self._ends[0] <= now - self._window_ns:
+            self._ends.popleft()
+        return len(self._ends)
+
+
+def backoff_s(attempt: int, first_s: float = 0.05, most_s: float = 2.0) -> float:
+    """Pause before attempt number `attempt` (1 is the first repetition): doubling from `first_s`, never above `most_s`."""
+    return float(min(most_s, first_s * 2 ** min(attempt - 1, 30)))

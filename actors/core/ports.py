@@ -1,0 +1,286 @@
+"""What the services need from the outside, few verbs each. Each port has a real adapter and a shipped double."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from actors.core.batching import Command
+from actors.core.document import Write
+from actors.core.errors import SpillwayError
+from actors.core.outcome import Report
+from actors.core.receipt import Receipt
+
+
+class Keyed(NamedTuple):
+    """A write under an Idempotency-Key: kept only if the key is new."""
+
+    key: str  # digest of caller, collection and key
+    fingerprint: str  # digest of method and body
+    payload: bytes  # frames of the request, see `document`
+
+
+class KeyedAnswer(NamedTuple):
+    """What became of one `Keyed`. `position` is that of the first time when `fresh` is false."""
+
+    position: str  # "stream/position"; empty on conflict
+    fresh: bool
+    conflict: bool = False
+
+
+class Appended(NamedTuple):
+    """Durable: fsynced by the log before this was returned."""
+
+    position: str  # of the entry with the plain payload; empty when there was none
+    keyed: list[KeyedAnswer]
+
+
+class Logged(NamedTuple):
+    """An entry as the log holds it."""
+
+    position: str
+    payload: bytes
+
+
+class DeadLetter(NamedTuple):
+    """A write that MongoDB will never take, with all that is needed to judge and to repeat it."""
+
+    id: str  # "stream/position/index" of the write: the same rejection twice is one dead letter
+    payload: bytes  # its frame, the original bytes
+    reason: str
+    attempts: int
+    first_s: float  # wall clock, when it was accepted
+    last_s: float  # wall clock, when it was rejected
+
+
+class Found(NamedTuple):
+    """A document as it will be: `base` as BSON (None: there is none), then `patches`, each a MongoDB update document."""
+
+    base: bytes | None
+    patches: list[bytes]
+    source: str  # where the base is from: "buffer", "cache" or "mongodb"
+
+
+class State(NamedTuple):
+    """What became of an accepted write."""
+
+    name: str  # "logged", "stored", "dead-lettered" or "unknown"
+    reason: str = ""  # why MongoDB refused it
+
+
+class Resolved(NamedTuple):
+    """How far a buffer's stream is resolved, and which writes were rejected on the way."""
+
+    position: str
+    complete_since: str  # for entries after this one `rejections` is complete; older ones have to be looked up
+    rejections: dict[str, str]  # "position/offset" -> reason
+
+
+class Intake(Protocol):
+    """The service as the HTTP edge sees it."""
+
+    async def append(self, writes: Sequence[Write]) -> list[Receipt]:
+        """Keep the writes of one request; one receipt each, in order. Returns when they are on disk.
+
+        Raises `QueueFull`, `Draining`, `LogUnavailable`, `BufferUnavailable` (surely nothing kept, unless the writes
+        belong to several buffers) and `OutcomeUnknown` (sending the same writes again is safe).
+        """
+
+    async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
+        """Like `append`, under an idempotency key: also tells whether the key was new. A known key with the same
+        fingerprint keeps nothing and gives the first receipts again; with another it raises `IdempotencyConflict`."""
+
+    async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
+        """States once none of them is "logged" any more, or when the time is up."""
+
+    async def state(self, receipt: Receipt) -> State:
+        """Raises `BufferUnavailable`, `LogUnavailable`."""
+
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
+        """Documents as every write accepted so far makes them, in the order asked.
+        Raises `DatabaseUnavailable`, `WriterUnavailable`, `BufferUnavailable`."""
+
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
+        """Some documents that MongoDB holds, with their ids. Raises `DatabaseUnavailable`, `WriterUnavailable`."""
+
+    async def status(self) -> dict[str, Any]:
+        """Numbers for operators, see `GET /v1/status`. Never raises: a part that does not answer is reported as such."""
+
+    async def dead_letters(self, limit: int, after: str) -> list[DeadLetter]:
+        """Oldest first, at most `limit`, those behind the id `after`. Raises `BufferUnavailable`, `LogUnavailable`."""
+
+    async def dead_letter(self, id: str) -> DeadLetter | None: ...
+
+    async def replay_dead_letter(self, id: str) -> Receipt | None:
+        """Append its write again and forget the letter; None when there is no such letter. Raises as `append`."""
+
+    async def discard_dead_letter(self, id: str) -> bool:
+        """Forget it; False when it was not there."""
+
+
+class WriteLog(Protocol):
+    """The durable log of one stream. One buffer owns it; a newer owner makes every `append` of the old one fail."""
+
+    @property
+    def stream(self) -> str:
+        """Name of the stream; with a position it names an entry in the whole service."""
+
+    async def open(self) -> int:
+        """Become the owner; returns the new epoch. Raises `UnsafeLog`, `LogUnavailable`."""
+
+    async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
+        """Keep the payload (if not empty) as one entry and every new keyed one as an entry of its own, all or nothing.
+
+        Returns when all of it is on disk. Raises `LogUnavailable` when surely nothing was kept, `OutcomeUnknown`
+        when it may have been, `Fenced` when another owner has taken over.
+        """
+
+    def replay(self, after: str | None = None) -> AsyncIterator[Logged]:
+        """Entries not yet acknowledged, oldest first, from the start or after a position. Raises `LogUnavailable`."""
+
+    async def acknowledge(self, position: str) -> None:
+        """Forget every entry up to and including `position`. Doing it again does nothing."""
+
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep `letters` before their entries may be acknowledged. Each id is kept once."""
+
+    async def last_position(self) -> str:
+        """The newest position ever given out in this stream, acknowledged or not; "0-0" when there was none."""
+
+    async def ping(self) -> None:
+        """Raises `LogUnavailable` when the log cannot take writes now."""
+
+
+class DeadLetters(Protocol):
+    """The shelf of rejected writes, of all streams."""
+
+    async def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Each id is kept once, however often it is added. Raises `LogUnavailable`, `OutcomeUnknown`."""
+
+    async def list(self, limit: int, after: str = "") -> list[DeadLetter]:
+        """Oldest first, at most `limit`, those behind the id `after`."""
+
+    async def get(self, id: str) -> DeadLetter | None: ...
+
+    async def remove(self, id: str) -> bool:
+        """Forget it; False when it was not there."""
+
+    async def size(self) -> int: ...
+
+
+class BatchSink(Protocol):
+    """Where a buffer pours its batches."""
+
+    async def write(self, commands: Sequence[Command]) -> list[Report]:
+        """One report per command, one outcome per write. Raises `WriterUnavailable`: then nothing is known of any of them."""
+
+    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
+        """Documents as BSON, in the order asked, None where there is none. Raises `DatabaseUnavailable`, `WriterUnavailable`."""
+
+
+class CommandNotSent(SpillwayError):
+    """The command surely never reached the server."""
+
+    code = "command-not-sent"
+
+
+class CommandUnknown(SpillwayError):
+    """The command was sent and no answer came: it may be executed, or still be executed later."""
+
+    code = "command-unknown"
+
+
+class CommandRefused(SpillwayError):
+    """The server refused the whole command because of its content: some write in it can never be taken."""
+
+    code = "command-refused"
+
+
+class CommandFailed(SpillwayError):
+    """The server answered with an error that is not about the content: it did nothing, or does not know; ask again later."""
+
+    code = "command-failed"
+
+
+class DocumentStore(Protocol):
+    """The database. Every call but `probe` is exactly one wire command, and none is ever repeated behind our back."""
+
+    @property
+    def find_limit(self) -> int:
+        """Ids that one `find` may carry."""
+
+    async def describe(self) -> None:
+        """Learn what kind of server this is (one command); `find_limit` holds from then on."""
+
+    async def store(self, command: Command) -> Report:
+        """Raises `CommandNotSent`, `CommandUnknown`, `CommandRefused`, `CommandFailed`."""
+
+    async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes]:
+        """Raises `CommandNotSent`, `CommandUnknown`, `CommandFailed`."""
+
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
+        """Some documents with their ids, at most `limit`, cheaply found. Raises as `find`."""
+
+    async def count(self, namespace: str) -> int:
+        """Documents in the collection, by its metadata. Raises as `find`."""
+
+    async def probe(self) -> None:
+        """Does the server answer? A handshake, not counted as a command. Raises `CommandNotSent`."""
+
+    async def close(self) -> None: ...
+
+
+class Grant(NamedTuple):
+    """The right to write."""
+
+    epoch: int
+    clean: bool  # the holder before gave it back: nothing of it can be under way
+
+
+class Lease(Protocol):
+    """The right to be the one writer, held by time and fenced by an epoch."""
+
+    @property
+    def ttl_s(self) -> float: ...
+
+    async def acquire(self) -> Grant | None:
+        """Take it if it is free; None while another holds it. Raises `LogUnavailable`."""
+
+    async def renew(self) -> bool:
+        """Hold it for another `ttl_s` from before this call; False when another epoch has begun. Raises `LogUnavailable`."""
+
+    async def release(self) -> None:
+        """Give it back, with nothing under way."""
+
+
+class Cache(Protocol):
+    """Documents read before, shared by all replicas. It may forget anything at any time; a failing cache is a miss."""
+
+    async def get(self, keys: Sequence[str]) -> list[bytes | None]: ...
+
+    async def put(self, documents: dict[str, bytes]) -> None: ...
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        """Raises `LogUnavailable`: a drop that may not have happened must not be taken for one that did."""
+
+
+class Clock(Protocol):
+    """Time as the services see it, so that tests can advance it."""
+
+    def now_ns(self) -> int:
+        """Monotonic; the only clock that decides anything."""
+
+    def wall_s(self) -> float:
+        """Seconds since 1970; for people and for lag, never for decisions."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Telemetry(Protocol):
+    """Numbers for operators. Never raises, never waits."""
+
+    def count(self, name: str, amount: float = 1, **tags: str) -> None: ...
+
+    def gauge(self, name: str, value: float, **tags: str) -> None: ...
+
+    def observe(self, name: str, value: float, **tags: str) -> None: ...

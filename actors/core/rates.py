@@ -1,0 +1,45 @@
+"""How fast something happens, measured over the last seconds."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from actors.core.pacing import SECOND_NS
+
+
+class RateMeter:
+    """Events per second over the last `window_s`. Memory is bounded by one number per tenth of a second."""
+
+    def __init__(self, window_s: float = 5.0) -> None:
+        self._window_ns = int(window_s * SECOND_NS)
+        self._bin_ns = SECOND_NS // 10
+        self._bins: deque[tuple[int, int]] = deque()  # (bin number, events)
+        self.total = 0
+
+    def note(self, now: int, events: int) -> None:
+        self.total += events
+        number = now // self._bin_ns
+        if self._bins and self._bins[-1][0] == number:
+            self._bins[-1] = (number, self._bins[-1][1] + events)
+        else:
+            self._bins.append((number, events))
+        self._forget(now)
+
+    def per_s(self, now: int) -> float:
+        """0.0 when nothing happened in the window."""
+        self._forget(now)
+        return sum(events for _, events in self._bins) * SECOND_NS / self._window_ns
+
+    def _forget(self, now: int) -> None:
+        oldest = (now - self._window_ns) // self._bin_ns
+        while self._bins and self._bins[0][0] < oldest:
+            self._bins.popleft()
+
+
+def retry_after_s(excess: float, drained_per_s: float, most_s: float = 60.0) -> float:
+    """How long a refused caller should wait until `excess` writes have been drained: never under 1 s, never above `most_s`."""
+    if excess <= 0:
+        return 1.0
+    if drained_per_s <= 0:
+        return min(5.0, most_s)  # nothing moves just now, so there is no better guess than "look again soon"
+    return max(1.0, min(most_s, excess / drained_per_s))

@@ -1,0 +1,40 @@
+"""One picture of the service out of what its parts say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def summarize(buffers: Sequence[dict[str, Any] | None], writer: dict[str, Any] | None) -> dict[str, Any]:
+    """`GET /v1/status`. None stands for a part that did not answer: it is shown as away, and never as fine."""
+    there = [buffer for buffer in buffers if buffer is not None]
+    writes = sum(buffer["writes"] for buffer in there)
+    accepted_per_s = sum(buffer["accepted_per_s"] for buffer in there)
+    drained_per_s = sum(buffer["drained_per_s"] for buffer in there)
+    return {
+        "ready": len(there) == len(buffers) and all(buffer["ready"] for buffer in there),
+        "accepted_total": sum(buffer["accepted_total"] for buffer in there),
+        "drained_total": sum(buffer["drained_total"] for buffer in there),
+        "dead_lettered_total": sum(buffer["dead_lettered_total"] for buffer in there),
+        "accepted_per_s": round(accepted_per_s, 1),
+        "drained_per_s": round(drained_per_s, 1),
+        "backlog": {"writes": writes, "bytes": sum(buffer["bytes"] for buffer in there)},
+        "lag_s": max((buffer["lag_s"] for buffer in there), default=0.0),
+        "drain_eta_s": drain_eta_s(writes, accepted_per_s, drained_per_s),
+        "commands": writer["commands"] if writer else {"last_second": None, "worst_window": None, "limit": None},
+        "batch": {"mean_writes": writer["mean_writes"] if writer else None},
+        "mongodb": writer["mongodb"] if writer else "down",
+        "redis": "up" if there and all(buffer["log_up"] for buffer in there) else "down",
+        "documents": writer["documents"] if writer else {},
+        "writer": writer or {"last_error": "the MongoWriter does not answer"},
+        "buffers": [buffer or {"ready": False, "last_error": "this buffer does not answer"} for buffer in buffers],
+    }
+
+
+def drain_eta_s(writes: int, accepted_per_s: float, drained_per_s: float) -> float | None:
+    """Seconds until the backlog is gone at the present rates; None while it does not shrink."""
+    if writes == 0:
+        return 0.0
+    net = drained_per_s - accepted_per_s
+    return round(writes / net, 1) if net > 0 else None

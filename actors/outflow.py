@@ -1,0 +1,215 @@
+"""Outflow: from a buffer's backlog to the writer, and out of the log once a Report has named every write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from actors.backlog import Backlog
+from actors.core.batching import BatchPolicy, Entry, Place, Plan, Round, plan
+from actors.core.document import Kind, encode_writes
+from actors.core.errors import LogUnavailable, OutcomeUnknown, WriterUnavailable
+from actors.core.outcome import Outcome
+from actors.core.pacing import SECOND_NS, backoff_s
+from actors.core.ports import BatchSink, Clock, DeadLetter, Telemetry, WriteLog
+from actors.core.position import NOTHING, order
+from actors.core.rates import RateMeter
+
+_REMEMBERED_REJECTIONS = 1_000
+
+Drop = Callable[[list[tuple[str, str]]], Awaitable[None]]
+
+
+class Outflow:
+    """One batch in flight at a time: that is the back-pressure, and what keeps the order per key."""
+
+    def __init__(
+        self,
+        log: WriteLog,
+        backlog: Backlog,
+        sink: BatchSink,
+        policy: BatchPolicy,
+        clock: Clock,
+        telemetry: Telemetry,
+        drained: RateMeter,
+        drop: Drop,
+    ) -> None:
+        """`drop` forgets cached copies of keys; a write stays readable in the backlog until that has happened."""
+        self.resolved = NOTHING  # every entry up to here has been named by a Report
+        self.rejections: OrderedDict[str, str] = OrderedDict()  # "position/offset" -> reason
+        self.complete_since = NOTHING  # of entries after this one, `rejections` names every rejected write
+        self.rejected_total = 0
+        self.last_error = ""
+        self._log = log
+        self._backlog = backlog
+        self._sink = sink
+        self._policy = policy
+        self._clock = clock
+        self._telemetry = telemetry
+        self._drained = drained
+        self._drop = drop
+        self._changed = asyncio.Event()  # the backlog grew, or somebody began to wait
+        self._waiting = 0
+        self._news: asyncio.Future[None] | None = None
+        self._done: list[Entry] = []  # resolved, and still in the log
+        self._trim = asyncio.Event()
+
+    def wake(self) -> None:
+        """The backlog has grown."""
+        self._changed.set()
+
+    async def wait_for(self, position: str, timeout_s: float) -> str:
+        """Wait until `position` is resolved or the time is up; returns how far everything is resolved.
+
+        While anybody waits here, batches do not linger.
+        """
+        deadline_ns = self._clock.now_ns() + int(timeout_s * SECOND_NS)
+        wanted = order(position)
+        self._waiting += 1
+        self.wake()
+        timer = asyncio.create_task(self._clock.sleep(timeout_s))
+        try:
+            while order(self.resolved) < wanted and self._clock.now_ns() < deadline_ns:
+                if self._news is None or self._news.done():
+                    self._news = asyncio.get_running_loop().create_future()
+                await asyncio.wait((self._news, timer), return_when=asyncio.FIRST_COMPLETED)
+            return self.resolved
+        finally:
+            self._waiting -= 1
+            timer.cancel()
+
+    async def run(self) -> None:
+        """Flush until cancelled. A fault of ours ends it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._flush_always())
+            group.create_task(self._trim_always())
+
+    async def _flush_always(self) -> None:
+        while True:
+            await self._batch_due()
+            batch = self._backlog.batch(self._policy)
+            await self.flush(batch)
+
+    async def _batch_due(self) -> None:
+        """Wait until a batch must leave: it is full, its oldest write has lingered enough, or somebody waits for it."""
+        since_ns = None
+        while True:
+            self._changed.clear()
+            if self._backlog.oldest is not None:
+                since_ns = self._clock.now_ns() if since_ns is None else since_ns
+                age_s = (self._clock.now_ns() - since_ns) / SECOND_NS
+                size = self._backlog.open_bytes
+                due_s = self._policy.due_in_s(self._backlog.open_writes, size, age_s, urgent=self._waiting > 0)
+                if due_s <= 0:
+                    return
+                timer = asyncio.create_task(self._clock.sleep(due_s))
+            else:
+                timer = None
+            change = asyncio.create_task(self._changed.wait())
+            waits = {change} if timer is None else {change, timer}
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in waits:
+                    task.cancel()
+
+    async def flush(self, entries: list[Entry]) -> None:
+        """Pour `entries`, the oldest open ones, until a Report has named each of their writes; then they are resolved."""
+        rejected: dict[Place, str] = {}
+        while True:
+            planned = plan(entries, rejected.keys())
+            fresh = await self._apply(planned)
+            rejected.update(fresh)
+            if not any(later in fresh for later in planned.superseded.values()):
+                break  # else: what a rejected write had made superfluous counts again
+        if rejected:
+            await self._bury(entries, rejected)
+        self._resolve(entries)
+
+    async def _apply(self, planned: Plan) -> dict[Place, str]:
+        rejected: dict[Place, str] = {}
+        for round_ in planned.rounds:
+            rejected.update(await self._apply_round(round_))
+        return rejected
+
+    async def _apply_round(self, round_: Round) -> dict[Place, str]:
+        """Send the commands of a round until none needs another try; returns what was rejected, and why."""
+        rejected: dict[Place, str] = {}
+        groups = list(round_.commands)
+        attempt = 0
+        while groups:
+            try:
+                reports = await self._sink.write([round_.commands[group] for group in groups])
+            except WriterUnavailable as error:
+                self.last_error = str(error)
+            else:
+                again = []
+                for group, report in zip(groups, reports, strict=True):
+                    if report.needs_retry:
+                        again.append(group)
+                        continue
+                    for index, reason in report.reasons.items():
+                        if report.outcomes[index] == Outcome.REJECTED:
+                            rejected[round_.places[group][index]] = reason
+                groups = again
+            if groups:
+                attempt += 1
+                self._telemetry.count("flush_retries")
+                await self._clock.sleep(backoff_s(attempt))
+        self.last_error = ""
+        return rejected
+
+    async def _bury(self, entries: list[Entry], rejected: dict[Place, str]) -> None:
+        letters = [
+            DeadLetter(
+                f"{self._log.stream}/{entries[place.entry].position}/{place.write}",
+                encode_writes([entries[place.entry].writes[place.write]]),
+                reason,
+                attempts=1,
+                first_s=entries[place.entry].accepted_s,
+                last_s=self._clock.wall_s(),
+            )
+            for place, reason in rejected.items()
+        ]
+        await self._persist(lambda: self._log.dead_letter(letters))
+        self.rejected_total += len(letters)
+        for letter in letters:
+            self.rejections[letter.id.partition("/")[2]] = letter.reason
+        while len(self.rejections) > _REMEMBERED_REJECTIONS:
+            self.complete_since = self.rejections.popitem(last=False)[0].partition("/")[0]
+
+    def _resolve(self, entries: list[Entry]) -> None:
+        writes = sum(len(entry.writes) for entry in entries)
+        self._backlog.resolve(entries)
+        self._done += entries
+        self.resolved = entries[-1].position
+        self._drained.note(self._clock.now_ns(), writes)
+        self._telemetry.observe("flush_writes", writes)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+        self._trim.set()
+
+    async def _trim_always(self) -> None:
+        """Let the log forget what is resolved; beside the next flush, because nobody waits for it."""
+        while True:
+            await self._trim.wait()
+            self._trim.clear()
+            done, self._done = self._done, []
+            if done:
+                changed = [write[1:3] for entry in done for write in entry.writes if write.kind != Kind.INSERT]
+                if changed:
+                    await self._persist(lambda: self._drop(changed))
+                await self._persist(lambda: self._log.acknowledge(done[-1].position))
+                self._backlog.forget(len(done))
+
+    async def _persist(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do it, however long the log is away. Each of these acts may be done twice."""
+        attempt = 0
+        while True:
+            try:
+                return await act()
+            except (LogUnavailable, OutcomeUnknown) as error:
+                attempt += 1
+                self.last_error = str(error)
+                await self._clock.sleep(backoff_s(attempt, most_s=0.5))

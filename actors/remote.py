@@ -1,0 +1,282 @@
+"""The Ray shells. Each builds one service with its adapters and lives as long as the service does.
+
+An error of ours is *returned*, not raised: Ray wraps raised ones in a traceback, which costs milliseconds under overload.
+A service whose background work dies ends its process, so that Ray restarts it: a half-dead actor would go on answering.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from actors.adapters.clock import SystemClock
+from actors.adapters.mongo_store import MongoStore
+from actors.adapters.redis_cache import RedisCache
+from actors.adapters.redis_dead_letters import RedisDeadLetters
+from actors.adapters.redis_lease import RedisLease
+from actors.adapters.redis_link import connect
+from actors.adapters.redis_log import RedisLog, is_empty, streams
+from actors.adapters.telemetry import RayTelemetry
+from actors.budget import Budget
+from actors.buffer import Buffer
+from actors.calls import ActorAway, Remote
+from actors.core.batching import BatchPolicy, Command
+from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError, WriterUnavailable
+from actors.core.outcome import Report
+from actors.core.ports import DeadLetter, Found, Keyed, Resolved, State
+from actors.core.sharding import heir_of
+from actors.inflow import Bounds, Kept
+from actors.outbox import Outbox
+from actors.tenure import Tenure
+from actors.writer import Writer
+
+T = TypeVar("T")
+log = logging.getLogger("spillway")
+
+_ANSWER_S = 3_600.0  # a batch may wait for MongoDB as long as it takes; a dead writer is noticed at once
+
+
+@dataclass(frozen=True, slots=True)
+class BufferConfig:
+    """All that one BufferActor has to know."""
+
+    stream: str
+    index: int
+    shards: int
+    redis_url: str
+    redis_timeout_s: float
+    key_prefix: str
+    allow_unsafe_redis: bool
+    once_ttl_s: int
+    cache_ttl_s: int
+    cache_max_entries: int
+    policy: BatchPolicy
+    bounds: Bounds
+    writer_name: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriterConfig:
+    """All that the MongoWriter has to know."""
+
+    mongodb_uri: str
+    mongodb_timeout_s: float
+    write_concern: str
+    redis_url: str
+    redis_timeout_s: float
+    key_prefix: str
+    lease_s: float
+    limit: int
+    lanes: int
+    max_writes: int
+    max_bytes: int
+    counted: tuple[str, ...]
+
+
+class RemoteSink:
+    """The MongoWriter, dressed as a `BatchSink`."""
+
+    def __init__(self, writer: Remote) -> None:
+        self._writer = writer
+
+    async def write(self, commands: Sequence[Command]) -> list[Report]:
+        reports: list[Report] = await self._ask("write", list(commands), timeout_s=_ANSWER_S)
+        return reports
+
+    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
+        documents: list[bytes | None] = await self._ask("find", namespace, list(ids), timeout_s=10.0)
+        return documents
+
+    async def _ask(self, method: str, *arguments: Any, timeout_s: float) -> Any:
+        try:
+            return await self._writer.call(method, *arguments, timeout_s=timeout_s)
+        except ActorAway as error:
+            raise WriterUnavailable(str(error), 1.0) from error
+
+
+class BufferActor:
+    """One buffer, as a Ray actor."""
+
+    def __init__(self, config: BufferConfig) -> None:
+        self._config = config
+        self._redis = connect(config.redis_url, config.redis_timeout_s)
+        self._shelf = RedisDeadLetters(self._redis, config.key_prefix)
+        self._buffer: Buffer | None = None
+        self._trouble: SpillwayError = LogUnavailable("the buffer is still reading its log", 1.0)
+        self._life = asyncio.create_task(_live(self._live()))
+
+    async def append(self, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept | SpillwayError:
+        if self._buffer is None:
+            return self._trouble
+        return await _returning(self._buffer.append(payload, writes, keyed))
+
+    async def wait_for(self, position: str, timeout_s: float) -> Resolved | SpillwayError:
+        if self._buffer is None:
+            return self._trouble
+        return await _returning(self._buffer.wait_for(position, timeout_s))
+
+    async def state(self, stream: str, position: str, offset: int) -> State | SpillwayError:
+        if self._buffer is None:
+            return self._trouble
+        return await _returning(self._buffer.state(stream, position, offset))
+
+    async def read(self, namespace: str, ids: list[str]) -> list[Found] | SpillwayError:
+        if self._buffer is None:
+            return self._trouble
+        return await _returning(self._buffer.read(namespace, ids))
+
+    async def stats(self) -> dict[str, Any] | SpillwayError:
+        return self._trouble if self._buffer is None else self._buffer.stats()
+
+    async def drain(self, timeout_s: float) -> int | SpillwayError:
+        """Refuse new writes; returns how many writes are left when all is poured or the time is up."""
+        if self._buffer is None:
+            return self._trouble
+        return await _returning(self._buffer.drain(timeout_s))
+
+    async def dead_letters(self, limit: int, after: str) -> list[DeadLetter] | SpillwayError:
+        return await _returning(self._shelf.list(limit, after))
+
+    async def dead_letter(self, id: str) -> DeadLetter | SpillwayError | None:
+        return await _returning(self._shelf.get(id))
+
+    async def discard_dead_letter(self, id: str) -> bool | SpillwayError:
+        return await _returning(self._shelf.remove(id))
+
+    async def pid(self) -> int:
+        return os.getpid()
+
+    async def _live(self) -> None:
+        buffer = await self._open()
+        self._buffer = buffer
+        await buffer.run()
+
+    async def _open(self) -> Buffer:
+        """Try until the log can be opened. An unsafe Redis is refused for as long as it is unsafe."""
+        while True:
+            try:
+                buffer = await self._build()
+                await buffer.open()
+                return buffer
+            except SpillwayError as error:
+                self._trouble = error
+                log.error("%s cannot open its log: %s", self._config.stream, error)
+                await asyncio.sleep(0.5)
+
+    async def _build(self) -> Buffer:
+        config = self._config
+        own = self._log(config.stream)
+        older = [name for name in await streams(self._redis, config.key_prefix) if not _of_pool(name, config.shards)]
+        empty = {name: False for name in older}
+
+        async def predecessors_empty() -> bool:
+            for name in older:
+                try:
+                    empty[name] = empty[name] or await is_empty(self._redis, config.key_prefix, name)
+                except (LogUnavailable, OutcomeUnknown):
+                    return False
+            return all(empty.values())
+
+        return Buffer(
+            own,
+            RemoteSink(Remote(config.writer_name, config.namespace)),
+            RedisCache(self._redis, config.key_prefix, config.stream, config.cache_ttl_s),
+            self._shelf,
+            SystemClock(),
+            RayTelemetry(config.stream),
+            config.policy,
+            config.bounds,
+            inherited=[self._log(name) for name in older if heir_of(_index(name), config.shards) == config.index],
+            predecessors_empty=predecessors_empty,
+            cache_max_entries=config.cache_max_entries,
+        )
+
+    def _log(self, stream: str) -> RedisLog:
+        config = self._config
+        unsafe = config.allow_unsafe_redis
+        return RedisLog(
+            self._redis, config.key_prefix, stream, self._shelf, once_ttl_s=config.once_ttl_s, allow_unsafe=unsafe
+        )
+
+
+class MongoWriter:
+    """The writer, as a Ray actor: the only process that ever talks to MongoDB."""
+
+    def __init__(self, config: WriterConfig) -> None:
+        clock = SystemClock()
+        self._redis = connect(config.redis_url, config.redis_timeout_s)
+        self._writer = Writer(
+            MongoStore(
+                config.mongodb_uri,
+                timeout_s=config.mongodb_timeout_s,
+                lanes=config.lanes,
+                write_concern=config.write_concern,
+            ),
+            Outbox(config.max_writes, config.max_bytes),
+            Budget(config.limit, config.lanes, config.mongodb_timeout_s, clock),
+            Tenure(RedisLease(self._redis, config.key_prefix, config.lease_s), clock),
+            clock,
+            RayTelemetry("writer"),
+            lanes=config.lanes,
+            counted=config.counted,
+        )
+        self._run = asyncio.create_task(self._writer.run())
+        self._life = asyncio.create_task(_live(self._run))
+
+    async def write(self, commands: list[Command]) -> list[Report] | SpillwayError:
+        return await _returning(self._writer.write(commands))
+
+    async def find(self, namespace: str, ids: list[str]) -> list[bytes | None] | SpillwayError:
+        return await _returning(self._writer.find(namespace, ids))
+
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]] | SpillwayError:
+        return await _returning(self._writer.sample(namespace, limit))
+
+    async def stats(self) -> dict[str, Any]:
+        return self._writer.stats()
+
+    async def release(self) -> None:
+        """Stop sending and give the lease back. Only after the buffers are drained; the actor is of no use afterwards."""
+        self._life.cancel()
+        self._run.cancel()
+        await asyncio.wait([self._run])
+        await self._writer.close()
+
+    async def pid(self) -> int:
+        return os.getpid()
+
+
+async def _returning(work: Awaitable[T]) -> T | SpillwayError:
+    try:
+        return await work
+    except SpillwayError as error:
+        error.__traceback__ = error.__cause__ = error.__context__ = (
+            None  # they cannot all be pickled, and nobody reads them
+        )
+        return error
+
+
+async def _live(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        log.exception("this actor cannot go on; Ray starts it again")
+    else:
+        log.error("this actor's work came to an end; Ray starts it again")
+    logging.shutdown()
+    os._exit(1)  # ray.actor.exit_actor() would be taken as intended, and the actor would stay dead
+
+
+def _index(stream: str) -> int:
+    return int(stream.partition("of")[0])
+
+
+def _of_pool(stream: str, shards: int) -> bool:
+    return int(stream.partition("of")[2]) == shards

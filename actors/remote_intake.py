@@ -1,0 +1,167 @@
+"""RemoteIntake: the pool of BufferActors, dressed as the `Intake` that the HTTP edge sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from actors.calls import ActorAway, Remote
+from actors.core.document import Key, Write, decode_writes, encode_writes
+from actors.core.errors import (
+    BufferUnavailable,
+    DatabaseUnavailable,
+    IdempotencyConflict,
+    SpillwayError,
+    WriterUnavailable,
+)
+from actors.core.ports import DeadLetter, Found, Keyed, State
+from actors.core.position import order
+from actors.core.receipt import Receipt
+from actors.core.sharding import heir_of, shard_of
+from actors.core.status import summarize
+from actors.lane import Lane
+from actors.watch import Watch
+
+_STATS_S = 1.0
+_READ_S = 10.0
+
+
+class RemoteIntake:
+    """Satisfies `Intake`. One per replica; must live on a running loop."""
+
+    def __init__(self, buffers: Sequence[Remote], streams: Sequence[str], writer: Remote, *, timeout_s: float) -> None:
+        """`buffers[i]` owns `streams[i]`. `timeout_s`: how long an append is tried before its caller is told."""
+        self._buffers = list(buffers)
+        self._streams = list(streams)
+        self._writer = writer
+        self._lanes = [Lane(buffer, timeout_s) for buffer in buffers]
+        self._watches = [Watch(buffer) for buffer in buffers]
+
+    async def append(self, writes: Sequence[Write]) -> list[Receipt]:
+        if len(self._lanes) == 1:
+            return await self._append_to(0, writes)
+        groups = self._by_shard(enumerate(writes))
+        receipts = await asyncio.gather(
+            *(self._append_to(shard, [w for _, w in group]) for shard, group in groups.items())
+        )
+        placed = {
+            at: receipt
+            for group, some in zip(groups.values(), receipts, strict=True)
+            for (at, _), receipt in zip(group, some, strict=True)
+        }
+        return [placed[at] for at in range(len(writes))]
+
+    async def _append_to(self, shard: int, writes: Sequence[Write]) -> list[Receipt]:
+        position, first = await self._lanes[shard].append(encode_writes(list(writes)), len(writes))
+        stream = self._streams[shard]
+        return [Receipt(stream, position, first + i, write.namespace, write.id) for i, write in enumerate(writes)]
+
+    async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
+        receipts: dict[int, Receipt] = {}
+        fresh = True
+        for shard, group in self._by_shard(enumerate(writes)).items():
+            payload = encode_writes([write for _, write in group])
+            answer = await self._lanes[shard].append_keyed(Keyed(f"{key}:{shard}", fingerprint, payload), len(group))
+            if answer.conflict:
+                raise IdempotencyConflict
+            fresh = fresh and answer.fresh
+            stream, _, position = answer.position.partition("/")
+            receipts.update({at: Receipt(stream, position, i, w.namespace, w.id) for i, (at, w) in enumerate(group)})
+        return [receipts[at] for at in range(len(writes))], fresh
+
+    async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
+        return list(await asyncio.gather(*(self._wait_one(receipt, timeout_s) for receipt in receipts)))
+
+    async def _wait_one(self, receipt: Receipt, timeout_s: float) -> State:
+        if receipt.stream not in self._streams:
+            return await self.state(receipt)
+        resolved = await self._watches[self._streams.index(receipt.stream)].until(receipt.position, timeout_s)
+        if resolved is None:
+            return State("logged")
+        reason = resolved.rejections.get(f"{receipt.position}/{receipt.offset}")
+        if reason is not None:
+            return State("dead-lettered", reason)
+        if order(receipt.position) > order(resolved.complete_since):
+            return State("stored")
+        return await self.state(receipt)
+
+    async def state(self, receipt: Receipt) -> State:
+        index, _, _ = receipt.stream.partition("of")
+        if not index.isdigit():
+            return State("unknown")
+        shard = (
+            self._streams.index(receipt.stream)
+            if receipt.stream in self._streams
+            else heir_of(int(index), len(self._buffers))
+        )
+        state: State = await self._ask(shard, "state", receipt.stream, receipt.position, receipt.offset)
+        return state
+
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
+        groups: dict[int, list[str]] = {}
+        for id_ in dict.fromkeys(ids):
+            groups.setdefault(shard_of(Key(namespace, id_), len(self._buffers)), []).append(id_)
+        answers = await asyncio.gather(*(self._ask(shard, "read", namespace, some) for shard, some in groups.items()))
+        found = {
+            id_: one
+            for some, answer in zip(groups.values(), answers, strict=True)
+            for id_, one in zip(some, answer, strict=True)
+        }
+        return [found[id_] for id_ in ids]
+
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
+        try:
+            documents: list[tuple[str, bytes]] = await self._writer.call("sample", namespace, limit, timeout_s=_READ_S)
+            return documents
+        except ActorAway as error:
+            raise WriterUnavailable(str(error), 1.0) from error
+
+    async def open_check(self) -> None:
+        """Raises what keeps a buffer from its log, for example `UnsafeLog`; returns when all of them have theirs."""
+        await asyncio.gather(*(buffer.call("stats", timeout_s=_STATS_S) for buffer in self._buffers))
+
+    async def status(self) -> dict[str, Any]:
+        writer, *buffers = await asyncio.gather(*(_stats(remote) for remote in (self._writer, *self._buffers)))
+        return summarize(buffers, writer)
+
+    async def dead_letters(self, limit: int, after: str) -> list[DeadLetter]:
+        letters: list[DeadLetter] = await self._ask(0, "dead_letters", limit, after)
+        return letters
+
+    async def dead_letter(self, id: str) -> DeadLetter | None:
+        letter: DeadLetter | None = await self._ask(0, "dead_letter", id)
+        return letter
+
+    async def replay_dead_letter(self, id: str) -> Receipt | None:
+        letter = await self.dead_letter(id)
+        if letter is None:
+            return None
+        (receipt,) = await self.append(decode_writes(letter.payload))
+        await self.discard_dead_letter(id)
+        return receipt
+
+    async def discard_dead_letter(self, id: str) -> bool:
+        return bool(await self._ask(0, "discard_dead_letter", id))
+
+    def _by_shard(self, writes: Iterable[tuple[int, Write]]) -> dict[int, list[tuple[int, Write]]]:
+        groups: dict[int, list[tuple[int, Write]]] = {}
+        for at, write in writes:
+            groups.setdefault(shard_of(write.key, len(self._lanes)), []).append((at, write))
+        return groups
+
+    async def _ask(self, shard: int, method: str, *arguments: Any) -> Any:
+        try:
+            return await self._buffers[shard].call(method, *arguments, timeout_s=_READ_S)
+        except ActorAway as error:
+            raise BufferUnavailable(str(error), 1.0) from error
+        except WriterUnavailable as error:
+            raise DatabaseUnavailable(str(error), 1.0) from error
+
+
+async def _stats(remote: Remote) -> dict[str, Any] | None:
+    try:
+        stats: dict[str, Any] = await remote.call("stats", timeout_s=_STATS_S)
+        return stats
+    except SpillwayError:
+        return None

@@ -1,0 +1,287 @@
+"""Writer: the one place from which commands leave for MongoDB.
+
+It merges what the buffers hand over, spends the budget, and reports one outcome per write. It holds nothing that
+could be lost: what it did not report is still in the buffers' log. It sends only during its tenure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from actors.budget import Budget
+from actors.core.batching import Command
+from actors.core.errors import DatabaseUnavailable, SpillwayError
+from actors.core.outcome import Outcome, Report
+from actors.core.pacing import backoff_s
+from actors.core.ports import (
+    Clock,
+    CommandFailed,
+    CommandNotSent,
+    CommandRefused,
+    CommandUnknown,
+    DocumentStore,
+    Telemetry,
+)
+from actors.outbox import Load, Outbox
+from actors.reads import Reads
+from actors.tenure import Tenure
+
+T = TypeVar("T")
+
+_WATCH_S = 1.0
+
+
+class Writer:
+    """Satisfies `BatchSink`. Nothing is sent unless `run` is going; when `run` ends, this writer must never send again."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        outbox: Outbox,
+        budget: Budget,
+        tenure: Tenure,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        lanes: int,
+        counted: Sequence[str] = (),
+    ) -> None:
+        """`lanes`: commands under way at once. `counted`: collections whose size is known without asking each time."""
+        self._store = store
+        self._outbox = outbox
+        self._reads = Reads(store, self._wake)
+        self._budget = budget
+        self._tenure = tenure
+        self._clock = clock
+        self._telemetry = telemetry
+        self._counted = tuple(counted)
+        self._documents: dict[str, int] = {}
+        self._reads_turn = True
+        self._work = asyncio.Event()
+        self._up = asyncio.Event()
+        self._lanes = asyncio.Semaphore(lanes)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._recovering = False
+        self._fault: BaseException | None = None
+        self._faulty = asyncio.Event()
+        self._last_error = ""
+        self._writes = 0
+        self._loads = 0
+        self._commands = 0
+
+    async def write(self, commands: Sequence[Command]) -> list[Report]:
+        """One report per command. Waits for the budget, and for MongoDB while it is away."""
+        answers = self._outbox.add(commands)
+        self._wake()
+        return [await answer for answer in answers]
+
+    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
+        """BSON documents in the order asked, None where there is none. Raises `DatabaseUnavailable`."""
+        self._refuse_reads_while_away()
+        return await self._reads.find(namespace, ids)
+
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
+        """Some documents with their ids, at most `limit`. Raises `DatabaseUnavailable`."""
+        self._refuse_reads_while_away()
+        return await self._reads.sample(namespace, limit)
+
+    def stats(self) -> dict[str, Any]:
+        """What an operator wants to know, as plain values."""
+        return {
+            "epoch": self._tenure.epoch,
+            "mongodb": "up" if self._up.is_set() else "down",
+            "last_error": self._last_error or self._tenure.note,
+            "held_s": round(self._budget.held_s, 3),
+            "waiting_commands": len(self._outbox),
+            "waiting_reads": len(self._reads),
+            "writes_total": self._writes,
+            "commands_total": self._commands,
+            "mean_writes": round(self._writes / self._loads, 1) if self._loads else None,
+            "documents": dict(self._documents),
+            "commands": {
+                "last_second": self._budget.gauge.last(self._clock.now_ns()),
+                "worst_window": self._budget.gauge.worst,
+                "limit": self._budget.limit,
+            },
+        }
+
+    async def run(self) -> None:
+        """Take the lease, hold it, and send until cancelled. Raises (in a group) `Fenced` when the lease is lost for good."""
+        clean = await self._tenure.begin()
+        self._budget.quarantine(clean=clean)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tenure.hold())
+            group.create_task(self._dispatch())
+            group.create_task(self._recover())
+            group.create_task(self._watch())
+            group.create_task(self._fail_with_tasks())
+
+    async def close(self) -> None:
+        """After `run` was cancelled: wait for what is under way, then give the lease back if nothing is in doubt."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if not self._budget.has_unknown:
+            await self._tenure.end()
+        await self._store.close()
+
+    # Sending
+
+    def _wake(self) -> None:
+        self._work.set()
+
+    async def _dispatch(self) -> None:
+        while True:
+            self._work.clear()
+            if not (len(self._outbox) or len(self._reads)):
+                await self._work.wait()
+            await self._up.wait()
+            await self._lanes.acquire()
+            await self._take_permit()
+            send = self._next() if self._up.is_set() else None  # chosen this late so that more has come together
+            if send is None:
+                self._budget.unsent()
+                self._lanes.release()
+            else:
+                self._spawn(self._use_lane(send))
+
+    async def _take_permit(self) -> None:
+        """A permit, and with it the right to send now: after a pause of the process the tenure may be over."""
+        while True:
+            await self._budget.take()
+            if self._tenure.holds:
+                return
+            self._budget.unsent()
+            await self._clock.sleep(0.05)
+
+    def _next(self) -> Callable[[], Awaitable[None]] | None:
+        """What to send now; reads and writes take turns, so that neither starves the other."""
+        self._reads_turn = not self._reads_turn
+        if len(self._outbox) and not (self._reads_turn and len(self._reads)):
+            load = self._outbox.take()
+            return lambda: self._store_load(load)
+        ask = self._reads.next()
+        return None if ask is None else lambda: self._command(ask)
+
+    async def _use_lane(self, send: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await send()
+        except SpillwayError as error:  # whoever asked has been told; here it is only remembered
+            self._last_error = str(error)
+        finally:
+            self._lanes.release()
+
+    async def _store_load(self, load: Load) -> None:
+        try:
+            report = await self._command(lambda: self._store.store(load.command))
+        except CommandRefused as refusal:
+            if len(load.command.ids) > 1:
+                self._outbox.halve(load)
+                self._wake()
+                return
+            report = Report.rejected(str(refusal))
+        except BaseException:
+            load.answer_all(Outcome.RETRY)
+            raise
+        self._loads += 1
+        self._writes += len(load.command.ids)
+        if load.command.namespace in self._documents:
+            self._documents[load.command.namespace] += report.grown
+        self._telemetry.observe("command_writes", len(load.command.ids))
+        load.answer(report)
+
+    async def _command(self, send: Callable[[], Awaitable[T]]) -> T:
+        """Exactly one command, for which a permit was taken; the permit is given back by what became of it."""
+        self._commands += 1
+        try:
+            result = await send()
+        except CommandNotSent as error:
+            self._budget.unsent()
+            self._lose(str(error))
+            raise
+        except (CommandRefused, CommandFailed):
+            self._budget.complete()
+            raise
+        except BaseException as error:  # also a cancellation, or a fault of ours: it may have left
+            self._budget.unknown()
+            self._lose(str(error) or type(error).__name__)
+            raise
+        self._budget.complete()
+        return result
+
+    # Coming back
+
+    def _lose(self, reason: str) -> None:
+        """MongoDB is away. Writes wait; reads are told at once."""
+        self._last_error = reason
+        self._up.clear()
+        self._reads.fail(reason)
+        if not self._recovering:
+            self._spawn(self._recover())
+
+    async def _watch(self) -> None:
+        """Notice within a second or two that MongoDB is away, also when nobody writes."""
+        while True:
+            await self._clock.sleep(_WATCH_S)
+            if self._up.is_set() and not self._budget.gauge.last(self._clock.now_ns()):
+                try:
+                    await self._store.probe()
+                except CommandNotSent as error:
+                    self._lose(str(error))
+
+    async def _recover(self) -> None:
+        """Until MongoDB answers and what has to be known of it is known. One at a time."""
+        self._recovering = True
+        attempt = 0
+        try:
+            while not self._up.is_set():
+                try:
+                    await self._store.probe()
+                    await self._learn()
+                    self._up.set()
+                    self._last_error = ""
+                except (CommandNotSent, CommandUnknown, CommandFailed) as error:
+                    attempt += 1
+                    self._last_error = str(error)
+                    await self._clock.sleep(backoff_s(attempt, most_s=1.0))
+        finally:
+            self._recovering = False
+
+    async def _learn(self) -> None:
+        """Kind of server, and sizes of the counted collections; again after every doubt, which may have changed them."""
+        in_doubt = self._budget.has_unknown
+        self._budget.settle()
+        if in_doubt or len(self._documents) < len(self._counted):
+            self._documents.clear()
+            for ask in (self._store.describe, *map(self._counter, self._counted)):
+                await self._take_permit()
+                await self._command(ask)
+
+    def _counter(self, namespace: str) -> Callable[[], Awaitable[None]]:
+        async def count() -> None:
+            self._documents[namespace] = await self._store.count(namespace)
+
+        return count
+
+    def _refuse_reads_while_away(self) -> None:
+        if not self._up.is_set():
+            why = self._last_error or self._tenure.note or "the writer is starting"
+            raise DatabaseUnavailable(f"MongoDB does not answer: {why}", 1.0)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._fault = task.exception()
+            self._faulty.set()
+
+    async def _fail_with_tasks(self) -> None:
+        """A task that dies of a fault of ours takes the writer with it: a half-dead one would look alive."""
+        await self._faulty.wait()
+        if self._fault is not None:
+            raise self._fault

@@ -1,0 +1,154 @@
+"""How actors are created, found and stopped. Every `.options(...)` of an actor is in this file."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import ray
+from ray.util import list_named_actors
+
+from actors.calls import ActorAway, Remote
+from actors.core.batching import BatchPolicy
+from actors.core.errors import LogUnavailable, SpillwayError, UnsafeLog
+from actors.inflow import Bounds
+from actors.remote import BufferActor, BufferConfig, MongoWriter, WriterConfig
+from actors.remote_intake import RemoteIntake
+from cluster import topology
+from cluster.settings import Settings
+
+_APPEND_PATIENCE = 0.8  # of the request's time: the buffer gives up before its caller does, and can say why
+
+
+def ensure_actors(settings: Settings) -> RemoteIntake:
+    """Create what is missing of the pool and the writer; whoever needs them may call this, in any order, at once.
+
+    Actors of another pool size or an older generation are ended first: what they had accepted is in their streams.
+    """
+    end_strangers(settings)
+    _create(MongoWriter, topology.writer_name(), writer_config(settings), settings.max_pending_calls)
+    names = topology.buffer_names(settings.buffers)
+    for config, name in zip(buffer_configs(settings), names, strict=True):
+        _create(BufferActor, name, config, settings.max_pending_calls)
+    return RemoteIntake(
+        [Remote(name, topology.NAMESPACE) for name in names],
+        topology.stream_names(settings.buffers),
+        Remote(topology.writer_name(), topology.NAMESPACE),
+        timeout_s=settings.request_timeout_s,
+    )
+
+
+async def refuse_unsafe_log(intake: RemoteIntake, timeout_s: float) -> None:
+    """Raise `UnsafeLog` if the buffers refuse their Redis; return when they are ready, or when the time is up."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            await intake.open_check()
+            return
+        except UnsafeLog:
+            raise
+        except SpillwayError:
+            await asyncio.sleep(0.1)
+
+
+def end_strangers(settings: Settings) -> None:
+    """End our actors that are not part of this pool and generation. Nothing is lost: their streams are inherited."""
+    ours = {topology.writer_name(), *topology.buffer_names(settings.buffers)}
+    for name in existing():
+        if name not in ours:
+            try:
+                ray.kill(ray.get_actor(name, namespace=topology.NAMESPACE))
+            except ValueError:
+                continue  # somebody else has just done it
+
+
+def existing() -> list[str]:
+    """Names of our living actors, of whatever generation."""
+    return sorted(a["name"] for a in list_named_actors(all_namespaces=True) if a["namespace"] == topology.NAMESPACE)
+
+
+async def drain(settings: Settings, timeout_s: float) -> int:
+    """Refuse new writes, pour what is there, let the writer go. Returns how many writes are left in the log.
+
+    Needs a connected Ray. What is left is poured by the next start.
+    """
+    buffers = [Remote(name, topology.NAMESPACE) for name in existing() if name.startswith("buffer-")]
+    left = await asyncio.gather(*(_drain_one(buffer, timeout_s) for buffer in buffers))
+    try:
+        await Remote(topology.writer_name(), topology.NAMESPACE).call(
+            "release", timeout_s=settings.mongodb_timeout_s + 5
+        )
+    except (ActorAway, SpillwayError):
+        pass  # then the next writer waits out its lease
+    for name in existing():
+        ray.kill(ray.get_actor(name, namespace=topology.NAMESPACE))
+    return sum(left)
+
+
+async def _drain_one(buffer: Remote, timeout_s: float) -> int:
+    try:
+        return int(await buffer.call("drain", timeout_s, timeout_s=timeout_s + 5))
+    except (ActorAway, LogUnavailable):
+        return 0
+
+
+def buffer_configs(settings: Settings) -> list[BufferConfig]:
+    """One per buffer; the bounds of the settings are for all of them together."""
+    shards = settings.buffers
+    return [
+        BufferConfig(
+            stream=stream,
+            index=index,
+            shards=shards,
+            redis_url=settings.redis_url,
+            redis_timeout_s=settings.request_timeout_s * _APPEND_PATIENCE,
+            key_prefix=settings.key_prefix,
+            allow_unsafe_redis=settings.allow_unsafe_redis,
+            once_ttl_s=settings.idempotency_ttl_s,
+            cache_ttl_s=settings.cache_ttl_s,
+            cache_max_entries=settings.cache_max_entries,
+            policy=BatchPolicy(settings.batch_size, settings.batch_max_bytes, settings.batch_timeout_ms / 1000),
+            bounds=Bounds(
+                max_writes=max(1, settings.max_queue_size // shards),
+                max_bytes=max(1, settings.max_queue_bytes // shards),
+                group_writes=settings.batch_size,
+                group_bytes=settings.batch_max_bytes,
+                patience_s=settings.request_timeout_s * _APPEND_PATIENCE,
+            ),
+            writer_name=topology.writer_name(),
+            namespace=topology.NAMESPACE,
+        )
+        for index, stream in enumerate(topology.stream_names(shards))
+    ]
+
+
+def writer_config(settings: Settings) -> WriterConfig:
+    """The one writer's."""
+    return WriterConfig(
+        mongodb_uri=settings.mongodb_uri,
+        mongodb_timeout_s=settings.mongodb_timeout_s,
+        write_concern=settings.write_concern,
+        redis_url=settings.redis_url,
+        redis_timeout_s=settings.writer_lease_s / 3,
+        key_prefix=settings.key_prefix,
+        lease_s=settings.writer_lease_s,
+        limit=settings.rate_limit_per_s,
+        lanes=settings.writer_lanes,
+        max_writes=settings.batch_size,
+        max_bytes=settings.batch_max_bytes,
+        counted=(settings.data_namespace,),
+    )
+
+
+def _create(actor_class: type, name: str, config: Any, max_concurrency: int) -> None:
+    ray.remote(actor_class).options(  # type: ignore[call-overload]
+        name=name,
+        namespace=topology.NAMESPACE,
+        lifetime="detached",  # it must outlive the replica that happened to create it
+        get_if_exists=True,
+        max_restarts=-1,
+        max_task_retries=0,  # a repeated call is a decision of ours, not of Ray's
+        max_concurrency=max_concurrency,
+        num_cpus=0,
+    ).remote(config)

@@ -1,0 +1,250 @@
+"""Every option of the service, read in one place.
+
+Values come, highest first, from: keyword arguments (the `args` of the Serve config), the environment,
+the YAML file named by `SPILLWAY_CONFIG`, the defaults below. `cluster/settings.example.yaml` lists them all.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+ENV_PREFIX = "SPILLWAY_"
+CONFIG_FILE_VARIABLE = "SPILLWAY_CONFIG"
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; the message names it and what it may be."""
+
+
+def _known_as(name: str, *aliases: str) -> AliasChoices:
+    """`name` in YAML and keyword arguments, SPILLWAY_NAME in the environment, and the names other services use."""
+    return AliasChoices(name, f"{ENV_PREFIX}{name.upper()}", *aliases)
+
+
+def _option(default: Any, comment: str, *aliases: str, name: str, **limits: Any) -> Any:
+    return Field(default, description=comment, validation_alias=_known_as(name, *aliases), **limits)
+
+
+class Settings(BaseSettings):
+    """All options, frozen; units are in the names. Raises `SettingsError` through `load`, never a bare traceback."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        env_file=None,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    # Where the parts are
+    redis_url: str = _option(
+        "redis://127.0.0.1:6379/0",
+        "The durable log. Must run with appendonly yes, appendfsync always, noeviction.",
+        "REDIS_URL",
+        name="redis_url",
+        repr=False,
+    )
+    mongodb_uri: str = _option(
+        "mongodb://127.0.0.1:27017",
+        "The database behind. In production a replica set.",
+        "MONGODB_URI",
+        "MONGO_URI",
+        name="mongodb_uri",
+        repr=False,
+    )
+    key_prefix: str = _option(
+        "spillway",
+        "First part of every Redis key; two services may share a Redis under two prefixes.",
+        name="key_prefix",
+        pattern=r"^[a-z][a-z0-9-]{0,31}$",
+    )
+    http_host: str = _option(
+        "127.0.0.1", "Address of the front door and the direct port; loopback unless set.", name="http_host"
+    )
+    http_port: int = _option(8000, "Port of Serve's front door.", name="http_port", ge=1, le=65535)
+    direct_port: int = _option(
+        8080,
+        "Port every replica shares without the front door's extra hop; 0 switches it off.",
+        name="direct_port",
+        ge=0,
+        le=65535,
+    )
+
+    # The log
+    buffers: int = _option(
+        1, "Buffering actors; each owns one stream. One serves two cores best.", name="buffers", ge=1, le=256
+    )
+    max_queue_size: int = _option(
+        200_000,
+        "Writes waiting in all buffers together; above it new writes get a 503.",
+        "MAX_QUEUE_SIZE",
+        name="max_queue_size",
+        ge=1,
+    )
+    max_queue_bytes: int = _option(
+        256 * MIB,
+        "Bytes waiting in all buffers together; keep it well below Redis' maxmemory.",
+        name="max_queue_bytes",
+        ge=1 * MIB,
+    )
+    max_pending_calls: int = _option(
+        10_000, "Calls one actor serves at once; more wait in Ray.", name="max_pending_calls", ge=10, le=1_000_000
+    )
+    allow_unsafe_redis: bool = _option(
+        False,
+        "Development only: start although Redis may lose or evict what it acknowledged.",
+        name="allow_unsafe_redis",
+    )
+
+    # The pour
+    batch_size: int = _option(
+        1_000,
+        "Writes in one flush at most. 200 is the customary value; 1,000 measured better (docs/decisions).",
+        "BATCH_SIZE",
+        name="batch_size",
+        ge=1,
+        le=100_000,
+    )
+    batch_max_bytes: int = _option(
+        8 * MIB,
+        "Bytes in one flush at most; one command may carry 16 MiB.",
+        name="batch_max_bytes",
+        ge=64 * KIB,
+        le=15 * MIB,
+    )
+    batch_timeout_ms: int = _option(
+        50,
+        "Longest a write lingers for company before it is flushed; nobody who waits for MongoDB is kept waiting by it.",
+        "BATCH_TIMEOUT_MS",
+        name="batch_timeout_ms",
+        ge=0,
+        le=60_000,
+    )
+    rate_limit_per_s: int = _option(
+        100,
+        "Commands MongoDB sees in any window of one second, whoever caused them.",
+        name="rate_limit_per_s",
+        ge=2,
+        le=1_000_000,
+    )
+    writer_lanes: int = _option(
+        4,
+        "Commands in flight at once. The ring holds rate_limit_per_s - writer_lanes slots (docs/guarantees.md).",
+        name="writer_lanes",
+        ge=1,
+        le=64,
+    )
+    mongodb_timeout_s: float = _option(
+        5.0,
+        "Longest one command may take; a new writer also waits this long before its first.",
+        name="mongodb_timeout_s",
+        gt=0,
+        le=120,
+    )
+    writer_lease_s: float = _option(
+        3.0,
+        "How long a silent writer keeps the right to write; the next one waits for its end.",
+        name="writer_lease_s",
+        ge=0.5,
+        le=60,
+    )
+    write_concern: str = _option(
+        "majority", "MongoDB write concern w; the journal is always asked for.", name="write_concern"
+    )
+
+    # The edge
+    request_timeout_s: float = _option(
+        5.0, "Longest an append may take before the caller hears 503 or 504.", name="request_timeout_s", gt=0, le=60
+    )
+    max_wait_s: float = _option(
+        30.0, "Longest `Prefer: wait` and `?ack=db` wait for MongoDB.", name="max_wait_s", gt=0, le=300
+    )
+    max_document_bytes: int = _option(
+        1 * MIB, "One document, as BSON.", name="max_document_bytes", ge=1 * KIB, le=15 * MIB
+    )
+    max_body_bytes: int = _option(8 * MIB, "One HTTP body.", name="max_body_bytes", ge=1 * KIB, le=64 * MIB)
+    max_batch_items: int = _option(1_000, "Documents in one batch request.", name="max_batch_items", ge=1, le=10_000)
+    idempotency_ttl_s: int = _option(
+        86_400, "How long an Idempotency-Key is remembered.", name="idempotency_ttl_s", ge=60
+    )
+    data_namespace: str = _option(
+        "assessmentdb.records",
+        "The collection behind /api/data and /api/stats.",
+        name="data_namespace",
+        pattern=r"^[A-Za-z0-9_-]{1,63}\.[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}$",
+    )
+
+    # Reads
+    near_cache_ttl_s: float = _option(
+        1.0, "Age of a document in a replica's own cache.", name="near_cache_ttl_s", ge=0, le=60
+    )
+    near_cache_max_entries: int = _option(
+        10_000, "Documents in a replica's own cache.", name="near_cache_max_entries", ge=0, le=1_000_000
+    )
+    cache_ttl_s: int = _option(
+        300, "Age of a document in the shared Redis cache; 0 switches it off.", "CACHE_TTL", name="cache_ttl_s", ge=0
+    )
+    cache_max_entries: int = _option(
+        20_000, "Documents in the shared cache, per buffer.", name="cache_max_entries", ge=0, le=10_000_000
+    )
+
+    # A run on this machine (`make up`)
+    state_dir: str = _option(
+        ".spillway", "Data, logs and addresses of a run; a relative path begins at the project.", name="state_dir"
+    )
+    drain_timeout_s: float = _option(
+        60.0,
+        "Longest a stopping service waits for its backlog; what is left stays in the log.",
+        name="drain_timeout_s",
+        ge=0,
+        le=3600,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = os.environ.get(CONFIG_FILE_VARIABLE)
+        if not path:
+            return (init_settings, env_settings)
+        if not os.path.isfile(path):
+            raise SettingsError(f"{CONFIG_FILE_VARIABLE} names {path!r}, and there is no such file")
+        return (init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path))
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings of this process. Raises `SettingsError` whose text names each setting at fault, never its value."""
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        faults = [f"  {_setting_name(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        raise SettingsError("Bad settings; nothing was started.\n" + "\n".join(faults)) from None
+    if settings.writer_lanes >= settings.rate_limit_per_s:
+        raise SettingsError("Bad settings; nothing was started.\n  writer_lanes: must be below rate_limit_per_s")
+    for name, url, schemes in (
+        ("redis_url", settings.redis_url, ("redis", "rediss", "unix")),
+        ("mongodb_uri", settings.mongodb_uri, ("mongodb", "mongodb+srv")),
+    ):
+        if urlsplit(url).scheme not in schemes:
+            raise SettingsError(
+                f"Bad settings; nothing was started.\n  {name}: must begin with {' or '.join(s + '://' for s in schemes)}"
+            )
+    return settings
+
+
+def _setting_name(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "settings"

@@ -1,0 +1,24 @@
+"""What the parts are called. Pure: names only."""
+
+from __future__ import annotations
+
+NAMESPACE = "spillway"  # Ray's namespace of our actors
+
+# Part of every actor's name. Detached actors outlive a deployment and keep the code they were started with, so a change
+# of what they say to each other must raise this, and `launch` ends those of an older generation.
+GENERATION = 1
+
+
+def buffer_names(shards: int) -> list[str]:
+    """Actor names of a pool of `shards` buffers."""
+    return [f"buffer-{stream}-g{GENERATION}" for stream in stream_names(shards)]
+
+
+def stream_names(shards: int) -> list[str]:
+    """Stream names of a pool of `shards` buffers. They carry the pool's size: another size is another set of streams."""
+    return [f"{index}of{shards}" for index in range(shards)]
+
+
+def writer_name() -> str:
+    """Actor name of the one writer."""
+    return f"mongo-writer-g{GENERATION}"

@@ -1,0 +1,51 @@
+"""The Ray Serve shell: the only file here that knows Ray.
+
+It must not say `from __future__ import annotations`: Serve's typed builder would then get a raw dict and check nothing.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from ray import serve
+
+from cluster import launch
+from cluster.settings import Settings, load
+from serve_app.api import EdgeLimits, make_app
+
+_START_S = 20.0  # a replica that cannot reach its log after this starts all the same and says so at /readyz
+
+
+class Args(BaseModel):
+    """`args` of the Serve config: any option of `cluster.settings.Settings`, by its name. Unknown names are refused."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _known_options_only(self) -> "Args":
+        unknown = sorted(set(self.model_extra or {}) - set(Settings.model_fields))
+        if unknown:
+            raise ValueError(f"unknown option in args: {', '.join(unknown)}")
+        return self
+
+
+@serve.deployment(name="Edge", max_ongoing_requests=20_000)
+@serve.ingress()
+class Edge:
+    """One replica: the HTTP contract on top of the pool of buffers."""
+
+    async def __init__(self, settings: Settings) -> None:
+        self._intake = launch.ensure_actors(settings)
+        await launch.refuse_unsafe_log(self._intake, _START_S)
+        self._app = make_app(self._intake, _limits(settings))
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return self._app
+
+
+def build(args: Args) -> serve.Application:
+    """The application that `import_path` names. Raises `SettingsError` naming each setting at fault."""
+    return Edge.bind(load(**(args.model_extra or {})))  # type: ignore[attr-defined]
+
+
+def _limits(settings: Settings) -> EdgeLimits:
+    return EdgeLimits(**{name: getattr(settings, name) for name in EdgeLimits.__dataclass_fields__})
