@@ -11,6 +11,7 @@ from ray import serve
 from cluster import launch
 from cluster.settings import Settings, load
 from serve_app.api import EdgeLimits, make_app
+from serve_app.direct import DirectPort
 
 _START_S = 20.0  # a replica that cannot reach its log after this starts all the same and says so at /readyz
 
@@ -33,10 +34,20 @@ class Args(BaseModel):
 class Edge:
     """One replica: the HTTP contract on top of the pool of buffers."""
 
-    async def __init__(self, settings: Settings) -> None:
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         self._intake = launch.ensure_actors(settings)
         await launch.refuse_unsafe_log(self._intake, _START_S)
         self._app = make_app(self._intake, _limits(settings))
+        self._direct = DirectPort(self._app, settings.http_host, settings.direct_port)
+
+    async def check_health(self) -> None:
+        """Asked by Serve every few seconds, the first time when the replica is ready for requests."""
+        self._direct.open()
+
+    async def __del__(self) -> None:
+        """Called by Serve when the replica leaves."""
+        await self._direct.close()
+        await self._app.finish()
 
     def __serve_build_asgi_app__(self) -> Any:
         return self._app
@@ -44,7 +55,7 @@ class Edge:
 
 def build(args: Args) -> serve.Application:
     """The application that `import_path` names. Raises `SettingsError` naming each setting at fault."""
-    return Edge.bind(load(**(args.model_extra or {})))  # type: ignore[attr-defined]
+    return Edge.bind(load(**(args.model_extra or {})))  # type: ignore[attr-defined, no-any-return]
 
 
 def _limits(settings: Settings) -> EdgeLimits:

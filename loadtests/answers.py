@@ -1,0 +1,89 @@
+"""What k6 recorded of a flood: the ids the service accepted, and how many requests ended otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+WRITES_PER_REQUEST = 5
+
+
+@dataclass(slots=True)
+class Answers:
+    """The recorded outcome of one run. Times in seconds since the epoch, on the clock of the machine that ran k6."""
+
+    # Each accepted id, and how often it was found in MongoDB: one dictionary for both, as there are millions.
+    accepted: dict[str, int] = field(default_factory=dict)
+    reads: set[str] = field(default_factory=set)
+    requests: int = 0
+    read_count: int = 0
+    # Accepted writes whose id had been given to another accepted write: at most one of them can be stored.
+    repeated: list[str] = field(default_factory=list)
+    # Requests without a usable answer: each may have stored up to WRITES_PER_REQUEST documents, or none.
+    unknown: int = 0
+    refused: int = 0
+    started_s: float | None = None
+    stopped_s: float | None = None
+    status_at_stop: dict[str, Any] | None = None
+
+    @property
+    def writes(self) -> int:
+        """Accepted writes, those with a repeated id included."""
+        return len(self.accepted) + len(self.repeated)
+
+    @property
+    def duration_s(self) -> float:
+        """From the first request to the last answer; 0 when the run left no start or no stop."""
+        return max(self.stopped_s - self.started_s, 0.0) if self.started_s and self.stopped_s else 0.0
+
+    def take(self, line: str) -> None:
+        """Count one recorded line. A line that cannot be understood is a request with unknown outcome."""
+        if line.startswith("{"):
+            self._accept(line)
+        elif line.startswith("refused "):
+            self.refused += 1
+        elif line.startswith("started "):
+            self.started_s = int(line.split(" ")[1]) / 1000
+        elif line.startswith("stopped "):
+            _word, at, status = line.split(" ", 2)
+            self.stopped_s = int(at) / 1000
+            self.status_at_stop = json.loads(status)
+        elif line.strip():
+            self.unknown += 1
+
+    def _accept(self, line: str) -> None:
+        try:
+            answer = json.loads(line)
+            writes, reads = answer["writes"], answer["reads"]
+            good = answer["status"] == "success" and len(writes) == WRITES_PER_REQUEST and len(reads) <= len(writes)
+            good = good and all(isinstance(identity, str) for identity in (*writes, *reads))
+        except (ValueError, KeyError, TypeError):
+            good = False
+        if not good:
+            self.unknown += 1
+            return
+        self.requests += 1
+        self.read_count += len(reads)
+        self.reads.update(reads)
+        for identity in writes:
+            if identity in self.accepted:
+                self.repeated.append(identity)
+            else:
+                self.accepted[identity] = 0
+
+
+def read_answers(lines: Iterable[str]) -> Answers:
+    """Count every line, one at a time. Raises ValueError when a `started` or `stopped` line is damaged."""
+    answers = Answers()
+    for line in lines:
+        answers.take(line)
+    return answers
+
+
+def load_answers(path: Path) -> Answers:
+    """The answers in a file of k6. Raises OSError when it cannot be read, ValueError as `read_answers` does."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return read_answers(lines)

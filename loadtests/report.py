@@ -1,0 +1,162 @@
+"""How a verified run is judged, shown and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from loadtests.answers import Answers
+from loadtests.compare import Verdict
+from loadtests.service import Drain, backlog_of
+from loadtests.window import Traffic
+
+_WRITING = ("insert", "update", "delete", "findAndModify", "bulkWrite")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Everything known about one run."""
+
+    answers: Answers
+    verdict: Verdict
+    drain: Drain
+    limit: int  # commands in any window of 1 s
+    traffic: Traffic | None  # what the witness saw; None without a witness
+    self_reported: int | None  # the service's own worst window, since its start
+    summary: Mapping[str, Any]  # k6's figures; empty when there are none
+
+    @property
+    def worst(self) -> int | None:
+        """The worst window (commands): the witness' figure, else the service's own, else None."""
+        return self.traffic.worst if self.traffic else self.self_reported
+
+    def problems(self) -> list[str]:
+        """Why the run failed, one sentence each; empty when it passed."""
+        verdict, found = self.verdict, []
+        if not self.answers.writes:
+            found.append("nothing was accepted")
+        if self.drain.seconds is None:
+            found.append(f"the backlog did not drain in time, last seen: {self.drain.backlog} writes")
+        for name in ("lost", "doubled", "ghosts", "malformed", "phantoms"):
+            finding = getattr(verdict, name)
+            if finding.count:
+                found.append(f"{finding.count} {name}, for example {', '.join(finding.examples)}")
+        if self.worst is None:
+            found.append("no witness, and the service reports no worst window")
+        elif self.worst > self.limit:
+            found.append(f"{self.worst} commands reached MongoDB in one second, {self.limit} are allowed")
+        if self.traffic and self.answers.writes and not self.traffic.total:
+            found.append("the witness saw no command in this run: the service goes around it, or its record is another")
+        return found
+
+    def figures(self) -> dict[str, Any]:
+        """The run in numbers: seconds, writes, commands, milliseconds, as their names say."""
+        answers, verdict = self.answers, self.verdict
+        seconds = answers.duration_s
+        backlog = backlog_of(answers.status_at_stop)
+        rate = answers.writes / seconds if seconds else None
+        stored_in = seconds + self.drain.seconds if seconds and self.drain.seconds is not None else None
+        time = self.summary.get("metrics", {}).get("http_req_duration", {}).get("values", {})
+        commands = self.traffic.commands if self.traffic else {}
+        writing = sum(commands.get(name, 0) for name in _WRITING)
+        return {
+            "accepted_requests": answers.requests,
+            "accepted_writes": answers.writes,
+            "unknown_requests": answers.unknown,
+            "refused_requests": answers.refused,
+            "reads": answers.read_count,
+            "seconds": round(seconds, 3),
+            "requests_per_second": round(answers.requests / seconds, 1) if seconds else None,
+            "p50_ms": time.get("med"),
+            "p95_ms": time.get("p(95)"),
+            "p99_ms": time.get("p(99)"),
+            "max_ms": time.get("max"),
+            "backlog_at_stop_writes": backlog,
+            "backlog_at_stop_seconds": round(backlog / rate, 3) if backlog is not None and rate else None,
+            "drain_seconds": None if self.drain.seconds is None else round(self.drain.seconds, 3),
+            "documents_per_second": round(answers.writes / stored_in, 1) if stored_in else None,
+            "documents_of_run": verdict.of_run,
+            "documents_in_collection": verdict.documents,
+            "documents_of_unknown_outcome": verdict.unknown,
+            "documents_undated": verdict.undated,
+            "commands": self.traffic.total if self.traffic else None,
+            "commands_by_name": commands or None,
+            "writes_per_command": round(verdict.of_run / writing, 1) if writing else None,
+            "lost": verdict.lost.count,
+            "doubled": verdict.doubled.count,
+            "ghosts": verdict.ghosts.count,
+            "malformed": verdict.malformed.count,
+            "phantoms": verdict.phantoms.count,
+            "worst_window": self.worst,
+            "worst_window_source": "witness" if self.traffic else "self-reported",
+            "limit": self.limit,
+        }
+
+    def final_line(self) -> str:
+        """The verdict in one line, always of the same form; a figure no witness vouches for says so."""
+        verdict = self.verdict
+        worst = "unknown" if self.worst is None else str(self.worst)
+        source = "" if self.traffic or self.worst is None else " (self-reported)"
+        return (
+            f"lost {verdict.lost.count}, doubled {verdict.doubled.count}, ghosts {verdict.ghosts.count}, "
+            f"worst window {worst}{source}"
+        )
+
+
+def keep(outcome: Outcome, path: Path) -> None:
+    """Write the figures, the problems and the findings with their examples as JSON. Raises OSError."""
+    content = {
+        "passed": not outcome.problems(),
+        "verdict": outcome.final_line(),
+        "problems": outcome.problems(),
+        "figures": outcome.figures(),
+        "findings": asdict(outcome.verdict),
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """A table of the figures, the problems, then the final line."""
+    figures = outcome.figures()
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for label, text in _rows(figures):
+        table.add_row(label, text)
+    console.print(table)
+    for problem in outcome.problems():
+        console.print(f"[bold red]✗[/] {problem}", highlight=False)
+    colour = "red" if outcome.problems() else "green"
+    console.print(outcome.final_line(), style=f"bold {colour}", highlight=False, soft_wrap=True)
+
+
+def _rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    def of(name: str, unit: str = "", digits: int = 0) -> str:
+        value = figures[name]
+        return "-" if value is None else f"{value:,.{digits}f}{unit}"
+
+    rows = [
+        ("accepted", f"{of('accepted_requests')} requests, {of('accepted_writes')} writes in {of('seconds', ' s', 1)}"),
+        ("requests/s", of("requests_per_second")),
+        ("latency", f"p50 {of('p50_ms', ' ms', 1)}, p95 {of('p95_ms', ' ms', 1)}, p99 {of('p99_ms', ' ms', 1)}"),
+        (
+            "backlog at stop",
+            f"{of('backlog_at_stop_writes')} writes, {of('backlog_at_stop_seconds', ' s', 2)} of traffic",
+        ),
+        ("drain", f"{of('drain_seconds', ' s', 1)}, {of('documents_per_second')} documents/s over run and drain"),
+        ("stored", f"{of('documents_of_run')} of this run, {of('documents_in_collection')} in all"),
+    ]
+    if figures["commands_by_name"]:
+        names = ", ".join(f"{name} {count:,}" for name, count in figures["commands_by_name"].items())
+        rows.append(("commands", f"{of('commands')} ({names}), {of('writes_per_command', '', 1)} writes each"))
+    rows.append(("worst window", f"{of('worst_window')} of {of('limit')}, {figures['worst_window_source']}"))
+    if figures["unknown_requests"] or figures["refused_requests"]:
+        unknown = f"{of('unknown_requests')} unknown ({of('documents_of_unknown_outcome')} documents stored)"
+        rows.append(("not accepted", f"{of('refused_requests')} refused, {unknown}"))
+    if figures["documents_undated"]:
+        rows.append(("undated", f"{of('documents_undated')} documents of unknown age, not judged"))
+    return rows

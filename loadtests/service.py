@@ -1,0 +1,123 @@
+"""The service under test as its users see it: addresses from its command line, figures from its HTTP status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+# The service's figures may be this old (s); a backlog counts as empty when it stayed empty for longer.
+STATUS_AGE_S = 2.0
+POLL_S = 0.25
+
+# Proxies of the environment are for the internet, not for the service next door.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class ServiceError(RuntimeError):
+    """The service cannot be found or does not answer; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the parts of a running service are; what is unknown is None."""
+
+    http_url: str | None = None
+    direct_url: str | None = None
+    mongodb_uri: str | None = None
+    witness_record: Path | None = None
+
+
+def find_service() -> Addresses:
+    """Ask `python -m cluster status --json` in the project's root. Raises ServiceError when nothing runs."""
+    command = [sys.executable, "-m", "cluster", "status", "--json"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        found = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise ServiceError("no running service was found: start it with `make up` in another terminal") from error
+    if not isinstance(found, dict):
+        raise ServiceError(f"`python -m cluster status --json` answered no object: {str(found)[:80]}")
+    record = found.get("witness_record")
+    return Addresses(
+        http_url=found.get("http_url"),
+        direct_url=found.get("direct_url"),
+        mongodb_uri=found.get("mongodb_uri"),
+        witness_record=Path(record) if record else None,
+    )
+
+
+def get_json(url: str, timeout_s: float = 5.0) -> dict[str, Any] | None:
+    """The JSON object a URL answers 200 with; None for anything else. Never raises for a service that is down."""
+    try:
+        with _opener.open(url, timeout=timeout_s) as answer:
+            found = json.load(answer)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_ready(base_url: str, wait_s: float, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Whether `/readyz` answers 200 within `wait_s`."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            with _opener.open(f"{base_url}/readyz", timeout=5.0):
+                return True
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+        sleep(POLL_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How the backlog went down: `seconds` until it was empty, None when it was not by the deadline."""
+
+    seconds: float | None
+    backlog: int | None
+
+
+def wait_for_drain(
+    base_url: str,
+    timeout_s: float,
+    progress: Callable[[int], None] = lambda backlog: None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Drain:
+    """Poll `/v1/status` until the backlog has been 0 writes for longer than the status may be old.
+
+    A service that does not answer is asked again until the deadline: it may be restarting. `progress` is told every
+    backlog seen (writes).
+    """
+    began = clock()
+    empty_since: float | None = None
+    backlog: int | None = None
+    while clock() - began < timeout_s:
+        status = get_json(f"{base_url}/v1/status")
+        backlog = backlog_of(status)
+        now = clock()
+        if backlog is not None:
+            progress(backlog)
+        if backlog == 0:
+            empty_since = now if empty_since is None else empty_since
+            if now - empty_since > STATUS_AGE_S:
+                return Drain(empty_since - began, 0)
+        else:
+            empty_since = None
+        sleep(POLL_S)
+    return Drain(None, backlog)
+
+
+def backlog_of(status: dict[str, Any] | None) -> int | None:
+    """The number of writes that wait in the log, according to a status; None when it does not say."""
+    backlog = (status or {}).get("backlog")
+    writes = backlog.get("writes") if isinstance(backlog, dict) else None
+    return writes if isinstance(writes, int) else None

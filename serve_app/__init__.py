@@ -1,0 +1,22 @@
+"""The HTTP edge: requests become writes and questions for an `Intake`, and what it says becomes answers.
+
+app.py          the Ray deployment around it; the only file here that knows Ray
+api.py          the ASGI callable; routes.py the table of what it serves
+data.py         GET /api/data, GET /api/stats
+writes.py       POST, PUT, PATCH, DELETE and batches of documents
+reads.py        GET of a document: near cache, then the intake
+receipts.py     what became of an accepted write
+dead_letters.py what MongoDB refused
+health.py       probes and GET /v1/status
+docs_page.py    /openapi.json, /docs and /problems/{code}
+contract.py     the OpenAPI description of every route; schemas.py the bodies in it
+appends.py      appends that outlive the client that asked for them
+pool.py         which documents /api/data reads; records.py which it writes
+parameters.py   names, query, Prefer, Idempotency-Key
+bodies.py       a request body, within its limit and of a known type
+documents.py    strict JSON and extended JSON <-> BSON
+patches.py      merge patch -> MongoDB update, and such an update applied to a document
+ids.py          ids we make, and `_id` <-> text
+near_cache.py   documents this replica read a moment ago
+answers.py      an HTTP answer in bytes; errors.py every problem, its status and its text; limits.py the bounds
+"""

@@ -1,0 +1,86 @@
+"""Appends that outlive the client that asked for them, and the wait for MongoDB after them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from actors.core.document import Key, Kind, Write
+from actors.core.errors import IdempotencyConflict, OutcomeUnknown
+from actors.core.ports import Intake, State
+from actors.core.receipt import Receipt
+from serve_app.errors import FAULTS, Problem
+from serve_app.limits import EdgeLimits
+from serve_app.near_cache import NearCache
+from serve_app.parameters import IdempotencyKey
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_GRACE_S = 1.0  # the intake knows better what happened; the edge speaks only when it stays silent
+_LOGGED = State("logged")
+
+
+class Appends:
+    """Every append is a task of this object: a client that disconnects cancels its answer, never the append."""
+
+    def __init__(self, intake: Intake, near: NearCache, limits: EdgeLimits) -> None:
+        self._intake = intake
+        self._near = near
+        self._limit_s = limits.request_timeout_s + _GRACE_S
+        self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself only holds tasks weakly
+
+    async def keep(self, writes: Sequence[Write], key: IdempotencyKey | None = None) -> tuple[list[Receipt], bool]:
+        """Receipts once all writes are durable, and whether they are new (a known idempotency key keeps nothing).
+
+        Raises what `Intake.append` raises; when the outcome is unknown, as a `Problem` with the ids.
+        """
+        try:
+            return await self.own(self._keep(writes, key))
+        except (OutcomeUnknown, TimeoutError) as error:
+            ids = [write.id for write in writes]
+            message = error.message if isinstance(error, OutcomeUnknown) else ""
+            named = {"id": ids[0]} if len(ids) == 1 else {"ids": ids}
+            raise Problem("outcome-unknown", message or FAULTS["outcome-unknown"].title + ".", **named) from None
+        except IdempotencyConflict as error:
+            detail = error.message or FAULTS[error.code].title + "."
+            raise Problem(error.code, detail, "Idempotency-Key") from None
+
+    async def own(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which runs to its end whatever becomes of the caller.
+
+        Raises what it raises, and `TimeoutError` when it takes longer than an append may.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        async with asyncio.timeout(self._limit_s):
+            return await asyncio.shield(task)
+
+    async def settle(self, receipts: Sequence[Receipt], wait_s: float) -> list[State]:
+        """What became of durable writes after at most `wait_s`. Never raises: durable they are, whatever breaks."""
+        if wait_s > 0:
+            try:
+                async with asyncio.timeout(wait_s + _GRACE_S):
+                    states = await self._intake.wait(receipts, wait_s)
+                return [state if state.name != "unknown" else _LOGGED for state in states]
+            except Exception as error:
+                logger.warning("Waiting for MongoDB failed, answering 'logged': %r", error)
+        return [_LOGGED] * len(receipts)
+
+    async def finish(self) -> None:
+        """Returns when every append that has begun has ended. For the way down."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _keep(self, writes: Sequence[Write], key: IdempotencyKey | None) -> tuple[list[Receipt], bool]:
+        try:
+            if key is None:
+                return await self._intake.append(writes), True
+            return await self._intake.append_once(key.digest, key.fingerprint, writes)
+        finally:  # afterwards, so that no read from before the append stays in the cache; on errors too: it may be kept
+            for write in writes:
+                if write.kind != Kind.INSERT:  # its id is new, nobody can have read it
+                    self._near.evict(Key(write.namespace, write.id))

@@ -1,0 +1,86 @@
+"""GET /api/data: five reads and five writes. GET /api/stats: how many documents there are."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from starlette.requests import Request
+
+from serve_app.answers import Answer, json_answer, rfc3339
+from serve_app.appends import Appends
+from serve_app.errors import Problem
+from serve_app.health import StatusBoard
+from serve_app.ids import uuid7
+from serve_app.limits import EdgeLimits
+from serve_app.parameters import query
+from serve_app.pool import Pool
+from serve_app.reads import Reader
+from serve_app.records import WRITES, records
+
+READS = 5
+_READ_TIMEOUT_S = 1.0  # the writes are what matters; a read that takes longer is left out
+
+
+class Data:
+    def __init__(
+        self,
+        appends: Appends,
+        reader: Reader,
+        pool: Pool,
+        board: StatusBoard,
+        limits: EdgeLimits,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._appends = appends
+        self._reader = reader
+        self._pool = pool
+        self._board = board
+        self._namespace = limits.data_namespace
+        self._wall = wall
+        self._monotonic = monotonic
+
+    async def read_and_write(self, request: Request) -> Answer:
+        """Five inserts, durable when this answers, and the documents that could be read meanwhile: five unless the
+        collection has fewer, or MongoDB is down and they are in no buffer and no cache."""
+        query(request)
+        self._pool.refresh_if_due(self._monotonic())
+        reads = self._pool.pick(READS)
+        far = [id_ for id_ in reads if self._reader.near(self._namespace, id_) is None]
+        reading = asyncio.get_running_loop().create_task(self._unreadable(far)) if far else None
+        now_s = self._wall()
+        ids = [uuid7() for _ in range(WRITES)]
+        try:
+            await self._appends.keep(records(self._namespace, ids, int(now_s * 1000)))
+            if reading is not None:
+                unreadable = await reading
+                reads = [id_ for id_ in reads if id_ not in unreadable]
+        finally:
+            if reading is not None:
+                reading.cancel()  # does nothing when it is done
+        return json_answer(200, {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(now_s)})
+
+    async def stats(self, request: Request) -> Answer:
+        """The stored count, known from the writer's own bookkeeping: no scan."""
+        query(request)
+        documents = (await self._board.read()).get("documents", {})
+        total = documents.get(self._namespace)
+        if total is None:
+            raise Problem("count-unknown", "MongoDB has not been asked yet, or does not answer. Try again in a second.")
+        return json_answer(200, {"total_documents": total, "timestamp": rfc3339(self._wall())})
+
+    async def _unreadable(self, ids: list[str]) -> set[str]:
+        """Reads `ids`; those that are not there or cannot be served now are told, and forgotten by the pool."""
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                reads = await self._reader.fetch(self._namespace, ids)
+            missing = {id_ for id_, read in zip(ids, reads, strict=True) if read.document is None}
+        except (
+            Exception
+        ):  # whatever it was, /v1/status and the logs of the parts tell it better than every request could
+            missing = set(ids)
+        if missing:
+            self._pool.forget(missing)
+        return missing

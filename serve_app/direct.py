@@ -1,0 +1,77 @@
+"""DirectPort: the same app on a socket of the replica's own, without the front door's extra hop.
+
+All replicas listen on one port (`SO_REUSEPORT`) and the kernel spreads the connections. Serve still owns the replicas:
+their number, their health, their roll-out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Any
+
+import uvicorn
+
+log = logging.getLogger("ray.serve")
+
+_BACKLOG = 4096  # a step of ten thousand users is not served at once; the kernel caps it at net.core.somaxconn
+
+
+class DirectPort:
+    """Opened when the replica is healthy, closed first when it leaves. It never takes the replica down with it."""
+
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        """`port` 0 switches it off."""
+        self._app = app
+        self._host = host
+        self._port = port
+        self._server: uvicorn.Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begin to listen; doing it again does nothing. A port that is taken is logged, and the front door still serves."""
+        if not self._port or self._server is not None:
+            return
+        try:
+            listener = _listen(self._host, self._port)
+        except OSError as error:
+            log.error("direct port %s:%d stays closed: %s (setting direct_port)", self._host, self._port, error)
+            self._port = 0
+            return
+        config = uvicorn.Config(
+            self._app,
+            lifespan="off",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            timeout_keep_alive=90,
+        )
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.create_task(
+            self._server._serve([listener])
+        )  # serve() would take the signals, and they belong to Ray
+
+    async def close(self, grace_s: float = 5.0) -> None:
+        """Stop listening at once and let requests under way finish, for `grace_s` at most."""
+        if self._server is None or self._serving is None:
+            return
+        self._server.should_exit = True
+        await asyncio.wait([self._serving], timeout=grace_s)
+        self._serving.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,157 @@
+"""What a request says beside its body: names in the path, query, Prefer and Idempotency-Key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+
+from serve_app.errors import Problem
+from serve_app.ids import InvalidId, id_text, id_value
+
+DATABASE_PATTERN = r"^(?!(?:[aA][dD][mM][iI][nN]|[lL][oO][cC][aA][lL]|[cC][oO][nN][fF][iI][gG])$)[A-Za-z0-9_-]{1,63}$"
+COLLECTION_PATTERN = r"^(?!system\.)(?!.*\.\.)(?!.*\.$)[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}$"
+KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
+RESERVED_DATABASES = ("receipts", "status", "dead-letters")  # other things live under these paths
+
+_DATABASE = re.compile(DATABASE_PATTERN[1:-1])
+_COLLECTION = re.compile(COLLECTION_PATTERN[1:-1])
+_KEY = re.compile(KEY_PATTERN[1:-1])
+_WAIT = re.compile(r"""\s*wait\s*=\s*("?)([0-9]{1,9})\1\s*(?:;.*)?""", re.IGNORECASE)
+_TENANT = "default"  # until callers have names
+
+
+class IdempotencyKey(NamedTuple):
+    """A key as the intake knows it."""
+
+    digest: str  # of caller, collection and key
+    fingerprint: str  # of method, document and body
+
+
+class Preference(NamedTuple):
+    """How long the caller is ready to wait for MongoDB."""
+
+    wait_s: float  # 0: not at all
+    applied: tuple[tuple[bytes, bytes], ...]  # headers that say so
+
+
+_NO_PREFERENCE = Preference(0, ())
+
+
+@lru_cache(maxsize=1024)
+def namespace_of(database: str, collection: str) -> str:
+    """ "database.collection". Raises `Problem` invalid-name."""
+    if not _DATABASE.fullmatch(database) or database in RESERVED_DATABASES:
+        raise Problem(
+            "invalid-name",
+            "A database has 1 to 63 letters, digits, _ or -, and is not one of the server's own.",
+            "database",
+        )
+    if not _COLLECTION.fullmatch(collection):
+        raise Problem(
+            "invalid-name",
+            "A collection has 1 to 120 letters, digits, _ . or -, begins with no . or -, nor with system., "
+            "and its dots stand alone inside.",
+            "collection",
+        )
+    return f"{database}.{collection}"
+
+
+def target(request: Request) -> tuple[str, str]:
+    """Namespace and normalised id text of the document in the path. Raises `Problem` invalid-name, invalid-id."""
+    path = request.path_params
+    namespace = namespace_of(path["database"], path["collection"])
+    text = path["id"]
+    if "\ufffd" in text:  # what servers put for bytes that are not UTF-8: two ids would become one
+        raise Problem("invalid-id", "The id in the path is not UTF-8. Percent-encode its UTF-8 bytes.", "id")
+    try:
+        return namespace, id_text(id_value(text))
+    except InvalidId as error:
+        raise Problem("invalid-id", f"The id {error}.", "id") from None
+
+
+def headers_of(request: Request) -> dict[bytes, bytes]:
+    """Headers by lower-case name; of several equal ones the last."""
+    return dict(request.scope["headers"])
+
+
+def query(request: Request, **allowed: Callable[[str], object]) -> dict[str, str]:
+    """Query parameters, each known, given once, and taken by its check (whose `ValueError` says what it may be).
+
+    Raises `Problem` unknown-parameter, invalid-parameter.
+    """
+    raw = request.scope["query_string"]
+    if not raw:
+        return {}
+    given: dict[str, str] = {}
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except ValueError:
+        raise Problem("invalid-parameter", "The query is not percent-encoded UTF-8.", "query") from None
+    for name, value in pairs:
+        if name not in allowed:
+            known = f"Known here: {', '.join(allowed)}." if allowed else "None is known here."
+            raise Problem("unknown-parameter", f"Leave it out. {known}", name[:100])
+        if name in given:
+            raise Problem("invalid-parameter", "Give it once.", name)
+        try:
+            allowed[name](value)
+        except ValueError as error:
+            raise Problem("invalid-parameter", f"{error}.", name) from None
+        given[name] = value
+    return given
+
+
+def one_of(*values: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value not in values:
+            raise ValueError(f"It must be {' or '.join(repr(value) for value in values)}")
+        return value
+
+    return check
+
+
+def between(least: int, most: int) -> Callable[[str], int]:
+    def check(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
+            raise ValueError(f"It must be an integer from {least} to {most}")
+        return int(value)
+
+    return check
+
+
+def preference(request: Request, headers: dict[bytes, bytes], max_wait_s: float) -> Preference:
+    """From `Prefer: wait=N`, else `?ack=db`. A malformed preference counts as none (RFC 7240). Raises `Problem`."""
+    given = query(request, ack=one_of("db", "log"))
+    if b"prefer" in headers:
+        for name, value in request.scope["headers"]:
+            if name != b"prefer":
+                continue
+            for part in value.decode("latin-1").split(","):
+                match = _WAIT.fullmatch(part)
+                if match:
+                    wait_s = min(int(match[2]), int(max_wait_s))
+                    return Preference(wait_s, ((b"preference-applied", b"wait=%d" % wait_s),))
+    return Preference(max_wait_s, ()) if given.get("ack") == "db" else _NO_PREFERENCE
+
+
+def idempotency_key(
+    headers: dict[bytes, bytes], request: Request, namespace: str, body: bytes
+) -> IdempotencyKey | None:
+    """None when the header is not there. Raises `Problem` invalid-header."""
+    raw = headers.get(b"idempotency-key")
+    if raw is None:
+        return None
+    key = raw.decode("latin-1")
+    if not _KEY.fullmatch(key) or sum(name == b"idempotency-key" for name, _ in request.scope["headers"]) != 1:
+        raise Problem("invalid-header", "Give one key of 1 to 255 visible ASCII characters.", "Idempotency-Key")
+    asked = f"{request.method}\0{request.scope['path']}\0".encode("utf-8", "surrogateescape")
+    return IdempotencyKey(
+        blake2b(f"{_TENANT}\0{namespace}\0{key}".encode(), digest_size=16).hexdigest(),
+        blake2b(asked + body, digest_size=16).hexdigest(),
+    )

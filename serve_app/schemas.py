@@ -1,0 +1,163 @@
+"""The bodies of answers, as the OpenAPI document describes them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+StateName = Literal["logged", "stored", "dead-lettered"]
+
+
+class Problem(BaseModel):
+    """RFC 9457. Further members depend on the code."""
+
+    type: str = Field(description="/problems/{code}: a page that says what to do.")
+    title: str
+    status: int
+    detail: str = Field(description="What is wrong here, and what to do.")
+    code: str = Field(description="Stable, for machines.")
+    field: str = Field("", description="The field, parameter or header at fault.")
+    retry_after_s: int = Field(0, description="The same as the header Retry-After.")
+    instance: str = Field("", description="Names this one occurrence in the service's log.")
+    id: str = Field("", description="outcome-unknown: the id under which sending the same again is safe.")
+    ids: list[str] = Field([], description="outcome-unknown: the ids of all its writes.")
+    reason: str = Field("", description="rejected-by-mongodb: what MongoDB said.")
+    receipt: str = Field("", description="rejected-by-mongodb: of the write, which is a dead letter now.")
+    items: list[dict[str, Any]] = Field(
+        [], description="nothing-accepted: each item of the batch with its own problem."
+    )
+
+
+class DataAnswer(BaseModel):
+    """Five documents read and five written."""
+
+    status: Literal["success"]
+    reads: list[str] = Field(
+        description="Ids of the documents read; fewer than five only when fewer can be read.", max_length=5
+    )
+    writes: list[str] = Field(
+        description="Ids of the documents written, durable in the log.", min_length=5, max_length=5
+    )
+    timestamp: str = Field(json_schema_extra={"format": "date-time"})
+
+
+class Stats(BaseModel):
+    total_documents: int = Field(description="Documents stored in MongoDB.", ge=0)
+    timestamp: str = Field(json_schema_extra={"format": "date-time"})
+
+
+class Alive(BaseModel):
+    status: Literal["alive"]
+
+
+class Ready(BaseModel):
+    status: Literal["ready"]
+    mongodb: str = Field(description="up, down or unknown. Writes are accepted while it is down.")
+    redis: str
+    details: dict[str, Any] = Field({}, description="With ?verbose: the same as /v1/status.")
+
+
+class Accepted(BaseModel):
+    """A write that is durable."""
+
+    id: str = Field(
+        description="The document's _id as text: a string itself, anything else as canonical extended JSON."
+    )
+    receipt: str = Field(description="Ask /v1/receipts/{receipt} what became of it.")
+    state: StateName = Field(description="logged: in the durable log. stored: in MongoDB.")
+
+
+class Item(BaseModel):
+    """One document of a batch, kept (id, receipt, state) or not (error); both when MongoDB refused it meanwhile."""
+
+    index: int = Field(ge=0)
+    id: str = ""
+    receipt: str = ""
+    state: StateName = "logged"
+    error: Problem | None = None
+
+
+class BatchAnswer(BaseModel):
+    items: list[Item] = Field(description="In the order given.")
+    accepted: int = Field(ge=1)
+    rejected: int = Field(ge=0)
+
+
+class ReceiptAnswer(BaseModel):
+    receipt: str
+    id: str
+    namespace: str
+    state: StateName
+    reason: str = Field("", description="dead-lettered: what MongoDB said.")
+
+
+class Backlog(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    writes: int = Field(description="Accepted and not yet stored.")
+    bytes: int
+
+
+class Commands(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    last_second: int
+    worst_window: int = Field(description="Most commands in any window of one second so far.")
+    limit: int
+
+
+class Batch(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    mean_writes: float
+
+
+class Status(BaseModel):
+    """Numbers for operators. Parts that do not answer are missing."""
+
+    model_config = ConfigDict(extra="allow")
+
+    ready: bool = Field(description="Can writes be accepted?")
+    mongodb: str
+    redis: str
+    accepted_total: int = 0
+    accepted_per_s: float = 0
+    drained_per_s: float = 0
+    backlog: Backlog | None = None
+    lag_s: float | None = Field(None, description="Age of the oldest write not yet stored.")
+    drain_eta_s: float | None = Field(
+        None, description="Until the backlog is empty, at the present rate; null when it does not shrink."
+    )
+    commands: Commands | None = None
+    batch: Batch | None = None
+    writer: dict[str, Any] | None = None
+    buffers: list[dict[str, Any]] = []
+    documents: dict[str, int] = Field({}, description="Documents stored, by namespace.")
+
+
+class DeadLetterAnswer(BaseModel):
+    """A write that MongoDB refused, with all that is needed to judge it."""
+
+    id: str
+    namespace: str
+    document_id: str
+    kind: Literal["insert", "put", "patch", "delete"]
+    reason: str
+    attempts: int
+    accepted_at: str = Field(json_schema_extra={"format": "date-time"})
+    rejected_at: str = Field(json_schema_extra={"format": "date-time"})
+    bytes: int
+    body: dict[str, Any] = Field({}, description="The document, or for a patch the update, as relaxed extended JSON.")
+    body_base64: str = Field("", description="Instead of body, when the bytes are no readable BSON.")
+
+
+class DeadLetterPage(BaseModel):
+    items: list[DeadLetterAnswer] = Field(description="Oldest first.")
+    next: str | None = Field(description="The `after` of the next page; null when this was the last.")
+
+
+ANSWERS: tuple[type[BaseModel], ...] = (
+    Problem, DataAnswer, Stats, Alive, Ready, Accepted, BatchAnswer, ReceiptAnswer, Status,
+    DeadLetterAnswer, DeadLetterPage,
+)  # fmt: skip

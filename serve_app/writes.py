@@ -1,0 +1,177 @@
+"""Writing documents: every 2xx says that the write is in the durable log."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+
+from actors.core.document import Kind, Write
+from actors.core.ports import State
+from actors.core.receipt import Receipt
+from serve_app import bodies
+from serve_app.answers import Answer, json_answer
+from serve_app.appends import Appends
+from serve_app.documents import document, encode, parse
+from serve_app.errors import Problem
+from serve_app.ids import InvalidId, id_text, id_value, keyed_id, uuid7
+from serve_app.limits import EdgeLimits
+from serve_app.parameters import (
+    IdempotencyKey,
+    Preference,
+    headers_of,
+    idempotency_key,
+    namespace_of,
+    preference,
+    target,
+)
+from serve_app.patches import update_of
+from serve_app.receipts import accepted, location
+
+_VARY = (b"vary", b"Prefer")
+_REPLAYED = (b"idempotency-replayed", b"true")
+
+
+class Ask(NamedTuple):
+    """What every write request says beside its document."""
+
+    preference: Preference
+    key: IdempotencyKey | None
+    body: bytes
+    media_type: str
+
+
+class Writes:
+    def __init__(self, appends: Appends, limits: EdgeLimits) -> None:
+        self._appends = appends
+        self._limits = limits
+
+    async def create(self, request: Request) -> Answer:
+        """POST a document. Without `_id` it gets one of ours and is an insert; with one it replaces what was there."""
+        namespace = namespace_of(request.path_params["database"], request.path_params["collection"])
+        ask = await self._ask(request, namespace, bodies.JSON_TYPES)
+        return await self._keep(ask, self._document(namespace, parse(ask.body), ask.key, 0))
+
+    async def put(self, request: Request) -> Answer:
+        """The document under the path's id, whatever was there."""
+        namespace, id_ = target(request)
+        ask = await self._ask(request, namespace, bodies.JSON_TYPES)
+        members = document(parse(ask.body))
+        if "_id" in members and _text(members["_id"]) != id_:
+            raise Problem(
+                "invalid-id", "The _id in the body is not the one in the path. Leave it out, or make them equal.", "_id"
+            )
+        return await self._keep(ask, self._put(namespace, id_, members))
+
+    async def patch(self, request: Request) -> Answer:
+        """A merge patch on whatever is there; on nothing it makes a document, as an upsert."""
+        namespace, id_ = target(request)
+        ask = await self._ask(request, namespace, bodies.PATCH_TYPES)
+        body = encode(update_of(parse(ask.body), id_), self._limits.max_document_bytes)
+        return await self._keep(ask, Write(Kind.PATCH, namespace, id_, body))
+
+    async def delete(self, request: Request) -> Answer:
+        """Nothing under the path's id. It need not exist: the answer is the same."""
+        namespace, id_ = target(request)
+        headers = headers_of(request)
+        ask = Ask(
+            preference(request, headers, self._limits.max_wait_s),
+            idempotency_key(headers, request, namespace, b""),
+            b"",
+            "",
+        )
+        return await self._keep(ask, Write(Kind.DELETE, namespace, id_, b""))
+
+    async def batch(self, request: Request) -> Answer:
+        """Many documents in one append: the sound ones are kept, all or none; each other one is told its problem."""
+        namespace = namespace_of(request.path_params["database"], request.path_params["collection"])
+        ask = await self._ask(request, namespace, bodies.BATCH_TYPES)
+        items: list[dict[str, Any]] = []
+        writes: list[Write] = []
+        for index, item in enumerate(self._items(ask)):
+            try:
+                writes.append(
+                    self._document(namespace, parse(item) if isinstance(item, bytes) else item, ask.key, index)
+                )
+                items.append({"index": index})
+            except Problem as problem:
+                items.append({"index": index, "error": problem.document()})
+        if not writes:
+            raise Problem("nothing-accepted", "No document of the batch can be stored; see its items.", items=items)
+        receipts, states, headers = await self._kept(ask, writes)
+        sound = [item for item in items if "error" not in item]
+        for item, receipt, state in zip(sound, receipts, states, strict=True):
+            item |= accepted(receipt, state)
+            if state.name == "dead-lettered":
+                item["error"] = _rejected(state, item["receipt"]).document()
+        if all(state.name == "dead-lettered" for state in states):
+            raise Problem(
+                "nothing-accepted", "MongoDB refused every document of the batch; see its items.", items=items
+            )
+        status = 202 if any(state.name == "logged" for state in states) else 201
+        errors = sum("error" in item for item in items)
+        return json_answer(status, {"items": items, "accepted": len(items) - errors, "rejected": errors}, headers)
+
+    async def _ask(self, request: Request, namespace: str, types: tuple[str, ...]) -> Ask:
+        headers = headers_of(request)
+        wanted = preference(request, headers, self._limits.max_wait_s)
+        media_type = bodies.media_type(headers, types)
+        body = await bodies.read_body(request, headers, self._limits.max_body_bytes)
+        return Ask(wanted, idempotency_key(headers, request, namespace, body), body, media_type)
+
+    def _document(self, namespace: str, parsed: Any, key: IdempotencyKey | None, index: int) -> Write:
+        members = document(parsed)
+        if "_id" in members:
+            return self._put(namespace, _text(members["_id"]), members)
+        id_ = uuid7() if key is None else keyed_id(key.digest, key.fingerprint, index)
+        return Write(Kind.INSERT, namespace, id_, encode({"_id": id_, **members}, self._limits.max_document_bytes))
+
+    def _put(self, namespace: str, id_: str, members: dict[str, Any]) -> Write:
+        members = {"_id": None} | members  # MongoDB keeps the _id first
+        members["_id"] = id_value(id_)
+        return Write(Kind.PUT, namespace, id_, encode(members, self._limits.max_document_bytes))
+
+    def _items(self, ask: Ask) -> list[Any]:
+        """Parsed items of a JSON array, or lines of NDJSON still to be parsed."""
+        items: Any
+        if ask.media_type == "application/x-ndjson":
+            items = [line for line in ask.body.split(b"\n") if line.strip()]
+        else:
+            items = parse(ask.body)
+            if not isinstance(items, list):
+                raise Problem(
+                    "invalid-document", "A batch is a JSON array of documents, or NDJSON as application/x-ndjson."
+                )
+        if not items:
+            raise Problem("nothing-accepted", "The batch is empty. Send at least one document.", items=[])
+        if len(items) > self._limits.max_batch_items:
+            raise Problem(
+                "too-many-items", f"It has {len(items)} documents; at most {self._limits.max_batch_items} are taken."
+            )
+        return items  # type: ignore[no-any-return]
+
+    async def _keep(self, ask: Ask, write: Write) -> Answer:
+        (receipt,), (state,), headers = await self._kept(ask, [write])
+        answer = accepted(receipt, state)
+        if state.name == "dead-lettered":
+            raise _rejected(state, answer["receipt"])
+        return json_answer(201 if state.name == "stored" else 202, answer, (location(answer["receipt"]), *headers))
+
+    async def _kept(
+        self, ask: Ask, writes: list[Write]
+    ) -> tuple[list[Receipt], list[State], list[tuple[bytes, bytes]]]:
+        receipts, fresh = await self._appends.keep(writes, ask.key)
+        states = await self._appends.settle(receipts, ask.preference.wait_s)
+        headers = [_VARY, *ask.preference.applied]
+        return receipts, states, headers if fresh else [*headers, _REPLAYED]
+
+
+def _text(value: Any) -> str:
+    try:
+        return id_text(value)
+    except InvalidId as error:
+        raise Problem("invalid-id", f"The _id {error}.", "_id") from None
+
+
+def _rejected(state: State, receipt: str) -> Problem:
+    return Problem("rejected-by-mongodb", f"MongoDB refused it: {state.reason}", reason=state.reason, receipt=receipt)

@@ -1,0 +1,44 @@
+"""The HTTP edge on a fake intake, called in process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from fake_intake import FakeIntake
+
+from serve_app.api import Edge, make_app
+from serve_app.limits import EdgeLimits
+
+
+class EdgeClient(httpx.AsyncClient):
+    """`intake` is what it talks to; `app` may be called as plain ASGI too."""
+
+    def __init__(self, intake: FakeIntake | None = None, **limits: Any) -> None:
+        self.intake = intake or FakeIntake()
+        self.app: Edge = make_app(self.intake, EdgeLimits(**limits))
+        super().__init__(transport=httpx.ASGITransport(app=self.app), base_url="http://edge")
+
+    async def send_json(self, method: str, path: str, text: str | bytes, **headers: str) -> httpx.Response:
+        """`text` as it is, with a JSON Content-Type unless another is given."""
+        sent = {"content-type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.request(method, path, content=text, headers=sent)
+
+
+def problem(response: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+    """The problem document, after checking what every one must be."""
+    document: dict[str, Any] = response.json()
+    assert (response.status_code, document["code"]) == (status, code), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert document["type"] == f"/problems/{code}"
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "Traceback" not in response.text
+    if field is not None:
+        assert document["field"] == field
+    if status == 503:
+        assert int(response.headers["retry-after"]) >= 1
+    return document

@@ -1,0 +1,129 @@
+"""GET of a document."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import bson
+import pytest
+from bson import ObjectId
+from edge import EdgeClient, problem
+from fake_intake import FakeIntake
+
+from actors.core.document import Key
+from actors.core.errors import DatabaseUnavailable
+from actors.core.ports import Found
+from serve_app.near_cache import NearCache
+from serve_app.reads import Reader
+
+DOCUMENT = "/v1/shop/orders/o1"
+KEY = ("shop.orders", "o1")
+
+
+@pytest.fixture
+def client() -> EdgeClient:
+    return EdgeClient()
+
+
+def hold(client: EdgeClient, source: str = "mongodb", **members: object) -> None:
+    client.intake.documents[KEY] = Found(bson.encode({"_id": "o1", **members}), [], source)
+
+
+@pytest.mark.parametrize("source", ["buffer", "cache", "mongodb"])
+async def test_a_document_as_relaxed_extended_json(client: EdgeClient, source: str) -> None:
+    hold(client, source, n=5, o=ObjectId("0123456789abcdef01234567"), t="é")
+    response = await client.get(DOCUMENT)
+    assert response.status_code == 200
+    assert response.json() == {"_id": "o1", "n": 5, "o": {"$oid": "0123456789abcdef01234567"}, "t": "é"}
+    assert response.headers["x-spillway-source"] == source
+    assert response.headers["content-type"] == "application/json"
+    assert client.intake.reads == [("shop.orders", ["o1"])]
+
+
+async def test_there_is_none(client: EdgeClient) -> None:
+    problem(await client.get(DOCUMENT), 404, "no-such-document", "id")
+
+
+async def test_ids_of_any_kind_reach_the_intake_in_one_form(client: EdgeClient) -> None:
+    for path in ("a/b", "a%2Fb", "%7B%22$numberLong%22:%20%225%22%7D", '{"$oid":"0123456789ABCDEF01234567"}'):
+        await client.get(f"/v1/shop/orders/{path}")
+    assert [ids for _, ids in client.intake.reads] == [
+        ["a/b"], ["a/b"], ['{"$numberInt":"5"}'], ['{"$oid":"0123456789abcdef01234567"}'],
+    ]  # fmt: skip
+
+
+async def test_the_second_read_is_near_unless_asked_otherwise(client: EdgeClient) -> None:
+    hold(client)
+    sources = [(await client.get(DOCUMENT)).headers["x-spillway-source"] for _ in range(2)]
+    fresh = await client.get(DOCUMENT, headers={"cache-control": "No-Cache"})
+    assert [*sources, fresh.headers["x-spillway-source"]] == ["mongodb", "near", "mongodb"]
+
+
+async def test_nothing_found_is_not_cached(client: EdgeClient) -> None:
+    assert (await client.get(DOCUMENT)).status_code == 404
+    hold(client)
+    assert (await client.get(DOCUMENT)).status_code == 200
+
+
+async def test_one_reads_what_one_wrote(client: EdgeClient) -> None:
+    steps = [
+        ("PUT", {"a": {"b": 1, "c": 2}}, {"_id": "o1", "a": {"b": 1, "c": 2}}),
+        ("PATCH", {"a": {"b": None, "d": 3}}, {"_id": "o1", "a": {"c": 2, "d": 3}}),
+        ("PATCH", {"x": [1]}, {"_id": "o1", "a": {"c": 2, "d": 3}, "x": [1]}),
+        ("DELETE", None, None),
+        ("PATCH", {"y": 1}, {"_id": "o1", "y": 1}),
+    ]
+    for method, body, expected in steps:
+        await client.request(method, DOCUMENT, **({} if body is None else {"json": body}))
+        for _ in range(2):
+            response = await client.get(DOCUMENT)
+            assert (response.json() if response.status_code == 200 else None) == expected
+
+
+async def test_one_reads_what_one_posted_under_an_own_id(client: EdgeClient) -> None:
+    hold(client, n=1)
+    await client.get(DOCUMENT)
+    await client.post("/v1/shop/orders", json={"_id": "o1", "n": 2})
+    assert (await client.get(DOCUMENT)).json()["n"] == 2
+
+
+async def test_patches_on_nothing_make_a_document_as_the_upsert_will(client: EdgeClient) -> None:
+    client.intake.documents[KEY] = Found(None, [bson.encode({"$set": {"a.b": 1}})], "mongodb")
+    assert (await client.get(DOCUMENT)).json() == {"_id": "o1", "a": {"b": 1}}
+
+
+async def test_a_read_overtaken_by_a_write_does_not_stay_in_the_cache() -> None:
+    class Slow(FakeIntake):
+        """Its answer is from before the write that happens meanwhile."""
+
+        async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
+            found = await super().read(namespace, ids)
+            await asyncio.sleep(0)
+            near.evict(Key(*KEY))
+            return found
+
+    near = NearCache(1.0, 10)
+    intake = Slow()
+    intake.documents[KEY] = Found(bson.encode({"_id": "o1"}), [], "mongodb")
+    reader = Reader(intake, near, lambda: 0.0)
+    assert (await reader.fetch("shop.orders", ["o1"]))[0].source == "mongodb"
+    assert reader.near("shop.orders", "o1") is None
+
+
+async def test_the_near_cache_ages() -> None:
+    now = [0.0]
+    intake = FakeIntake()
+    intake.documents[KEY] = Found(bson.encode({"_id": "o1"}), [], "mongodb")
+    reader = Reader(intake, NearCache(1.0, 10), lambda: now[0])
+    await reader.fetch("shop.orders", ["o1"])
+    now[0] = 0.9
+    assert reader.near("shop.orders", "o1") is not None
+    now[0] = 1.0
+    assert reader.near("shop.orders", "o1") is None
+
+
+async def test_mongodb_down(client: EdgeClient) -> None:
+    client.intake.failing_reads = DatabaseUnavailable()
+    problem(await client.get(DOCUMENT), 503, "mongodb-unavailable")
+    problem(await client.get(f"{DOCUMENT}?fields=a"), 400, "unknown-parameter", "fields")

@@ -1,0 +1,297 @@
+"""The judge: every planted fault must turn the verdict red, and only that fault."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from rich.console import Console
+from typer.testing import CliRunner
+
+from loadtests import verify
+from loadtests.answers import Answers, read_answers
+from loadtests.compare import Comparison, Verdict
+from loadtests.report import Outcome
+from loadtests.service import Drain
+from loadtests.window import Stamp, Traffic
+
+START_MS = 1_800_000_000_000
+SEED = random.Random(7)
+
+
+def uuid7(number: int, at_ms: int = START_MS + 1000) -> str:
+    digits = f"{at_ms:012x}7{number >> 60:03x}8{number & (1 << 60) - 1:015x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def document(identity: Any, **changes: Any) -> dict[str, Any]:
+    payload = "".join(SEED.choices(string.ascii_letters + string.digits, k=512))
+    timestamp = datetime.fromtimestamp(START_MS / 1000 + 1, UTC)
+    return {"_id": identity, "type": "write", "index": 0, "payload": payload, "timestamp": timestamp} | changes
+
+
+def answer(ids: list[str], reads: list[str] | None = None) -> str:
+    return json.dumps({"status": "success", "reads": reads or [], "writes": ids, "timestamp": "-"})
+
+
+REQUESTS = 4
+IDS = [uuid7(number) for number in range(5 * REQUESTS)]
+
+
+def record(*more: str) -> list[str]:
+    """A k6 record of four accepted requests over ten seconds, and more lines."""
+    answers = [answer(IDS[start : start + 5], IDS[:5]) for start in range(0, len(IDS), 5)]
+    stopped = f"stopped {START_MS + 10_000} " + json.dumps({"backlog": {"writes": 4, "bytes": 9}})
+    return [f"started {START_MS}", *answers, *more, stopped]
+
+
+def compare(documents: list[dict[str, Any]], *more: str) -> Verdict:
+    comparison = Comparison(read_answers(record(*more)))
+    for stored in documents:
+        comparison.see(stored)
+    return comparison.verdict()
+
+
+def stored() -> list[dict[str, Any]]:
+    return [document(identity) for identity in IDS]
+
+
+def counts(verdict: Verdict) -> tuple[int, int, int, int, int]:
+    findings = (verdict.lost, verdict.doubled, verdict.ghosts, verdict.malformed, verdict.phantoms)
+    return tuple(finding.count for finding in findings)  # type: ignore[return-value]
+
+
+# ---------------------------------------------------------------------------------------------------- comparisons
+
+
+def test_what_was_accepted_is_stored() -> None:
+    verdict = compare(stored())
+    assert counts(verdict) == (0, 0, 0, 0, 0)
+    assert (verdict.of_run, verdict.documents) == (20, 20)
+
+
+def test_a_lost_id() -> None:
+    documents = stored()
+    gone = documents.pop(7)
+    verdict = compare(documents)
+    assert counts(verdict) == (1, 0, 0, 0, 0)
+    assert verdict.lost.examples == [gone["_id"]]
+
+
+def test_an_id_accepted_twice_is_a_lost_write() -> None:
+    assert counts(compare(stored(), answer([IDS[0], *(uuid7(n) for n in range(90, 94))])))[0] == 1 + 4
+
+
+def test_an_id_stored_twice() -> None:
+    assert counts(compare([*stored(), document(IDS[3])])) == (0, 1, 0, 0, 0)
+
+
+def test_a_payload_stored_twice() -> None:
+    documents = stored()
+    documents[4]["payload"] = documents[9]["payload"]
+    assert counts(compare(documents)) == (0, 1, 0, 0, 0)
+
+
+def test_a_write_stored_again_under_another_id() -> None:
+    documents = stored()
+    verdict = compare([*documents, documents[4] | {"_id": ObjectId.from_datetime(datetime(2030, 1, 1, tzinfo=UTC))}])
+    assert counts(verdict) == (0, 1, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [uuid7(99), ObjectId.from_datetime(datetime(2030, 1, 1, tzinfo=UTC)), "by-its-timestamp", 5, b"\0"],
+)
+def test_a_ghost(identity: Any) -> None:
+    verdict = compare([*stored(), document(identity)])
+    assert counts(verdict) == (0, 0, 1, 0, 0)
+
+
+def test_documents_of_earlier_runs_are_none_of_ours() -> None:
+    early = datetime.fromtimestamp(START_MS / 1000 - 60, UTC)
+    earlier = [
+        document(uuid7(1, START_MS - 1), payload="x"),
+        document(ObjectId.from_datetime(early)),
+        document("by-its-timestamp", timestamp=early),
+    ]
+    verdict = compare([*stored(), *earlier, {"_id": "ageless"}])
+    assert counts(verdict) == (0, 0, 0, 0, 0)
+    assert (verdict.of_run, verdict.documents, verdict.undated) == (20, 24, 1)
+
+
+def test_a_request_with_unknown_outcome_accounts_for_five_documents_at_most() -> None:
+    documents = [*stored(), *(document(uuid7(number)) for number in range(50, 56))]
+    verdict = compare(documents, "unknown 504 1504")
+    assert verdict.unknown == 5
+    assert counts(verdict) == (0, 0, 1, 0, 0)
+
+
+def test_a_refused_request_accounts_for_none() -> None:
+    assert counts(compare([*stored(), document(uuid7(50))], "refused 503 1503")) == (0, 0, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"payload": "x" * 511},
+        {"payload": "-" * 512},
+        {"payload": "é" * 512},
+        {"payload": None},
+        {"type": "read"},
+        {"index": "0"},
+        {"index": True},
+        {"timestamp": "yesterday"},
+    ],
+)
+def test_a_document_that_is_not_what_was_promised(change: dict[str, Any]) -> None:
+    documents = stored()
+    documents[2] |= change
+    assert counts(compare(documents)) == (0, 0, 0, 1, 0)
+
+
+def test_a_read_of_something_that_is_not_there() -> None:
+    ids = [uuid7(number) for number in range(30, 35)]
+    documents = [*stored(), *map(document, ids)]
+    assert counts(compare(documents, answer(ids, ["never written"]))) == (0, 0, 0, 0, 1)
+
+
+# -------------------------------------------------------------------------------------------------- k6's record
+
+
+def test_the_record_is_counted() -> None:
+    answers = read_answers(record("unknown 0 1050", "refused 429 1429", '{"status": "succ', ""))
+    assert (answers.requests, answers.writes, answers.read_count) == (4, 20, 20)
+    assert (answers.unknown, answers.refused) == (2, 1)  # an answer cut short is an unknown outcome
+    assert (answers.duration_s, answers.status_at_stop) == (10.0, {"backlog": {"writes": 4, "bytes": 9}})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        answer(IDS[:4]),
+        answer(IDS[:5], ["r"] * 6),
+        json.dumps({"status": "error", "reads": [], "writes": IDS[:5]}),
+        json.dumps({"status": "success", "reads": []}),
+        json.dumps({"status": "success", "reads": [], "writes": [[], 1, 2, 3, 4]}),
+    ],
+)
+def test_an_answer_of_another_shape_is_no_acceptance(line: str) -> None:
+    answers = read_answers([line])
+    assert (answers.writes, answers.unknown) == (0, 1)
+
+
+# -------------------------------------------------------------------------------------------- verdict and exit code
+
+
+def outcome(**changes: Any) -> Outcome:
+    answers = read_answers(record())
+    base: dict[str, Any] = {
+        "answers": answers,
+        "verdict": compare(stored()),
+        "drain": Drain(1.5, 0),
+        "limit": 100,
+        "traffic": Traffic(96, {"insert": 2, "find": 1}),
+        "self_reported": 55,
+        "summary": {"metrics": {"http_req_duration": {"values": {"med": 1.0, "p(95)": 2.0, "p(99)": 3.0}}}},
+    }
+    return Outcome(**(base | changes))
+
+
+def test_a_good_run() -> None:
+    good = outcome()
+    assert good.problems() == []
+    assert good.final_line() == "lost 0, doubled 0, ghosts 0, worst window 96"
+    figures = good.figures()
+    assert (figures["requests_per_second"], figures["writes_per_command"], figures["commands"]) == (0.4, 10.0, 3)
+    assert (figures["backlog_at_stop_seconds"], figures["p99_ms"]) == (2.0, 3.0)
+
+
+def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
+    assert outcome(traffic=None).final_line() == "lost 0, doubled 0, ghosts 0, worst window 55 (self-reported)"
+    assert outcome(traffic=None, self_reported=101).problems()
+    assert outcome(traffic=None, self_reported=None).problems()
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"traffic": Traffic(101, {"insert": 500})}, "101 commands"),
+        ({"traffic": Traffic(0, {})}, "saw no command"),
+        ({"answers": Answers(started_s=1.0, stopped_s=2.0)}, "nothing was accepted"),
+        ({"drain": Drain(None, 12)}, "12 writes"),
+    ],
+)
+def test_a_bad_run(changes: dict[str, Any], problem: str) -> None:
+    (found,) = outcome(**changes).problems()
+    assert problem in found
+
+
+Plant = Callable[[list[dict[str, Any]], list[Stamp]], None]
+
+
+def plant_loss(documents: list[dict[str, Any]], _stamps: list[Stamp]) -> None:
+    documents.pop()
+
+
+def plant_double(documents: list[dict[str, Any]], _stamps: list[Stamp]) -> None:
+    documents[1]["payload"] = documents[0]["payload"]
+
+
+def plant_ghost(documents: list[dict[str, Any]], _stamps: list[Stamp]) -> None:
+    documents.append(document(uuid7(70)))
+
+
+def plant_window(_documents: list[dict[str, Any]], stamps: list[Stamp]) -> None:
+    stamps.append(Stamp(999_999_999, START_MS / 1000 + 2, "ping", 50))
+
+
+@pytest.mark.parametrize(
+    ("plant", "code", "line"),
+    [
+        (None, 0, "lost 0, doubled 0, ghosts 0, worst window 100"),
+        (plant_loss, 1, "lost 1, doubled 0, ghosts 0, worst window 100"),
+        (plant_double, 1, "lost 0, doubled 1, ghosts 0, worst window 100"),
+        (plant_ghost, 1, "lost 0, doubled 0, ghosts 1, worst window 100"),
+        (plant_window, 1, "lost 0, doubled 0, ghosts 0, worst window 101"),
+    ],
+)
+def test_the_command_exits_by_its_verdict(
+    plant: Plant | None, code: int, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = stored()
+    stamps = [Stamp(number * 9_000_000, START_MS / 1000 + 1, "insert", 600) for number in range(100)]
+    if plant:
+        plant(documents, stamps)
+    (tmp_path / verify.ANSWERS).write_text("\n".join(record()) + "\n")
+    (tmp_path / "witness").write_text("".join(stamp.line() for stamp in stamps))
+    monkeypatch.setattr(verify, "each_document", lambda _uri: iter(documents))
+    monkeypatch.setattr(verify, "wait_for_drain", lambda *_arguments: Drain(0.5, 0))
+    monkeypatch.setattr(verify, "get_json", lambda _url: None)
+    monkeypatch.setattr(verify.time, "time", lambda: START_MS / 1000 + 20)
+    monkeypatch.setattr(verify, "Console", lambda: Console(width=200))
+    printed = _run([str(tmp_path), "--witness", str(tmp_path / "witness")])
+    assert printed.output.rstrip().splitlines()[-1] == line
+    assert printed.exit_code == code
+    kept = json.loads((tmp_path / verify.VERDICT).read_text())
+    assert (kept["passed"], kept["verdict"]) == (code == 0, line)
+
+
+def test_no_record_is_no_verdict(tmp_path: Path) -> None:
+    printed = _run([str(tmp_path)])
+    assert (printed.exit_code, "no verdict" in printed.output) == (2, True)
+
+
+def _run(arguments: list[str]) -> Any:
+    import typer
+
+    command = typer.Typer()
+    command.command()(verify.main)
+    services = ["--base-url", "http://service", "--mongodb-uri", "mongodb://store"]
+    return CliRunner().invoke(command, [*arguments, *services])
