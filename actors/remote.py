@@ -28,7 +28,7 @@ from actors.core.batching import BatchPolicy, Command
 from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError, WriterUnavailable
 from actors.core.outcome import Report
 from actors.core.ports import DeadLetter, Found, Keyed, Resolved, State
-from actors.core.sharding import heir_of
+from actors.core.sharding import heir_of, shard_of
 from actors.inflow import Bounds, Kept
 from actors.outbox import Outbox
 from actors.tenure import Tenure
@@ -92,6 +92,10 @@ class RemoteSink:
         documents: list[bytes | None] = await self._ask("find", namespace, list(ids), timeout_s=10.0)
         return documents
 
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
+        documents: list[tuple[str, bytes]] = await self._ask("sample", namespace, limit, timeout_s=10.0)
+        return documents
+
     async def _ask(self, method: str, *arguments: Any, timeout_s: float) -> Any:
         try:
             return await self._writer.call(method, *arguments, timeout_s=timeout_s)
@@ -129,6 +133,11 @@ class BufferActor:
         if self._buffer is None:
             return self._trouble
         return await _returning(self._buffer.read(namespace, ids))
+
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]] | SpillwayError:
+        if self._buffer is None:
+            return self._trouble
+        return await _returning(self._buffer.sample(namespace, limit))
 
     async def stats(self) -> dict[str, Any] | SpillwayError:
         return self._trouble if self._buffer is None else self._buffer.stats()
@@ -172,7 +181,7 @@ class BufferActor:
         config = self._config
         own = self._log(config.stream)
         older = [name for name in await streams(self._redis, config.key_prefix) if not _of_pool(name, config.shards)]
-        empty = {name: False for name in older}
+        empty = dict.fromkeys(older, False)
 
         async def predecessors_empty() -> bool:
             for name in older:
@@ -193,6 +202,7 @@ class BufferActor:
             config.bounds,
             inherited=[self._log(name) for name in older if heir_of(_index(name), config.shards) == config.index],
             predecessors_empty=predecessors_empty,
+            owns=lambda key: shard_of(key, config.shards) == config.index,
             cache_max_entries=config.cache_max_entries,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,10 +11,9 @@ from actors.calls import ActorAway, Remote
 from actors.core.document import Key, Write, decode_writes, encode_writes
 from actors.core.errors import (
     BufferUnavailable,
-    DatabaseUnavailable,
     IdempotencyConflict,
+    OutcomeUnknown,
     SpillwayError,
-    WriterUnavailable,
 )
 from actors.core.ports import DeadLetter, Found, Keyed, State
 from actors.core.position import order
@@ -21,6 +21,7 @@ from actors.core.receipt import Receipt
 from actors.core.sharding import heir_of, shard_of
 from actors.core.status import summarize
 from actors.lane import Lane
+from actors.read_lane import ReadLane
 from actors.watch import Watch
 
 _STATS_S = 1.0
@@ -36,21 +37,27 @@ class RemoteIntake:
         self._streams = list(streams)
         self._writer = writer
         self._lanes = [Lane(buffer, timeout_s) for buffer in buffers]
+        self._readers = [ReadLane(buffer, _READ_S) for buffer in buffers]
         self._watches = [Watch(buffer) for buffer in buffers]
 
     async def append(self, writes: Sequence[Write]) -> list[Receipt]:
         if len(self._lanes) == 1:
             return await self._append_to(0, writes)
         groups = self._by_shard(enumerate(writes))
-        receipts = await asyncio.gather(
-            *(self._append_to(shard, [w for _, w in group]) for shard, group in groups.items())
+        results = await asyncio.gather(
+            *(self._append_to(shard, [write for _, write in group]) for shard, group in groups.items()),
+            return_exceptions=True,
         )
-        placed = {
-            at: receipt
-            for group, some in zip(groups.values(), receipts, strict=True)
-            for (at, _), receipt in zip(group, some, strict=True)
-        }
-        return [placed[at] for at in range(len(writes))]
+        failures = [result for result in results if isinstance(result, BaseException)]
+        if failures and len(failures) < len(results):
+            raise OutcomeUnknown(f"a part of the request was kept: {failures[0]}", 1.0) from failures[0]
+        if failures:
+            raise failures[0]
+        receipts: dict[int, Receipt] = {}
+        for group, some in zip(groups.values(), results, strict=True):
+            assert not isinstance(some, BaseException)
+            receipts.update({at: receipt for (at, _), receipt in zip(group, some, strict=True)})
+        return [receipts[at] for at in range(len(writes))]
 
     async def _append_to(self, shard: int, writes: Sequence[Write]) -> list[Receipt]:
         position, first = await self._lanes[shard].append(encode_writes(list(writes)), len(writes))
@@ -60,9 +67,10 @@ class RemoteIntake:
     async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
         receipts: dict[int, Receipt] = {}
         fresh = True
-        for shard, group in self._by_shard(enumerate(writes)).items():
+        # Numbered by group and not by shard: another body may belong to other shards, and must still meet the same record.
+        for number, (shard, group) in enumerate(self._by_shard(enumerate(writes)).items()):
             payload = encode_writes([write for _, write in group])
-            answer = await self._lanes[shard].append_keyed(Keyed(f"{key}:{shard}", fingerprint, payload), len(group))
+            answer = await self._lanes[shard].append_keyed(Keyed(f"{key}:{number}", fingerprint, payload), len(group))
             if answer.conflict:
                 raise IdempotencyConflict
             fresh = fresh and answer.fresh
@@ -102,20 +110,18 @@ class RemoteIntake:
         groups: dict[int, list[str]] = {}
         for id_ in dict.fromkeys(ids):
             groups.setdefault(shard_of(Key(namespace, id_), len(self._buffers)), []).append(id_)
-        answers = await asyncio.gather(*(self._ask(shard, "read", namespace, some) for shard, some in groups.items()))
+        answers = await asyncio.gather(*(self._read_at(shard, namespace, some) for shard, some in groups.items()))
         found = {
-            id_: one
-            for some, answer in zip(groups.values(), answers, strict=True)
-            for id_, one in zip(some, answer, strict=True)
+            one: answer
+            for some, got in zip(groups.values(), answers, strict=True)
+            for one, answer in zip(some, got, strict=True)
         }
         return [found[id_] for id_ in ids]
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        try:
-            documents: list[tuple[str, bytes]] = await self._writer.call("sample", namespace, limit, timeout_s=_READ_S)
-            return documents
-        except ActorAway as error:
-            raise WriterUnavailable(str(error), 1.0) from error
+        shard = random.randrange(len(self._buffers))  # noqa: S311 - any will do; each knows the documents it owns
+        documents: list[tuple[str, bytes]] = await self._ask(shard, "sample", namespace, limit)
+        return documents
 
     async def open_check(self) -> None:
         """Raises what keeps a buffer from its log, for example `UnsafeLog`; returns when all of them have theirs."""
@@ -150,13 +156,17 @@ class RemoteIntake:
             groups.setdefault(shard_of(write.key, len(self._lanes)), []).append((at, write))
         return groups
 
+    async def _read_at(self, shard: int, namespace: str, ids: list[str]) -> list[Found]:
+        try:
+            return await self._readers[shard].read(namespace, ids)
+        except ActorAway as error:
+            raise BufferUnavailable(str(error), 1.0) from error
+
     async def _ask(self, shard: int, method: str, *arguments: Any) -> Any:
         try:
             return await self._buffers[shard].call(method, *arguments, timeout_s=_READ_S)
         except ActorAway as error:
             raise BufferUnavailable(str(error), 1.0) from error
-        except WriterUnavailable as error:
-            raise DatabaseUnavailable(str(error), 1.0) from error
 
 
 async def _stats(remote: Remote) -> dict[str, Any] | None:

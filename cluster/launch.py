@@ -142,7 +142,7 @@ def writer_config(settings: Settings) -> WriterConfig:
 
 
 def _create(actor_class: type, name: str, config: Any, max_concurrency: int) -> None:
-    ray.remote(actor_class).options(  # type: ignore[call-overload]
+    ray.remote(actor_class).options(
         name=name,
         namespace=topology.NAMESPACE,
         lifetime="detached",  # it must outlive the replica that happened to create it

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         env_ignore_empty=True,
+        case_sensitive=True,  # else HTTP_PORT or BUFFERS of somebody else would be ours too
         env_file=None,
         populate_by_name=True,
         hide_input_in_errors=True,

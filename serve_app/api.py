@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, cast
 
@@ -114,13 +115,13 @@ class Edge:
         return handler
 
 
-def make_app(intake: Intake, limits: EdgeLimits) -> Edge:
+def make_app(intake: Intake, limits: EdgeLimits, monotonic: Callable[[], float] = time.monotonic) -> Edge:
     """The whole HTTP contract over `intake`. Needs a running loop only when it is called, not here."""
     near = NearCache(limits.near_cache_ttl_s, limits.near_cache_max_entries)
     appends = Appends(intake, near, limits)
-    reader = Reader(intake, near)
+    reader = Reader(intake, near, monotonic)
     board = StatusBoard(intake)
-    data = Data(appends, reader, Pool(intake, limits.data_namespace), board, limits)
+    data = Data(appends, reader, Pool(intake, limits.data_namespace), board, limits, monotonic=monotonic)
     table = routes(
         limits,
         data,

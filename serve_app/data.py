@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
 from starlette.requests import Request
 
+from actors.core.errors import SpillwayError
 from serve_app.answers import Answer, json_answer, rfc3339
 from serve_app.appends import Appends
 from serve_app.errors import Problem
@@ -19,7 +21,10 @@ from serve_app.pool import Pool
 from serve_app.reads import Reader
 from serve_app.records import WRITES, records
 
+logger = logging.getLogger(__name__)
+
 READS = 5
+_WARM_SHARE = 0.7  # of the near cache's time to live
 _READ_TIMEOUT_S = 1.0  # the writes are what matters; a read that takes longer is left out
 
 
@@ -39,6 +44,9 @@ class Data:
         self._pool = pool
         self._board = board
         self._namespace = limits.data_namespace
+        self._near_ttl_s = limits.near_cache_ttl_s
+        self._warm_due_s = float("-inf")
+        self._warming: asyncio.Task[None] | None = None
         self._wall = wall
         self._monotonic = monotonic
 
@@ -47,6 +55,7 @@ class Data:
         collection has fewer, or MongoDB is down and they are in no buffer and no cache."""
         query(request)
         self._pool.refresh_if_due(self._monotonic())
+        self._warm_if_due(self._monotonic())
         reads = self._pool.pick(READS)
         far = [id_ for id_ in reads if self._reader.near(self._namespace, id_) is None]
         reading = asyncio.get_running_loop().create_task(self._unreadable(far)) if far else None
@@ -71,15 +80,31 @@ class Data:
             raise Problem("count-unknown", "MongoDB has not been asked yet, or does not answer. Try again in a second.")
         return json_answer(200, {"total_documents": total, "timestamp": rfc3339(self._wall())})
 
+    def _warm_if_due(self, now: float) -> None:
+        """While requests come, read the pool again before its documents are too old for the near cache.
+
+        A call that brings a hundred documents costs a buffer as much as one that brings five. Left to the requests, the
+        documents would be fetched one by one, every second, in every replica.
+        """
+        if now < self._warm_due_s or not len(self._pool):
+            return
+        first, self._warm_due_s = self._warm_due_s < 0, now + _WARM_SHARE * self._near_ttl_s
+        if not first and (self._warming is None or self._warming.done()):
+            self._warming = asyncio.get_running_loop().create_task(self._warm())
+
+    async def _warm(self) -> None:
+        try:
+            await self._reader.fetch(self._namespace, self._pool.ids)
+        except SpillwayError as error:
+            logger.info("The pool could not be read ahead: %s", error)  # requests will try for themselves
+
     async def _unreadable(self, ids: list[str]) -> set[str]:
         """Reads `ids`; those that are not there or cannot be served now are told, and forgotten by the pool."""
         try:
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 reads = await self._reader.fetch(self._namespace, ids)
             missing = {id_ for id_, read in zip(ids, reads, strict=True) if read.document is None}
-        except (
-            Exception
-        ):  # whatever it was, /v1/status and the logs of the parts tell it better than every request could
+        except (SpillwayError, TimeoutError):  # /v1/status tells it better than every request could
             missing = set(ids)
         if missing:
             self._pool.forget(missing)

@@ -36,6 +36,11 @@ class Pool:
     def __len__(self) -> int:
         return len(self._ids)
 
+    @property
+    def ids(self) -> list[str]:
+        """All of them; at most `SIZE`."""
+        return self._ids
+
     def pick(self, count: int) -> list[str]:
         """Distinct ids at random; fewer when there are fewer."""
         return random.sample(self._ids, count) if count <= len(self._ids) else self._ids.copy()

@@ -11,12 +11,23 @@ from serve_app.api import Edge, make_app
 from serve_app.limits import EdgeLimits
 
 
+class HandSetClock:
+    """Monotonic seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class EdgeClient(httpx.AsyncClient):
     """`intake` is what it talks to; `app` may be called as plain ASGI too."""
 
     def __init__(self, intake: FakeIntake | None = None, **limits: Any) -> None:
         self.intake = intake or FakeIntake()
-        self.app: Edge = make_app(self.intake, EdgeLimits(**limits))
+        self.clock = HandSetClock()
+        self.app: Edge = make_app(self.intake, EdgeLimits(**limits), self.clock)
         super().__init__(transport=httpx.ASGITransport(app=self.app), base_url="http://edge")
 
     async def send_json(self, method: str, path: str, text: str | bytes, **headers: str) -> httpx.Response:

@@ -84,6 +84,20 @@ async def test_reads_come_from_the_near_cache_the_next_time(client: EdgeClient) 
     assert len(asked) == len(set(asked))
 
 
+async def test_the_pool_is_read_ahead_in_one_call_before_the_near_cache_forgets_it(client: EdgeClient) -> None:
+    with_documents(client, 20)
+    for _ in range(30):
+        await client.get("/api/data")
+        await turn()
+    client.intake.reads.clear()
+    client.clock.now += 0.75  # near_cache_ttl_s is 1
+    for _ in range(10):
+        await client.get("/api/data")
+        await turn()
+    ((_, ids),) = client.intake.reads
+    assert len(ids) == 20
+
+
 async def test_an_empty_collection_has_nothing_to_read(client: EdgeClient) -> None:
     for _ in range(2):
         assert (await client.get("/api/data")).json()["reads"] == []

@@ -1,0 +1,65 @@
+# Spillway. `make up` and `make test` need Linux, Python 3.11+, make and the package registries; the rest is brought.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SERVICE := $(VENV)/.service
+TOOLS := $(VENV)/.tools
+# Ray's part of the suite starts its own clusters; none of them needs a token.
+TEST_ENVIRONMENT := RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status doctor flood test lint types imports unit contract distributed acceptance venv tools clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: $(SERVICE) ## Start everything, stay in the foreground; Ctrl-C drains and stops it all
+	@$(BIN)/python -m cluster up
+
+down: $(SERVICE) ## Stop a running service, or clean up after a killed one
+	@$(BIN)/python -m cluster down
+
+status: $(SERVICE) ## Addresses and numbers of the running service
+	@$(BIN)/python -m cluster status
+
+doctor: $(SERVICE) ## What is wrong with this machine, and the command that mends it
+	@$(BIN)/python -m cluster doctor
+
+flood: $(TOOLS) ## A minute of k6 against the running service, then the verification
+	@$(BIN)/python -m loadtests flood
+
+test: lint types imports unit contract distributed acceptance ## Everything CI runs
+
+lint: $(TOOLS)
+	@$(BIN)/ruff check .
+
+types: $(TOOLS)
+	@$(BIN)/mypy
+
+imports: $(TOOLS)
+	@$(BIN)/lint-imports --no-cache
+
+unit contract distributed acceptance: $(TOOLS)
+	@if [ -n "$$(find tests/$@ -name 'test_*.py' -print -quit)" ]; then \
+		$(TEST_ENVIRONMENT) $(BIN)/python -m pytest tests/$@; \
+	fi
+
+venv: $(SERVICE)
+tools: $(TOOLS)
+
+clean: down ## Stop the service, then remove its data, logs and the virtual environment
+	rm -rf $(VENV) .spillway
+
+$(SERVICE): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Spillway needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing what the service needs (about a minute, once)"
+	@$(PIP) install --quiet --progress-bar on -r requirements.txt
+	@touch $@
+
+$(TOOLS): $(SERVICE) requirements-dev.txt
+	@echo "Installing what the tests need (once)"
+	@$(PIP) install --quiet --progress-bar on -r requirements-dev.txt
+	@touch $@

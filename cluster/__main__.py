@@ -1,0 +1,141 @@
+"""python -m cluster: up, down, status, drain, doctor, tool."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from cluster import telegraph
+from cluster.board import Board
+from cluster.ray_environment import client_environment
+from cluster.settings import Settings, SettingsError, load
+from cluster.state import Record, StateFolder
+
+app = typer.Typer(help="Spillway on this machine.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+NOTHING_RUNS = "No Spillway runs here. Start one: make up"
+
+
+@app.command()
+def up(
+    witness: Annotated[
+        bool | None,
+        typer.Option("--witness/--no-witness", help="Record each command MongoDB gets [default: when it is ours]"),
+    ] = None,
+) -> None:
+    """Start Redis, MongoDB, Ray and the service; stay in the foreground until Ctrl-C, then drain and stop them all."""
+    from cluster.up import up as run
+
+    settings, folder = _settings()
+    raise typer.Exit(run(settings, folder, out, witness))
+
+
+@app.command()
+def down() -> None:
+    """Clean up after a run that was killed: end exactly its processes, remove its record. Data and logs stay."""
+    from cluster.down import down as clean
+
+    _, folder = _settings()
+    raise typer.Exit(clean(folder, out))
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False) -> None:
+    """Print the running service's addresses and numbers; exit code 1 when none runs."""
+    _, folder = _settings()
+    record = _running(folder)
+    numbers = telegraph.status(record.http_url) if record.http_url else None
+    if as_json:
+        values: dict[str, Any] = {**record.to_json(), "status": numbers}
+        print(json.dumps(values, indent=2))
+        return
+    for name, value in record.to_json().items():
+        if name not in ("run_id", "owner", "parts") and value:
+            out.print(f"{name:<22}{escape(str(value))}", soft_wrap=True)
+    for name, part in record.parts.items():
+        out.print(f"{escape(name):<22}pid {part.pid}{'' if part.lives() else ' (ended)'}")
+    board = Board()
+    if numbers is not None:
+        board.update(numbers, 0.0)
+    out.print(board.line(numbers, record.state), soft_wrap=True)
+
+
+@app.command()
+def drain(timeout: Annotated[float | None, typer.Option(help="Seconds [default: drain_timeout_s]")] = None) -> None:
+    """Refuse new writes and store what is buffered; prints `left N`. The service must be restarted to accept again."""
+    from cluster.draining import drain as run
+
+    settings, folder = _settings()
+    if "RAY_ADDRESS" not in os.environ:
+        record = _running(folder)
+        os.environ.update(client_environment(str(record.ray_token_file), str(record.ray_address)))
+    left = run(settings, settings.drain_timeout_s if timeout is None else timeout)
+    print(f"left {left}", flush=True)
+    raise typer.Exit(0)
+
+
+@app.command()
+def doctor() -> None:
+    """Check tools, limits, ports, disk and Redis' durability; exit code 1 when something must be mended."""
+    from cluster.doctor import examine
+
+    settings, folder = _settings()
+    record = folder.load()
+    sick = False
+    for finding in examine(settings, folder, record if record and record.owner.lives() else None):
+        sick = sick or not finding.well
+        mark = "[green]✓[/green]" if finding.well else "[red]✗[/red]"
+        out.print(f"{mark} {finding.what:<16}{escape(finding.detail)}", soft_wrap=True)
+        if not finding.well:
+            out.print(f"    → {escape(finding.remedy)}", soft_wrap=True)
+    raise typer.Exit(1 if sick else 0)
+
+
+@app.command()
+def tool(name: Annotated[str, typer.Argument(help="k6, go or ferretdb")]) -> None:
+    """Print the path of a tool, building it first when this machine has none."""
+    from cluster.embedded import toolchain
+    from cluster.embedded.steps import Steps
+
+    tools: dict[str, Callable[[Steps], Any]] = {"k6": toolchain.k6, "go": toolchain.go, "ferretdb": toolchain.ferretdb}
+    if name not in tools:
+        _fail(f"No tool is called {name}; there are {', '.join(tools)}.")
+    try:
+        print(tools[name](Steps(err)))
+    except toolchain.BuildFailed as error:
+        _fail(str(error))
+
+
+def _settings() -> tuple[Settings, StateFolder]:
+    try:
+        settings = load()
+    except SettingsError as error:
+        _fail(str(error), code=2)
+    return settings, StateFolder(settings.state_dir)
+
+
+def _running(folder: StateFolder) -> Record:
+    record = folder.load()
+    if record is None:
+        _fail(NOTHING_RUNS)
+    if not record.owner.lives():
+        _fail("The last run was killed and has not been cleaned up: make down")
+    return record
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    err.print(f"[red]{escape(message)}[/red]", soft_wrap=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,118 @@
+"""Checks of this machine before or beside a run: what is wrong, and the command that mends it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from cluster import ray_environment
+from cluster.embedded import mongo_server, ports, redis_server, toolchain
+from cluster.settings import Settings
+from cluster.state import Record, StateFolder
+
+ENOUGH_DISK_BYTES = 5 * 1024**3
+ENOUGH_MEMORY_BYTES = 3 * 1024**3
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (looked at, not written)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check's result; `remedy` is empty when all is well."""
+
+    what: str
+    detail: str
+    remedy: str = ""
+
+    @property
+    def well(self) -> bool:
+        return not self.remedy
+
+
+def examine(settings: Settings, folder: StateFolder, record: Record | None) -> Iterator[Finding]:
+    """Every check, one after the other; `record` is the running service, whose own ports are of course taken."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("Python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11, then: make venv")
+    yield from _limits()
+    yield from _tools()
+    if record is None:
+        yield _port(settings)
+    yield _disk(folder)
+    yield from _redis(settings, record)
+    yield from _mongodb(settings, record)
+
+
+def _limits() -> Iterator[Finding]:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    try:
+        connections = ray_environment.max_connections(hard)
+    except ValueError:
+        yield Finding("open files", f"hard limit {hard}", "as root: ulimit -Hn 65536, or in limits.conf")
+    else:
+        yield Finding("open files", f"hard limit {hard}, which allows {connections:,} connections at once")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    enough = memory >= ENOUGH_MEMORY_BYTES
+    remedy = "" if enough else "3 GiB are needed for Ray, Redis and MongoDB"
+    yield Finding("memory", f"{memory / 1024**3:.1f} GiB", remedy)
+    if SHARED_MEMORY.exists():
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        remedy = "" if free >= 256 * 1024**2 else "in a container: docker run --shm-size=512m"
+        yield Finding(str(SHARED_MEMORY), f"{free / 1024**2:.0f} MiB free", remedy)
+
+
+def _tools() -> Iterator[Finding]:
+    try:
+        server = redis_server.find()
+        yield Finding("Redis server", f"{server.binary} ({server.origin})")
+    except redis_server.NoRedisServer as error:
+        yield Finding("Redis server", "none", str(error).splitlines()[-1])
+    mongod, go = mongo_server.mongod_on_path(), shutil.which("go")
+    yield Finding("MongoDB server", str(mongod) if mongod else "no mongod on PATH; FerretDB is built instead")
+    yield Finding("Go", go or f"none on PATH; {toolchain.GO_WHEEL} is installed when something must be built")
+    yield Finding("k6", shutil.which("k6") or "none on PATH; built by `make flood`")
+
+
+def _port(settings: Settings) -> Finding:
+    port = settings.http_port
+    if ports.is_free(port, settings.http_host):
+        return Finding(f"port {port}", "free")
+    holder = ports.holder(port) or "another user's program"
+    return Finding(f"port {port}", f"held by {holder}", f"end it, or: SPILLWAY_HTTP_PORT={port + 1} make up")
+
+
+def _disk(folder: StateFolder) -> Finding:
+    place = next(path for path in (folder.path, *folder.path.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    remedy = "" if free >= ENOUGH_DISK_BYTES else "5 GiB are needed: SPILLWAY_STATE_DIR=/larger/disk make up"
+    return Finding("disk", f"{free / 1024**3:.1f} GiB free at {place}", remedy)
+
+
+def _redis(settings: Settings, record: Record | None) -> Iterator[Finding]:
+    if record is None and "redis_url" not in settings.model_fields_set:
+        return
+    url = record.redis_url if record else settings.redis_url
+    try:
+        weaknesses = redis_server.weaknesses(url)
+    except (redis.RedisError, OSError) as error:
+        yield Finding("Redis", f"does not answer: {error}", "start it, or correct SPILLWAY_REDIS_URL")
+        return
+    for weakness in weaknesses:
+        problem, _, command = weakness.partition(": ")
+        yield Finding("Redis", problem, command or "ask whoever runs it")
+    if not weaknesses:
+        yield Finding("Redis", "durable: appendonly, appendfsync always, noeviction")
+
+
+def _mongodb(settings: Settings, record: Record | None) -> Iterator[Finding]:
+    if record is None and "mongodb_uri" not in settings.model_fields_set:
+        return
+    if mongo_server.is_ready(record.mongodb_uri if record else settings.mongodb_uri):
+        yield Finding("MongoDB", "answers")
+    else:
+        yield Finding("MongoDB", "does not answer within a second", "start it, or correct SPILLWAY_MONGODB_URI")

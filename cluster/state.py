@@ -1,0 +1,151 @@
+"""What a run leaves on disk: its folders, its lock, and the record by which other programs find it.
+
+`state_dir` holds data/ (Redis and MongoDB), logs/, and run/ with state.json, the lock and Ray's token. Only the
+user may enter it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process as the record knows it; the start time tells it from a later one with the same id."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """The process that has this id now, if there is one."""
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            return None
+
+    def lives(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+@dataclass
+class Record:
+    """A running service's addresses and processes. `mongodb_uri` leads to the server itself, past the witness."""
+
+    run_id: str
+    owner: Process
+    state: str = "starting"
+    http_url: str = ""
+    direct_url: str | None = None
+    dashboard_url: str | None = None
+    ray_address: str | None = None
+    ray_token_file: str | None = None
+    ray_temp_dir: str | None = None
+    redis_url: str = ""
+    mongodb_uri: str = ""
+    service_mongodb_uri: str = ""
+    witness_record: str | None = None
+    parts: dict[str, Process] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Record:
+        """The opposite of `to_json`. Raises `TypeError` or `KeyError` for a record of another version."""
+        known = dict(values)
+        known["owner"] = Process(**known["owner"])
+        known["parts"] = {name: Process(**part) for name, part in known["parts"].items()}
+        return cls(**known)
+
+
+class StateFolder:
+    """The folder of one service; two services on a machine have two of them."""
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path).expanduser()
+        self.path = path if path.is_absolute() else PROJECT_ROOT / path
+        self.data = self.path / "data"
+        self.logs = self.path / "logs"
+        self.run = self.path / "run"
+        self.record_file = self.run / "state.json"
+        self.token_file = self.run / "ray-token"
+
+    @property
+    def sockets(self) -> Path:
+        """A short path for sockets, closed to other users. Not in `path`, nor below TMPDIR: a socket's path may have
+        107 bytes, HAProxy allows itself 97, and of these the names of Ray and HAProxy take some 70."""
+        name = hashlib.sha256(str(self.path).encode()).hexdigest()[:8]
+        return Path("/tmp") / f"spw-{os.getuid()}-{name}"  # noqa: S108 (made with mode 0700)
+
+    @property
+    def ray_temp_dir(self) -> Path:
+        """Ray's folder, with its sockets and logs. Ray opens it to everybody; the folder around it stays closed."""
+        return self.sockets / "r"
+
+    def create(self) -> None:
+        """Makes the folders, closed to other users. Raises `OSError`."""
+        for folder in (self.path, self.data, self.logs, self.run, self.sockets):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.chmod(0o700)  # refuses a folder that somebody else made first
+
+    def data_of(self, part: str) -> Path:
+        """The data folder of one part, made when it is missing."""
+        folder = self.data / part
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def token(self) -> Path:
+        """The file with Ray's token, mode 0600; the token is made once and kept."""
+        if not self.token_file.exists():
+            with os.fdopen(os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        return self.token_file
+
+    def lock(self) -> IO[str] | None:
+        """The right to run here, held while the answer stays open; None when another process has it.
+
+        The kernel drops it with its holder, so a killed one never blocks the next.
+        """
+        file = (self.run / "lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        return file
+
+    def save(self, record: Record) -> None:
+        """Replaces the record in one step: a reader sees the old or the new one. It may hold passwords: mode 0600."""
+        partial = self.record_file.with_suffix(".new")
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(record.to_json(), file, indent=2)
+        partial.replace(self.record_file)
+
+    def load(self) -> Record | None:
+        """The record of the last run, living or not; None when there is none that this version can read."""
+        try:
+            return Record.from_json(json.loads(self.record_file.read_text()))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def forget(self) -> None:
+        """Removes the record; logs and data stay."""
+        self.record_file.unlink(missing_ok=True)

@@ -1,0 +1,269 @@
+"""A run from start to stop, in the foreground: brings the parts, looks after them, drains, ends what it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from types import FrameType
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.text import Text
+
+from cluster import reaper, telegraph
+from cluster.board import Board, count
+from cluster.embedded import ports
+from cluster.embedded.child import Child, ChildFailed, Recipe, State, tail
+from cluster.embedded.steps import Steps
+from cluster.parts import HEAD, WITNESS, Parts
+from cluster.ray_environment import client_environment
+from cluster.settings import Settings
+from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
+from cluster.welcome import welcome
+
+TICK_S = 0.25
+SAMPLE_S = 1.0
+PLAIN_LINE_S = 10.0
+"""Seconds between status lines when the output is no terminal."""
+
+
+class CannotStart(RuntimeError):
+    """Something outside of the run is in its way; the message says what, and what to do."""
+
+
+class StopRequested(Exception):
+    """Ctrl-C or SIGTERM arrived while the parts were still starting."""
+
+
+class Run:
+    """One `up`: `start`, `watch`, `stop`, in this order; `stop` also after a failed or interrupted start."""
+
+    def __init__(self, settings: Settings, folder: StateFolder, console: Console) -> None:
+        owner = Process.of(os.getpid())
+        assert owner is not None
+        self.record = Record(run_id=uuid.uuid4().hex, owner=owner)
+        self._settings = settings
+        self._folder = folder
+        self._console = console
+        self._steps = Steps(console)
+        self._children: list[Child] = []
+        self._board = Board()
+        self._stops = 0
+
+    def listen_for_signals(self) -> None:
+        """From here on Ctrl-C, SIGTERM and SIGHUP (a closed terminal) ask for a stop instead of ending the process."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def start(self, witness: bool | None) -> None:
+        """Brings every part up to a service that answers ready; `witness` None means: when MongoDB is ours.
+
+        Raises `CannotStart`, `Unsuitable`, `ChildFailed`, `NoRedisServer`, `BuildFailed` or `StopRequested`.
+        """
+        self._check_public_port()
+        parts = Parts(self._settings, self._folder, self.record, self._steps)
+        redis, mongodb = parts.redis(), parts.mongodb()
+        self._interruptible()
+        for recipe, given in ((redis, "Redis"), (mongodb, "MongoDB")):
+            if recipe is not None:
+                self._bring(recipe, f"Starting {recipe.name}")
+            else:
+                self._steps.note(f"{given} is the one your settings name")
+        if witness and mongodb is None:
+            raise CannotStart("The witness stands before a MongoDB of ours, and your settings name one: --no-witness")
+        if mongodb is not None and witness is not False:
+            if WITNESS.exists():
+                self._bring(parts.witness(urlsplit(self.record.mongodb_uri).port or 0), "Starting the witness")
+            elif witness:
+                raise CannotStart(f"{WITNESS} is missing")
+        try:
+            head = parts.head()
+        except ValueError as error:
+            raise CannotStart(str(error)) from None
+        self._bring(head, "Starting Ray and Serve (15 to 30 s)")
+        self._save("running")
+
+    def watch(self) -> None:
+        """Shows the live line and restarts what dies, until a stop is asked for."""
+        welcome(self._console, self.record, self._folder)
+        sampled, printed = 0.0, time.monotonic()
+        with Live(console=self._console, refresh_per_second=4, transient=True) as live:
+            while not self._stops:
+                self._tend()
+                now = time.monotonic()
+                if now - sampled >= SAMPLE_S:
+                    sampled = now
+                    line = self._sample()
+                    live.update(line)
+                    if not self._console.is_terminal and now - printed >= PLAIN_LINE_S:
+                        printed = now
+                        self._console.print(line, soft_wrap=True)
+                time.sleep(TICK_S)
+
+    def stop(self) -> int:
+        """Drains, then ends everything the run has started, last first. Returns how many writes stay in the log."""
+        left = 0
+        head = next((child for child in self._children if child.name == HEAD), None)
+        if head is not None and head.state is State.RUNNING:
+            left = self._drain()
+        for child in reversed(self._children):
+            if child.state is not State.STOPPED:
+                with self._steps.step(f"Stopping {child.name}"):
+                    child.stop()
+        strays = reaper.end(reaper.find(self.record.run_id))
+        if strays:
+            self._steps.note(f"ended {strays} processes that had outlived their parents")
+        self._folder.forget()
+        return left
+
+    def _bring(self, recipe: Recipe, title: str) -> None:
+        child = Child(recipe)
+        self._children.append(child)
+        with self._steps.step(title) as tick:
+            child.start()
+            self._save("starting")
+
+            def meanwhile() -> None:
+                tick()
+                self._interruptible()
+                self._tend(besides=child)
+
+            child.await_ready(meanwhile)
+
+    def _tend(self, besides: Child | None = None) -> None:
+        """Lets every child do what is due, shows what happened, and keeps the record's process ids true."""
+        changed = False
+        for child in self._children:
+            if child is besides:
+                continue
+            before = child.pid
+            for event in child.tend():
+                self._event(event)
+            changed = changed or child.pid != before
+        if changed:
+            self._save(self.record.state)
+
+    def _event(self, text: str) -> None:
+        self._console.print(f"[yellow]![/yellow] {time.strftime('%H:%M:%S')} {escape(text)}", soft_wrap=True)
+
+    def _sample(self) -> Text:
+        status = telegraph.status(self.record.http_url)
+        if status is not None:
+            self._board.update(status, time.monotonic())
+        waiting = [child.name for child in self._children if child.state is not State.RUNNING]
+        return self._board.line(status, f"restarting {', '.join(waiting)}" if waiting else "")
+
+    def _drain(self) -> int:
+        """Runs `python -m cluster drain` and shows the backlog until it ends, is out of time, or Ctrl-C comes again."""
+        self._save("draining")
+        self._stops = 1
+        status = telegraph.status(self.record.http_url)
+        if status is not None:
+            self._board.update(status, time.monotonic())
+        log = self._folder.logs / "drain.log"
+        environment = {
+            **os.environ,
+            **client_environment(str(self.record.ray_token_file), str(self.record.ray_address)),
+            "SPILLWAY_REDIS_URL": self.record.redis_url,
+            "SPILLWAY_MONGODB_URI": self.record.service_mongodb_uri,
+            reaper.RUN_VARIABLE: self.record.run_id,
+        }
+        outcome, deadline = "", time.monotonic() + self._settings.drain_timeout_s
+        self._console.print(f"Draining: at most {self._settings.drain_timeout_s:g} s; Ctrl-C again skips it")
+        with log.open("wb") as output, Live(console=self._console, refresh_per_second=4, transient=True) as live:
+            drain = subprocess.Popen(
+                [sys.executable, "-m", "cluster", "drain"],
+                cwd=PROJECT_ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+            while drain.poll() is None:
+                self._tend()
+                live.update(self._drain_line())
+                if self._stops > 1 or time.monotonic() > deadline:
+                    outcome = "skipped" if self._stops > 1 else "not finished in time"
+                    drain.kill()
+                    drain.wait()
+                    break
+                time.sleep(TICK_S)
+        left = drained_to(tail(log, 3))
+        if left is None:  # then the last number the service told is the best we have
+            left = self._board.backlog
+            self._event(f"the drain was {outcome or 'broken off'}, log: {log}")
+        elif left == 0:
+            self._console.print("[green]✓[/green] Drained")
+        return left
+
+    def _drain_line(self) -> Text:
+        status = telegraph.status(self.record.http_url, timeout_s=0.5)
+        if status is not None:
+            self._board.update(status, time.monotonic())
+        return Text(f"draining: {count(self._board.backlog)} writes left")
+
+    def _check_public_port(self) -> None:
+        port = self._settings.http_port
+        if ports.is_free(port, self._settings.http_host):
+            return
+        holder = ports.holder(port) or "another user's program"
+        remedy = f"End that program, or choose another port: SPILLWAY_HTTP_PORT={port + 1} make up"
+        raise CannotStart(f"Port {port} is held by {holder}.\n{remedy}")
+
+    def _save(self, state: str) -> None:
+        self.record.state = state
+        found = {child.name: Process.of(child.pid) for child in self._children if child.pid is not None}
+        self.record.parts.update({name: process for name, process in found.items() if process is not None})
+        self._folder.save(self.record)
+
+    def _interruptible(self) -> None:
+        if self._stops:
+            raise StopRequested
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stops += 1
+
+
+def up(settings: Settings, folder: StateFolder, console: Console, witness: bool | None) -> int:
+    """Runs until Ctrl-C. Returns the exit code: 0 after a clean stop, 1 when it could not start."""
+    folder.create()
+    lock = folder.lock()
+    if lock is None:
+        other = folder.load()
+        where = f" at {other.http_url} (pid {other.owner.pid})" if other else ""
+        console.print(f"Spillway is running already{where}. Its addresses: python -m cluster status", soft_wrap=True)
+        return 1
+    with lock:
+        reaper.clear_leftovers(folder, console)
+        run = Run(settings, folder, console)
+        run.listen_for_signals()
+        code = 0
+        try:
+            run.start(witness)
+            run.watch()
+        except StopRequested:
+            console.print("Stopped before it was ready.")
+        except (CannotStart, ChildFailed, RuntimeError) as error:
+            console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+            code = 1
+        finally:
+            left = run.stop()
+        if left:
+            console.print(f"{count(left)} writes stay in the log; the next `make up` stores them.")
+    return code
+
+
+def drained_to(lines: list[str]) -> int | None:
+    """How many writes `python -m cluster drain` has left, from the end of its output; None when it does not say."""
+    for line in reversed(lines):
+        word, _, number = line.partition(" ")
+        if word == "left" and number.isdigit():
+            return int(number)
+    return None

@@ -1,0 +1,157 @@
+"""The Redis and the MongoDB that `make up` brings, as real processes: what they acknowledged survives a kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pymongo
+import pytest
+import redis
+from bson import ObjectId
+from pymongo.errors import BulkWriteError
+from rich.console import Console
+
+from cluster import reaper
+from cluster.embedded import mongo_server, ports, redis_server, toolchain
+from cluster.embedded.child import GUARD, Child, Recipe, State
+from cluster.embedded.steps import Steps
+
+Start = Callable[[Recipe], Child]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    children: list[Child] = []
+
+    def run(recipe: Recipe) -> Child:
+        children.append(Child(recipe))
+        children[-1].start()
+        children[-1].await_ready()
+        return children[-1]
+
+    yield run
+    for child in children:
+        child.stop()
+
+
+@pytest.fixture(scope="session")
+def ferretdb() -> Path:
+    return toolchain.ferretdb(Steps(Console(stderr=True)))
+
+
+def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+def killed_and_back(child: Child) -> None:
+    """Kills the child, and tends it until it runs again."""
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    until(lambda: child.tend() and child.state is State.WAITING)
+    until(lambda: child.tend() or child.state is State.RUNNING)
+    assert child.state is State.RUNNING
+
+
+def test_redis_is_durable_and_comes_back_with_its_data(tmp_path: Path, start: Start) -> None:
+    port = ports.free_port(0)
+    child = start(redis_server.recipe(redis_server.find(), port, tmp_path, tmp_path / "log", 1 << 28))
+    url = redis_server.address(port)
+    assert redis_server.weaknesses(url) == []
+    with redis.Redis.from_url(url) as client:
+        client.xadd("stream", {"a": "b"})
+    killed_and_back(child)
+    with redis.Redis.from_url(url) as client:
+        assert client.xlen("stream") == 1
+
+
+def test_a_forgetful_redis_is_found_out(tmp_path: Path, start: Start) -> None:
+    port = ports.free_port(0)
+    start(redis_server.recipe(redis_server.find(), port, tmp_path, tmp_path / "log", 1 << 28))
+    with redis.Redis.from_url(redis_server.address(port)) as client:
+        client.config_set("appendfsync", "everysec")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    found = redis_server.weaknesses(redis_server.address(port))
+    assert [sentence.split()[0] for sentence in found] == ["appendfsync", "maxmemory-policy"]
+    assert "redis-cli CONFIG SET appendfsync always" in found[0]
+
+
+def test_ferretdb_finds_by_id_through_an_index_and_keeps_what_it_acknowledged(
+    tmp_path: Path, start: Start, ferretdb: Path
+) -> None:
+    port = ports.free_port(0)
+    child = start(mongo_server.ferretdb_recipe(ferretdb, port, tmp_path, tmp_path / "log"))
+    uri = mongo_server.address(port)
+    keys: list[Any] = ["text", ObjectId()]
+    with pymongo.MongoClient[dict[str, Any]](uri, retryWrites=False) as client:
+        collection = client.spillway.records
+        collection.insert_many([{"_id": key, "n": 1} for key in keys], ordered=False)
+
+        def plan(key: Any) -> str:
+            collection.find_one({"_id": key})  # EXPLAIN alone does not notice that the schema has changed
+            return str(collection.find({"_id": key}).explain()["queryPlanner"])
+
+        until(lambda: all("USING INDEX" in plan(key) for key in keys))
+        killed_and_back(child)
+    with pymongo.MongoClient[dict[str, Any]](uri, retryWrites=False) as client:
+        collection = client.spillway.records
+        assert [collection.find_one({"_id": key}) for key in keys] == [{"_id": key, "n": 1} for key in keys]
+        explained = collection.find({"_id": keys[0]}).explain()["queryPlanner"]
+        assert "USING INDEX" in str(explained)
+        with pytest.raises(BulkWriteError) as failure:
+            collection.insert_many([{"_id": "text"}, {"_id": "new"}, {"_id": keys[1]}], ordered=False)
+    assert failure.value.details["nInserted"] == 1
+    errors = failure.value.details["writeErrors"]
+    assert [(error["code"], error["index"]) for error in errors] == [(11000, 0), (11000, 2)]
+
+
+def test_sigterm_ends_ferretdb_cleanly(tmp_path: Path, start: Start, ferretdb: Path) -> None:
+    recipe = mongo_server.ferretdb_recipe(ferretdb, ports.free_port(0), tmp_path, tmp_path / "log")
+    child = start(recipe)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGTERM)
+    event: list[str] = []
+    until(lambda: event.extend(child.tend()) or event)
+    assert "with code 0" in event[0]
+
+
+def test_a_child_does_not_outlive_a_killed_parent() -> None:
+    spawn = f"import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-I', '-S', {str(GUARD)!r}, \
+str(os.getpid()), 'sleep', '60'], start_new_session=True); print(p.pid, flush=True); p.wait()"
+    parent = subprocess.Popen([sys.executable, "-c", spawn], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    until(lambda: child.name() == "sleep")
+    parent.kill()
+    parent.wait()
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_reaper_finds_a_whole_session_by_one_marked_member_and_nothing_else() -> None:
+    run = "contract-test-run"
+    # The member starts without the mark, as Ray's workers do after they have rewritten their environment.
+    command = ["sh", "-c", f"env -u {reaper.RUN_VARIABLE} sleep 60 & exec sleep 61"]
+    leader = subprocess.Popen(command, start_new_session=True, env={**os.environ, reaper.RUN_VARIABLE: run})
+    bystander = subprocess.Popen(["sleep", "62"], start_new_session=True)
+    try:
+        until(lambda: len(reaper.find(run)) == 2)
+        assert reaper.find(run, [bystander.pid]) == []
+        assert reaper.find("another-run") == []
+        assert reaper.end(reaper.find(run)) == 2
+        leader.wait()
+        until(lambda: reaper.find(run) == [])
+        assert bystander.poll() is None
+    finally:
+        for process in (leader, bystander):
+            process.kill()
+            process.wait()

@@ -1,0 +1,158 @@
+"""The Ray shells: created once, back after a kill, errors intact across processes, nothing left after a drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from typing import Any
+
+import bson
+import pytest
+
+from actors.core.document import Kind, Write
+from actors.core.errors import IdempotencyConflict, QueueFull, UnsafeLog
+from actors.remote_intake import RemoteIntake
+from cluster import launch, topology
+from cluster.settings import Settings, load
+
+pytestmark = pytest.mark.usefixtures("clean_up")
+
+
+def inserts(settings: Settings, count: int) -> list[Write]:
+    ids = [uuid.uuid4().hex for _ in range(count)]
+    return [Write(Kind.INSERT, settings.data_namespace, id_, bson.encode({"_id": id_})) for id_ in ids]
+
+
+async def ready(settings: Settings) -> RemoteIntake:
+    intake = launch.ensure_actors(settings)
+    await launch.refuse_unsafe_log(intake, 20)
+    return intake
+
+
+async def kill(name: str) -> int:
+    """kill -9 of the actor's process; returns its id."""
+    import ray
+
+    handle = ray.get_actor(name, namespace=topology.NAMESPACE)
+    pid = int(await handle.pid.remote())
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+async def test_many_creators_at_once_make_one_pool_and_one_writer(settings: Settings) -> None:
+    import ray
+
+    @ray.remote(num_cpus=0)
+    def create() -> list[str]:
+        async def ensure() -> None:
+            launch.ensure_actors(settings)
+
+        asyncio.run(ensure())
+        return launch.existing()
+
+    await asyncio.gather(*(create.remote() for _ in range(4)))
+    assert launch.existing() == sorted([*topology.buffer_names(1), topology.writer_name()])
+
+
+async def test_what_is_accepted_is_stored(settings: Settings, stored: Any, eventually: Any) -> None:
+    intake = await ready(settings)
+    writes = inserts(settings, 20)
+    receipts = await intake.append(writes)
+    states = await intake.wait(receipts, 20)
+    assert [state.name for state in states] == ["stored"] * 20
+    assert sorted(await stored()) == sorted(write.id for write in writes)
+
+
+async def test_a_killed_buffer_replays_its_log(settings: Settings, stored: Any, eventually: Any) -> None:
+    intake = await ready(settings)
+    writes = inserts(settings, 300)
+    groups = [writes[i : i + 10] for i in range(0, 300, 10)]
+    before = await intake.append(groups[0])
+    killed = await kill(topology.buffer_names(1)[0])
+    await asyncio.gather(*(intake.append(group) for group in groups[1:]))  # retried until the buffer is back
+
+    async def drained() -> bool:
+        return (await intake.status())["backlog"]["writes"] == 0 and len(await stored()) >= 300
+
+    await eventually(drained)
+    assert sorted(await stored()) == sorted(write.id for write in writes)
+    assert (await intake.state(before[0])).name == "stored"
+    import ray
+
+    assert await ray.get_actor(topology.buffer_names(1)[0], namespace=topology.NAMESPACE).pid.remote() != killed
+
+
+async def test_a_killed_writer_is_followed_and_nothing_is_doubled(settings: Settings, stored: Any, eventually: Any) -> None:
+    intake = await ready(settings)
+    writes = inserts(settings, 400)
+    await intake.append(writes[:200])
+    await kill(topology.writer_name())
+    await intake.append(writes[200:])
+
+    async def all_there() -> bool:
+        return len(await stored()) >= 400
+
+    await eventually(all_there)
+    assert sorted(await stored()) == sorted(write.id for write in writes)
+    status = await intake.status()
+    assert status["writer"]["epoch"] == 2
+    assert status["commands"]["worst_window"] <= 100
+
+
+async def test_errors_arrive_as_what_they_are(settings: Settings) -> None:
+    intake = await ready(settings.model_copy(update={"max_queue_size": 10}))
+    (first,), fresh = await intake.append_once("key", "f" * 32, inserts(settings, 1))
+    assert fresh
+    (again,), fresh = await intake.append_once("key", "f" * 32, inserts(settings, 1))
+    assert not fresh
+    assert (again.stream, again.position) == (first.stream, first.position)
+    with pytest.raises(IdempotencyConflict):
+        await intake.append_once("key", "0" * 32, inserts(settings, 1))
+    with pytest.raises(QueueFull) as refusal:
+        await intake.append(inserts(settings, 11))
+    assert refusal.value.retry_after_s is not None
+    assert refusal.value.retry_after_s >= 1
+
+
+async def test_a_redis_that_may_lose_writes_is_refused_with_the_setting_at_fault(settings: Settings) -> None:
+    from redis.asyncio import Redis
+
+    client = Redis.from_url(settings.redis_url)
+    await client.config_set("appendfsync", "everysec")
+    try:
+        with pytest.raises(UnsafeLog, match="appendfsync"):
+            await ready(settings)
+    finally:
+        await client.config_set("appendfsync", "always")
+        await client.aclose()
+
+
+async def test_a_drain_pours_everything_and_hands_over_cleanly(settings: Settings, stored: Any) -> None:
+    intake = await ready(settings)
+    writes = inserts(settings, 500)
+    await intake.append(writes)
+    assert await launch.drain(settings, 30) == 0
+    assert len(await stored()) == 500
+    assert launch.existing() == []
+    intake = await ready(settings)  # the next start: a clean end before it means only one window of waiting
+    status = await intake.status()
+    assert status["backlog"]["writes"] == 0
+    assert status["writer"].get("held_s", 0) <= 1.0
+
+
+async def test_a_pool_that_changes_its_size_loses_nothing(settings: Settings, stored: Any, eventually: Any) -> None:
+    written: list[str] = []
+    for shards in (3, 1, 2):
+        resized = load(**(settings.model_dump() | {"buffers": shards}))
+        intake = await ready(resized)
+        writes = inserts(settings, 60)
+        await intake.append(writes)
+        written += [write.id for write in writes]
+
+    async def all_there() -> bool:
+        return len(await stored()) >= len(written)
+
+    await eventually(all_there)
+    assert sorted(await stored()) == sorted(written)

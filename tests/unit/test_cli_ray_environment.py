@@ -1,0 +1,74 @@
+"""What Ray is started with: arithmetic on limits, and nothing open to the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.head import HeadConfig, serve_config
+from cluster.ray_environment import Ports, client_environment, haproxy_wrapper, head_environment, max_connections
+
+PORTS = Ports(gcs=1, dashboard=2, metrics=3, fallback_proxy=4, haproxy_stats=5, haproxy_metrics=6)
+
+
+def environment(**inherited: str) -> dict[str, str]:
+    return head_environment(
+        PORTS, token_file=Path("/s/token"), sockets=Path("/x/t"), haproxy=Path("/s/haproxy"), root=Path("/p"),
+        hard_nofile=20_000, cores=2, inherited=inherited,
+    )
+
+
+@pytest.mark.parametrize(
+    ("nofile", "connections"),
+    [
+        (20_000, 7_976),  # (20,000 - 60) / 2.5
+        (1_048_576, 20_000),  # more is of no use here
+        (700, 256),  # (700 - 60) / 2.5: the least
+    ],
+)
+def test_connections_fit_the_limit_of_open_files(nofile: int, connections: int) -> None:
+    assert max_connections(nofile) == connections
+    assert 2.5 * connections + 40 <= nofile
+
+
+def test_a_limit_too_low_is_refused_with_its_remedy() -> None:
+    with pytest.raises(ValueError, match="ulimit"):
+        max_connections(512)
+
+
+def test_few_cores_get_one_haproxy_thread_and_the_users_choice_wins() -> None:
+    assert environment()["RAY_SERVE_HAPROXY_NBTHREAD"] == "1"
+    assert environment(RAY_SERVE_HAPROXY_NBTHREAD="3")["RAY_SERVE_HAPROXY_NBTHREAD"] == "3"
+
+
+def test_ray_stays_on_loopback_behind_a_token_and_joins_nobody_else() -> None:
+    made = environment(RAY_AUTH_MODE="disabled", RAY_ADDRESS="elsewhere:6379", PYTHONPATH="/mine")
+    assert made["RAY_AUTH_MODE"] == "token"
+    assert made["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+    assert made["RAY_ADDRESS"] == ""
+    assert made["PYTHONPATH"] == "/p:/mine"
+
+
+def test_a_client_gets_the_address_and_the_token() -> None:
+    made = client_environment("/s/token", "127.0.0.1:6399")
+    assert made["RAY_ADDRESS"] == "127.0.0.1:6399"
+    assert made["RAY_AUTH_TOKEN_PATH"] == "/s/token"
+
+
+def test_the_wrapper_moves_open_binds_to_loopback_and_becomes_haproxy() -> None:
+    script = haproxy_wrapper("/opt/haproxy")
+    assert "bind 127.0.0.1:" in script
+    assert script.endswith("exec '/opt/haproxy' \"$@\"\n")
+
+
+def test_the_front_doors_address_is_put_into_the_serve_config() -> None:
+    config = serve_config("http_options: {keep_alive_timeout_s: 90, port: 1}\napplications: []\n", "127.0.0.1", 8001)
+    assert config["http_options"] == {"keep_alive_timeout_s": 90, "host": "127.0.0.1", "port": 8001}
+    assert serve_config("applications: []\n", "h", 2)["http_options"] == {"host": "h", "port": 2}
+
+
+def test_a_head_config_survives_the_disk(tmp_path: Path) -> None:
+    config = HeadConfig("serve.yaml", "127.0.0.1", 8000, 2, 3, "/x/t")
+    config.write(tmp_path / "head.json")
+    assert HeadConfig.read(tmp_path / "head.json") == config

@@ -1,0 +1,71 @@
+"""The record by which other programs find a run: complete, private, and never believed blindly."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    folder = StateFolder(tmp_path / "state")
+    for path in (folder.path, folder.run):
+        path.mkdir()
+    return folder
+
+
+def record() -> Record:
+    owner = Process.of(os.getpid())
+    assert owner is not None
+    return Record("abc", owner, http_url="http://127.0.0.1:8000", redis_url="redis://:pw@h/0", parts={"Redis": owner})
+
+
+def test_a_record_survives_the_disk(folder: StateFolder) -> None:
+    folder.save(record())
+    assert folder.load() == record()
+    folder.forget()
+    assert folder.load() is None
+
+
+def test_a_record_may_hold_passwords_so_only_its_owner_reads_it(folder: StateFolder) -> None:
+    folder.save(record())
+    assert folder.record_file.stat().st_mode & 0o077 == 0
+    assert folder.token().stat().st_mode & 0o077 == 0
+    assert folder.token().read_text() == folder.token().read_text()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"run_id": "a"}', '{"run_id": "a", "owner": {}, "parts": {}}'])
+def test_a_damaged_record_is_no_record(folder: StateFolder, text: str) -> None:
+    folder.record_file.write_text(text)
+    assert folder.load() is None
+
+
+def test_a_process_id_that_was_given_to_another_is_not_ours() -> None:
+    me = Process.of(os.getpid())
+    assert me is not None
+    assert me.lives()
+    assert not Process(me.pid, me.started - 60).lives()
+    assert not Process(2**22 + 1, me.started).lives()
+
+
+def test_only_one_run_at_a_time(folder: StateFolder) -> None:
+    first = folder.lock()
+    assert first is not None
+    assert folder.lock() is None
+    first.close()
+    second = folder.lock()
+    assert second is not None
+    second.close()
+
+
+def test_a_relative_folder_begins_at_the_project() -> None:
+    assert StateFolder(".spillway").path == PROJECT_ROOT / ".spillway"
+
+
+def test_sockets_below_rays_folder_stay_within_haproxys_97_bytes() -> None:
+    longest = StateFolder("/a/very/long/path/" * 10).sockets / "h" / ("f" * 56) / "a.sock"
+    assert len(str(longest)) <= 97

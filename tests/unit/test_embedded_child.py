@@ -1,0 +1,173 @@
+"""A child is started, restarted on its death with growing pauses, and stopped; on a hand-driven clock."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from cluster.embedded.child import LAST_BACKOFF_S, Child, ChildFailed, Recipe, State, describe_exit, tail
+
+
+class Puppet:
+    """A process whose end the test decides."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+
+class Stage:
+    """A child with its clock, its processes and the signals that were sent."""
+
+    def __init__(self, log: Path, stop_timeout_s: float = 10.0) -> None:
+        self.now = 0.0
+        self.is_ready = False
+        self.obeys = True
+        self.puppets: list[Puppet] = []
+        self.signals: list[int] = []
+        self.cleared = 0
+        recipe = Recipe(
+            name="Part", command=["part"], log=log, ready=lambda: self.is_ready, ready_timeout_s=20.0,
+            stop_timeout_s=stop_timeout_s, advice="Look there.", before_start=self.clear,
+        )
+        self.child = Child(recipe, spawn=self.spawn, clock=lambda: self.now, pause=self.pause, kill=self.kill)
+
+    def clear(self) -> None:
+        self.cleared += 1
+
+    def spawn(self, recipe: Recipe) -> Puppet:
+        self.puppets.append(Puppet(100 + len(self.puppets)))
+        return self.puppets[-1]
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    def kill(self, pid: int, number: int) -> None:
+        self.signals.append(number)
+        if self.obeys or number == signal.SIGKILL:
+            self.puppets[-1].code = -number
+
+    def running(self) -> Child:
+        self.is_ready = True
+        self.child.start()
+        self.child.await_ready()
+        return self.child
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path / "part.log")
+
+
+def test_is_running_once_ready(stage: Stage) -> None:
+    assert stage.running().state is State.RUNNING
+    assert stage.child.pid == 100
+    assert stage.cleared == 1
+
+
+def test_a_first_start_that_ends_shows_the_end_of_its_log_and_the_advice(stage: Stage) -> None:
+    stage.child.recipe.log.write_text("one\nno such folder\n")
+    stage.child.start()
+    stage.puppets[0].code = 3
+    with pytest.raises(ChildFailed) as failure:
+        stage.child.await_ready()
+    assert "Part ended with code 3" in str(failure.value)
+    assert "    no such folder" in str(failure.value)
+    assert str(failure.value).endswith("Look there.")
+
+
+def test_a_first_start_that_never_gets_ready_is_stopped(stage: Stage) -> None:
+    stage.child.start()
+    with pytest.raises(ChildFailed, match="not ready within 20 s"):
+        stage.child.await_ready()
+    assert stage.signals[0] == signal.SIGTERM
+    assert stage.child.state is State.STOPPED
+
+
+def test_waiting_for_readiness_lets_the_owner_work(stage: Stage) -> None:
+    calls = 0
+
+    def meanwhile() -> None:
+        nonlocal calls
+        calls += 1
+        stage.is_ready = calls == 3
+
+    stage.child.start()
+    stage.child.await_ready(meanwhile)
+    assert calls == 3
+
+
+def test_a_death_is_told_and_mended(stage: Stage) -> None:
+    child = stage.running()
+    stage.puppets[0].code = -signal.SIGKILL
+    stage.is_ready = False
+    [event] = child.tend()
+    assert "Part ended by SIGKILL" in event
+    assert str(child.recipe.log) in event
+    assert child.tend() == []  # not before its pause is over
+    stage.now += 0.25
+    child.tend()
+    assert child.pid == 101
+    assert stage.cleared == 2
+    stage.now += 1.5
+    stage.is_ready = True
+    assert child.tend() == ["Part is back on the same data after 1.5 s (restart 1)"]
+    assert child.state is State.RUNNING
+
+
+def test_pauses_double_up_to_a_limit_and_begin_anew_after_a_quiet_minute(stage: Stage) -> None:
+    child = stage.running()
+    pauses = []
+    for _ in range(8):
+        stage.puppets[-1].code = 1
+        child.tend()
+        began = stage.now
+        while child.state is State.WAITING:
+            stage.now += 0.05
+            child.tend()
+        pauses.append(round(stage.now - began, 1))
+        child.tend()
+    # 0.25, then doubled each time: 0.5, 1, 2, 4, 8, 10, 10
+    assert pauses == pytest.approx([0.3, 0.5, 1.0, 2.0, 4.0, 8.0, LAST_BACKOFF_S, LAST_BACKOFF_S], abs=0.11)
+    stage.now += 61
+    child.tend()
+    stage.puppets[-1].code = 1
+    assert "in 0.25 s" in child.tend()[0]
+
+
+def test_a_restart_that_never_gets_ready_is_tried_again(stage: Stage) -> None:
+    child = stage.running()
+    stage.puppets[-1].code, stage.is_ready = 1, False
+    child.tend()
+    stage.now += 1
+    child.tend()
+    stage.now += 21
+    assert "not ready within 20 s" in child.tend()[0]
+    assert child.state is State.WAITING
+
+
+def test_stop_asks_first_and_then_insists(stage: Stage) -> None:
+    child = stage.running()
+    stage.obeys = False
+    child.stop()
+    assert stage.signals == [signal.SIGTERM, signal.SIGKILL]
+    assert stage.now >= 10.0
+    assert child.state is State.STOPPED
+    assert child.tend() == []
+
+
+def test_exit_codes_in_words() -> None:
+    assert describe_exit(2) == "with code 2"
+    assert describe_exit(-9) == "by SIGKILL"
+    assert describe_exit(-200) == "by signal 200"
+
+
+def test_tail_of_a_missing_log_is_empty(tmp_path: Path) -> None:
+    assert tail(tmp_path / "none.log") == []
+    (tmp_path / "some.log").write_bytes(b"a\n\xff\nc\n")
+    assert tail(tmp_path / "some.log", 2) == ["\N{REPLACEMENT CHARACTER}", "c"]
