@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,11 +60,11 @@ class Service:
                 command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
         service = cls(folder, environment, process, log)
-        deadline = time.monotonic() + START_S
-        while service.status_of_run().get("state") != "ready":
-            assert process.poll() is None, f"up ended with {process.returncode}:\n{service.tail()}"
-            assert time.monotonic() < deadline, f"not ready after {START_S:.0f} s:\n{service.tail()}"
-            time.sleep(0.3)
+        try:
+            service.eventually(lambda: service.status_of_run().get("state") == "running", START_S)
+        except AssertionError:
+            service.stop()
+            raise
         service.addresses = service.status_of_run()
         return service
 
@@ -111,8 +111,9 @@ class Service:
         return found
 
     def part(self, name: str) -> psutil.Process:
-        """The process of a part that `up` started, by its name in the record."""
-        return psutil.Process(self.status_of_run()["parts"][name]["pid"])
+        """The process of a part that `up` started; `name` is how its name in the record begins."""
+        (found,) = [part for known, part in self.status_of_run()["parts"].items() if known.startswith(name)]
+        return psutil.Process(found["pid"])
 
     def get(self, path: str) -> tuple[int, dict[str, str], dict[str, Any]]:
         """Status, headers (lower case) and JSON body of a GET."""
@@ -131,8 +132,9 @@ class Service:
     def eventually(self, condition: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
+            assert self.process.poll() is None, f"up ended with {self.process.returncode}:\n{self.tail()}"
             assert time.monotonic() < deadline, f"still not so after {timeout_s:.0f} s:\n{self.tail()}"
-            time.sleep(0.1)
+            time.sleep(0.2)
 
 
 class Flood:
@@ -162,8 +164,8 @@ class Flood:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "answers.log").open("w") as record:
             record.write(f"started {int(time.time() * 1000)}\n")
-            timeout = aiohttp.ClientTimeout(total=30)
-            async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
+            limits = httpx.Limits(max_connections=None)
+            async with httpx.AsyncClient(timeout=30, limits=limits, trust_env=False) as session:  # it repeats nothing
                 strikes: list[Awaitable[None]] = [self._strike(at, fault) for at, fault in faults]
                 users = [self._user(session, record.write) for _ in range(self._users)]
                 await asyncio.gather(self._end(seconds), *strikes, *users)
@@ -180,21 +182,20 @@ class Flood:
         await asyncio.sleep(at)
         await asyncio.to_thread(fault)
 
-    async def _user(self, session: aiohttp.ClientSession, write: Callable[[str], Any]) -> None:
+    async def _user(self, session: httpx.AsyncClient, write: Callable[[str], Any]) -> None:
         while not self._stop.is_set():
             try:
-                async with session.get(f"{self._service.url}/api/data") as answer:
-                    body = (await answer.read()).decode()
-                    status = answer.status
-            except (aiohttp.ClientConnectorError,):
+                answer = await session.get(f"{self._service.url}/api/data")
+            except httpx.ConnectError:
                 write("refused 0 1212\n")  # no connection was made, so nothing was sent
                 self.outcomes["fail"] += 1
                 await asyncio.sleep(0.05)
                 continue
-            except (aiohttp.ClientError, TimeoutError, OSError):
+            except httpx.HTTPError:
                 write("unknown 0 0\n")
                 self.outcomes["unknown"] += 1
                 continue
+            status, body = answer.status_code, answer.text
             if status == 200:
                 write(body.replace("\n", " ") + "\n")
                 self.outcomes["ok"] += 1

@@ -22,8 +22,8 @@ FAULTS: dict[str, Callable[[Service], psutil.Process]] = {
     "the MongoWriter": lambda service: service.actor("MongoWriter"),
     "a BufferActor": lambda service: service.actor("BufferActor"),
     "a replica": lambda service: service.actor("ServeReplica"),
-    "MongoDB": lambda service: service.part("mongodb"),
-    "Redis": lambda service: service.part("redis"),
+    "MongoDB": lambda service: service.part("MongoDB"),
+    "Redis": lambda service: service.part("Redis"),
 }
 
 
@@ -39,7 +39,7 @@ def test_kill_minus_nine_loses_and_doubles_nothing(service: Service, tmp_path: P
 
 
 def test_while_mongodb_is_away_writes_are_accepted_and_readiness_says_so(service: Service, tmp_path: Path) -> None:
-    mongodb = service.part("mongodb")
+    mongodb = service.part("MongoDB")
     flood = Flood(service, tmp_path / "run", users=4)
     service.eventually(lambda: service.get("/readyz")[2].get("mongodb") == "up", 30)
     mongodb.suspend()
@@ -57,7 +57,7 @@ def test_while_mongodb_is_away_writes_are_accepted_and_readiness_says_so(service
 
 
 def test_while_redis_is_away_nothing_is_acknowledged(service: Service) -> None:
-    redis = service.part("redis")
+    redis = service.part("Redis")
     redis.suspend()
     try:
         service.eventually(lambda: service.get("/readyz")[0] == 503, 10)
