@@ -25,6 +25,7 @@ class Budget:
         self._ring = CompletionRing(limit - lanes)
         self._unknown = 0
         self._hold_until = 0
+        self._doubt_until = 0
         self._turn = asyncio.Lock()  # permits are given in the order asked
         self._changed = asyncio.Event()
 
@@ -68,17 +69,28 @@ class Budget:
             self._ring.complete(end)
         if self._unknown:
             self._hold_until = max(self._hold_until, end)
+            self._doubt_until = max(self._doubt_until, end)
         self._unknown = 0
         self._changed.set()
 
     def quarantine(self, *, clean: bool) -> None:
-        """A writer before this one may have filled the last second; if it did not end `clean`, it may still have commands under way."""
+        """A writer before this one may have filled the last second; if it did not end `clean`, it may still have
+        commands under way."""
+        now = self._clock.now_ns()
         hold_ns = SECOND_NS + (0 if clean else self._operation_ns)
-        self._hold_until = max(self._hold_until, self._clock.now_ns() + hold_ns)
+        self._hold_until = max(self._hold_until, now + hold_ns)
+        if not clean:
+            self._doubt_until = max(self._doubt_until, now + hold_ns)
 
     @property
     def has_unknown(self) -> bool:
+        """Is there a command of which nobody knows, since the server has not answered again?"""
         return self._unknown > 0
+
+    @property
+    def in_doubt(self) -> bool:
+        """May some command, of this writer or of the one before, still be executed without anybody waiting for it?"""
+        return self.has_unknown or self._clock.now_ns() < self._doubt_until
 
     @property
     def held_s(self) -> float:

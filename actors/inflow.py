@@ -5,55 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from actors.appends import Bounds, Call, Kept
 from actors.backlog import Backlog
 from actors.core.batching import Entry
-from actors.core.document import decode_writes
-from actors.core.errors import Draining, LogUnavailable, OutcomeUnknown, QueueFull, SpillwayError
+from actors.core.document import MalformedPayload, Write, decode_writes
+from actors.core.errors import (
+    BufferUnavailable,
+    Draining,
+    Fenced,
+    LogUnavailable,
+    OutcomeUnknown,
+    QueueFull,
+    SpillwayError,
+)
 from actors.core.pacing import SECOND_NS, backoff_s
-from actors.core.ports import Appended, Clock, Keyed, KeyedAnswer, WriteLog
+from actors.core.ports import Appended, Clock, Keyed, WriteLog
 from actors.core.position import NOTHING, accepted_s
 from actors.core.rates import RateMeter, retry_after_s
+
+__all__ = ["Bounds", "Inflow", "Kept"]
 
 _REOPEN_AT = 0.8  # of the bound: a buffer that was full takes new writes again only below this
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much one buffer holds, and how long it tries."""
-
-    max_writes: int
-    max_bytes: int
-    group_writes: int  # one log entry at most, unless a single call is larger
-    group_bytes: int
-    patience_s: float  # how long an append of unknown outcome is tried again
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Durable. `first` is the index of the caller's first plain write inside the entry at `position`."""
-
-    position: str
-    first: int
-    keyed: list[KeyedAnswer]
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    payload: bytes
-    writes: int
-    keyed: Sequence[Keyed]
-    since_ns: int
-    answer: asyncio.Future[Kept]
-
-    @property
-    def bytes(self) -> int:
-        return len(self.payload) + sum(len(item.payload) for item in self.keyed)
-
-
 class Inflow:
-    """Group commit: whatever waits while one append is under way leaves with the next, and one fsync serves them all."""
+    """Group commit: what waits while one append is under way leaves with the next, and one fsync serves them all."""
 
     def __init__(
         self,
@@ -74,12 +51,15 @@ class Inflow:
         self._clock = clock
         self._drained = drained
         self._arrived = arrived
-        self._calls: deque[_Call] = deque()
+        self._calls: deque[Call] = deque()
         self._waiting_writes = 0
         self._waiting_bytes = 0
         self._full = False
         self._called = asyncio.Event()
+        self._idle = asyncio.Event()  # no call waits
+        self._idle.set()
         self._log_up = asyncio.Event()
+        self._doubt: OutcomeUnknown | None = None  # part of the present group may be in the log already
         self._log_turn = asyncio.Lock()  # appending and catching up: or entries would enter the backlog out of order
 
     @property
@@ -94,6 +74,7 @@ class Inflow:
     async def load(self) -> None:
         """Read what the log still holds into the backlog. Raises `LogUnavailable`."""
         await self._catch_up()
+        self.accepted = RateMeter()  # what lay there was accepted by the owner before
         if self._backlog.last_position == NOTHING:
             self._backlog.last_position = await self._log.last_position()
         self._log_up.set()
@@ -102,22 +83,26 @@ class Inflow:
     async def append(self, payload: bytes, writes: int, keyed: Sequence[Keyed] = ()) -> Kept:
         """Keep the frames in `payload` (their number is `writes`), and each new keyed request.
 
-        Returns when they are on disk. Raises `QueueFull`, `Draining`, `LogUnavailable`: surely not kept;
-        `OutcomeUnknown`: perhaps kept; `Fenced`: this buffer no longer owns its stream.
+        Returns when they are on disk. Raises `QueueFull`, `Draining`, `LogUnavailable`, `BufferUnavailable` (it stops),
+        `MalformedPayload`: surely not kept; `OutcomeUnknown`: perhaps kept.
         """
-        call = _Call(
-            payload, writes + len(keyed), keyed, self._clock.now_ns(), asyncio.get_running_loop().create_future()
+        self._refuse_beyond_bounds(writes + len(keyed), len(payload) + sum(len(item.payload) for item in keyed))
+        call = Call(
+            payload,
+            decode_writes(payload),  # before it is kept: what the log holds must be readable, or no start gets past it
+            keyed,
+            [decode_writes(item.payload) for item in keyed],
+            self._clock.now_ns(),
+            asyncio.get_running_loop().create_future(),
         )
-        self._refuse_beyond_bounds(call)
+        if len(call.plain) != writes:
+            raise MalformedPayload(f"{writes} writes are announced, {len(call.plain)} are there")
         self._waiting_writes += call.writes
         self._waiting_bytes += call.bytes
         self._calls.append(call)
+        self._idle.clear()
         self._called.set()
-        try:
-            return await call.answer
-        finally:
-            self._waiting_writes -= call.writes
-            self._waiting_bytes -= call.bytes
+        return await call.answer
 
     async def run(self) -> None:
         """Serve calls until cancelled; raises `Fenced` when another owner has taken over."""
@@ -125,13 +110,18 @@ class Inflow:
             group.create_task(self._serve())
             group.create_task(self._watch_log())
 
-    def _refuse_beyond_bounds(self, call: _Call) -> None:
+    async def idle(self) -> None:
+        """Returns when no call waits for its answer. Each waits for a bounded time."""
+        await self._idle.wait()
+
+    def _refuse_beyond_bounds(self, writes: int, size: int) -> None:
         if self.draining:
             raise Draining(retry_after_s=2.0)
         if not self._log_up.is_set():
             raise LogUnavailable(f"the log does not answer: {self.last_error or 'still reading it'}", 1.0)
-        if self._is_full(call.writes, call.bytes):
-            excess = (self._fill(call.writes, call.bytes) - _REOPEN_AT) * self._bounds.max_writes
+        if self._is_full(writes, size):
+            held = self._backlog.writes + self._waiting_writes + writes
+            excess = held * (1 - _REOPEN_AT / self._fill(writes, size))  # in writes, whichever bound is the tighter
             wait_s = retry_after_s(excess, self._drained.per_s(self._clock.now_ns()))
             raise QueueFull(f"{self._backlog.writes} writes ({self._backlog.bytes} bytes) wait for MongoDB", wait_s)
 
@@ -147,24 +137,29 @@ class Inflow:
         return max(held / self._bounds.max_writes, held_bytes / self._bounds.max_bytes)
 
     async def _serve(self) -> None:
-        while True:
-            await self._called.wait()
-            self._called.clear()
-            while self._calls:
-                group = self._take_group()
-                try:
-                    await self._append_group(group)
-                except SpillwayError as error:
-                    for call in group:
-                        _fail(call, error)
-                    if not isinstance(error, LogUnavailable | OutcomeUnknown):
-                        raise
-                except BaseException:
-                    for call in group:
-                        _fail(call, OutcomeUnknown("the buffer stopped while the log was being written", 1.0))
-                    raise
+        group: list[Call] = []
+        try:
+            while True:
+                await self._called.wait()
+                self._called.clear()
+                while self._calls:
+                    group = self._take_group()
+                    try:
+                        await self._append_group(group)
+                    except (LogUnavailable, OutcomeUnknown) as error:
+                        self._fail(group, error)
+                    group = []
+        except BaseException as error:
+            self._log_up.clear()  # nobody serves calls any more
+            gone = BufferUnavailable(f"the buffer has stopped: {error}", 1.0)
+            perhaps_kept = OutcomeUnknown("the buffer stopped while the log was being written", 1.0)
+            sure = isinstance(error, Fenced) and self._doubt is None  # a fenced append keeps nothing
+            self._fail(group, gone if sure else perhaps_kept)
+            self._fail(list(self._calls), gone)
+            self._calls.clear()
+            raise
 
-    def _take_group(self) -> list[_Call]:
+    def _take_group(self) -> list[Call]:
         group = [self._calls.popleft()]
         writes, size = group[0].writes, group[0].bytes
         while self._calls:
@@ -174,52 +169,71 @@ class Inflow:
             group.append(self._calls.popleft())
         return group
 
-    async def _append_group(self, group: list[_Call]) -> None:
+    async def _append_group(self, group: list[Call]) -> None:
         payload = b"".join(call.payload for call in group)
         keyed = [item for call in group for item in call.keyed]
         deadline_ns = group[0].since_ns + int(self._bounds.patience_s * SECOND_NS)
+        self._doubt = None
         while True:
-            await self._log_back(deadline_ns)
+            await self._log_back(deadline_ns, self._doubt)
             try:
                 async with self._log_turn:
                     appended = await self._log.append(payload, keyed)
-                    self._note(appended, payload, keyed)
+                    self._note(appended, group)
                 break
             except LogUnavailable as error:
                 self._lose_log(error)
-                raise
+                raise self._doubt or error from error
             except OutcomeUnknown as error:
                 self._lose_log(error)
-                await self._log_back(deadline_ns, OutcomeUnknown(str(error), 1.0))
-                found = self._find_entry(payload) if payload and not keyed else None
+                await self._log_back(deadline_ns, error)  # with a new epoch: what the log holds now, it holds for good
+                found = self._find_entry(group, len(payload)) if payload and not keyed else None
                 if found:
                     appended = Appended(found, [])
                     break
+                self._doubt = error if keyed else None
         self._arrived()
         self._answer(group, appended)
 
-    def _note(self, appended: Appended, payload: bytes, keyed: list[Keyed]) -> None:
+    def _note(self, appended: Appended, group: list[Call]) -> None:
         """Mirror in the backlog what the log has just kept, in the log's order."""
-        before = self._backlog.writes
         if appended.position:
-            self._add(appended.position, payload)
-        for item, answer in zip(keyed, appended.keyed, strict=True):
-            if answer.fresh:
-                self._add(answer.position.rpartition("/")[2], item.payload)
-        self.accepted.note(self._clock.now_ns(), self._backlog.writes - before)
+            plain = [write for call in group for write in call.plain]
+            self._add(appended.position, plain, sum(len(call.payload) for call in group))
+        answers = iter(appended.keyed)
+        for call in group:
+            for item, writes in zip(call.keyed, call.keyed_writes, strict=True):
+                answer = next(answers)
+                if answer.fresh:
+                    self._add(answer.position.rpartition("/")[2], writes, len(item.payload))
 
-    def _add(self, position: str, payload: bytes) -> None:
-        self._backlog.add(Entry(position, decode_writes(payload), len(payload), accepted_s(position)))
+    def _add(self, position: str, writes: list[Write], size: int) -> None:
+        self._backlog.add(Entry(position, writes, size, accepted_s(position)))
+        self.accepted.note(self._clock.now_ns(), len(writes))
 
-    def _answer(self, group: list[_Call], appended: Appended) -> None:
+    def _answer(self, group: list[Call], appended: Appended) -> None:
         first = used = 0
         for call in group:
-            plain = call.writes - len(call.keyed)
             answers = appended.keyed[used : used + len(call.keyed)]
             if not call.answer.done():
                 call.answer.set_result(Kept(appended.position, first, answers))
-            first += plain
+            first += len(call.plain)
             used += len(call.keyed)
+        self._let_go(group)
+
+    def _fail(self, group: list[Call], error: SpillwayError) -> None:
+        for call in group:
+            if not call.answer.done():
+                call.answer.set_exception(error)
+                call.answer.exception()
+        self._let_go(group)
+
+    def _let_go(self, group: list[Call]) -> None:
+        """These calls are over; from now on only the backlog counts them."""
+        self._waiting_writes -= sum(call.writes for call in group)
+        self._waiting_bytes -= sum(call.bytes for call in group)
+        if not self._waiting_writes and not self._calls:
+            self._idle.set()
 
     # The log going away and coming back
 
@@ -241,30 +255,29 @@ class Inflow:
             try:
                 await self._log.ping()
                 if not self._log_up.is_set():
-                    await self._catch_up()
-                    self.last_error = ""
-                    self._log_up.set()
-                    self._arrived()
+                    await self._regain_log()
                 attempt = 0
             except LogUnavailable as error:
                 attempt += 1
                 self._lose_log(error)
             await self._clock.sleep(0.5 if attempt == 0 else backoff_s(attempt, most_s=0.5))
 
-    async def _catch_up(self) -> None:
+    async def _regain_log(self) -> None:
+        """An append without an answer may still be on its way to the log: first make sure that it comes too late."""
         async with self._log_turn:
-            async for logged in self._log.replay(after=self._backlog.last_position):
-                self._add(logged.position, logged.payload)
+            await self._log.reopen()
+            await self._catch_up()
+        self.last_error = ""
+        self._log_up.set()
+        self._arrived()
 
-    def _find_entry(self, payload: bytes) -> str | None:
-        """The newest entry, if it is this payload: then the append of unknown outcome had succeeded."""
+    async def _catch_up(self) -> None:
+        async for logged in self._log.replay(after=self._backlog.last_position):
+            self._add(logged.position, decode_writes(logged.payload), len(logged.payload))
+
+    def _find_entry(self, group: list[Call], size: int) -> str | None:
+        """The newest entry, if it is this group's: then the append of unknown outcome had succeeded."""
         newest = self._backlog.newest
-        if newest and newest.bytes == len(payload) and newest.writes == decode_writes(payload):
+        if newest and newest.bytes == size and newest.writes == [write for call in group for write in call.plain]:
             return newest.position
         return None
-
-
-def _fail(call: _Call, error: SpillwayError) -> None:
-    if not call.answer.done():
-        call.answer.set_exception(error)
-        call.answer.exception()

@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from actors.core.batching import Command
+from actors.core.batching import Command, Origin, Verb
+from actors.core.errors import Fenced
 from actors.core.outcome import Outcome, Report, join
 
 
@@ -18,6 +19,7 @@ class _Part:
     command: Command
     answer: asyncio.Future[Report]
     alone: bool = False  # comes from a refused command: it is merged with nothing until the culprit is found
+    queued: bool = True
 
     @property
     def size(self) -> int:
@@ -36,8 +38,7 @@ class Load:
         start = 0
         for part in self.parts:
             stop = start + len(part.command.ids)
-            if not part.answer.done():  # whoever asked may have gone
-                part.answer.set_result(report.part(start, stop))
+            part.answer.set_result(report.part(start, stop))
             start = stop
 
     def answer_all(self, outcome: Outcome) -> None:
@@ -45,24 +46,57 @@ class Load:
 
 
 class Outbox:
-    """Parts in the order they came. Parts for one verb and collection leave together, within the limits of a command."""
+    """Parts in the order they came. Parts for one verb and collection leave together, within the limits of a
+    command."""
 
     def __init__(self, max_writes: int, max_bytes: int) -> None:
         self._max_writes = max_writes
         self._max_bytes = max_bytes
         self._parts: deque[_Part] = deque()
+        self._of_stream: dict[str, list[_Part]] = {}  # what each stream's owner asked for last
+        self._epochs: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._parts)
 
-    def add(self, commands: Sequence[Command]) -> list[asyncio.Future[Report]]:
-        """One future report per command."""
+    async def add(self, commands: Sequence[Command]) -> list[asyncio.Future[Report]]:
+        """One future report per command; not to be cancelled. Raises `Fenced` when their stream has a newer owner.
+
+        A stream has one batch under way. What a dead owner left here is withdrawn, or waited for when it has been sent:
+        else two writes to one key might share an unordered command, or overtake each other in two.
+        """
+        origin = commands[0].origin if commands else None
+        if origin is not None:
+            await self._end_before(origin)
         parts = [_part(command) for command in commands]
+        if origin is not None:
+            self._of_stream[origin.stream] = parts
         self._parts.extend(parts)
         return [part.answer for part in parts]
 
-    def take(self) -> Load:
-        """The oldest part and all that may share its command. Only when there is one."""
+    async def _end_before(self, origin: Origin) -> None:
+        while True:
+            if origin.epoch < self._epochs.get(origin.stream, 0):
+                raise Fenced(f"{origin.stream} has an owner with a newer epoch than {origin.epoch}")
+            self._epochs[origin.stream] = origin.epoch
+            left = [part for part in self._of_stream.get(origin.stream, ()) if not part.answer.done()]
+            for part in left:
+                if part.queued:
+                    self._parts.remove(part)
+                    part.answer.set_result(Report.all(Outcome.RETRY, len(part.command.ids)))
+            sent = [part.answer for part in left if not part.answer.done()]
+            if not sent:
+                return
+            await asyncio.wait(sent)
+
+    def take(self, update_limit: int) -> Load:
+        """The oldest part and all that may share its command. Only when there is one. A part that is larger than a
+        server takes updates at once is cut into pieces first."""
+        most = self._max_writes
+        if self._parts[0].command.verb == Verb.UPDATE:
+            most = min(most, update_limit)
+            if len(self._parts[0].command.ids) > update_limit:
+                self._cut(self._parts.popleft(), update_limit)
         first = self._parts.popleft()
         merged = [first]
         if not first.alone:
@@ -70,13 +104,15 @@ class Outbox:
             kept: deque[_Part] = deque()
             for part in self._parts:
                 more, more_bytes = len(part.command.ids), part.size
-                fits = writes + more <= self._max_writes and size + more_bytes <= self._max_bytes
+                fits = writes + more <= most and size + more_bytes <= self._max_bytes
                 if fits and not part.alone and part.command[:2] == first.command[:2]:
                     merged.append(part)
                     writes, size = writes + more, size + more_bytes
                 else:
                     kept.append(part)
             self._parts = kept
+        for part in merged:
+            part.queued = False
         if len(merged) == 1:
             return Load(first.command, merged)
         ids = [id_ for part in merged for id_ in part.command.ids]
@@ -87,19 +123,21 @@ class Outbox:
         """Some write in `load` can never be taken: queue it again, at the front, in smaller commands."""
         if len(load.parts) > 1:
             for part in load.parts:
-                part.alone = True
+                part.alone = part.queued = True
             self._parts.extendleft(reversed(load.parts))
             return
-        verb, namespace, ids, bodies = load.command
-        middle = len(ids) // 2
-        halves = [_part(Command(verb, namespace, ids[half], bodies[half]), alone=True) for half in _split(middle)]
-        self._parts.extendleft(reversed(halves))
-        both = asyncio.gather(*(half.answer for half in halves))
-        both.add_done_callback(lambda done: load.answer(join(done.result())))
+        whole = load.parts[0]
+        self._cut(whole, (len(whole.command.ids) + 1) // 2, alone=True)
 
-
-def _split(middle: int) -> tuple[slice, slice]:
-    return slice(0, middle), slice(middle, None)
+    def _cut(self, part: _Part, most: int, *, alone: bool = False) -> None:
+        """Put pieces of `part` at the front, of `most` writes each; it is answered when all of them are."""
+        part.queued = False
+        verb, namespace, ids, bodies, _ = part.command
+        cuts = [slice(at, at + most) for at in range(0, len(ids), most)]
+        pieces = [_part(Command(verb, namespace, ids[cut], bodies[cut]), alone=alone or part.alone) for cut in cuts]
+        self._parts.extendleft(reversed(pieces))
+        reports = asyncio.gather(*(piece.answer for piece in pieces))
+        reports.add_done_callback(lambda done: part.answer.set_result(join(done.result())))
 
 
 def _part(command: Command, *, alone: bool = False) -> _Part:

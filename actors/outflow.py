@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from actors.backlog import Backlog
-from actors.core.batching import BatchPolicy, Entry, Place, Plan, Round, plan
+from actors.core.batching import BatchPolicy, Entry, Origin, Place, Plan, Round, plan
 from actors.core.document import Kind, encode_writes
 from actors.core.errors import LogUnavailable, OutcomeUnknown, WriterUnavailable
 from actors.core.outcome import Outcome
@@ -50,13 +50,16 @@ class Outflow:
         self._drained = drained
         self._drop = drop
         self._changed = asyncio.Event()  # the backlog grew, or somebody began to wait
+        self._oldest_ns: int | None = None  # since when the oldest write that is in no batch yet lingers
         self._waiting = 0
         self._news: asyncio.Future[None] | None = None
         self._done: list[Entry] = []  # resolved, and still in the log
         self._trim = asyncio.Event()
 
     def wake(self) -> None:
-        """The backlog has grown."""
+        """The backlog may have grown."""
+        if self._oldest_ns is None and self._backlog.oldest is not None:
+            self._oldest_ns = self._clock.now_ns()
         self._changed.set()
 
     async def wait_for(self, position: str, timeout_s: float) -> str:
@@ -67,7 +70,7 @@ class Outflow:
         deadline_ns = self._clock.now_ns() + int(timeout_s * SECOND_NS)
         wanted = order(position)
         self._waiting += 1
-        self.wake()
+        self._changed.set()
         timer = asyncio.create_task(self._clock.sleep(timeout_s))
         try:
             while order(self.resolved) < wanted and self._clock.now_ns() < deadline_ns:
@@ -89,18 +92,20 @@ class Outflow:
         while True:
             await self._batch_due()
             batch = self._backlog.batch(self._policy)
+            more = sum(len(entry.writes) for entry in batch) < self._backlog.open_writes
+            self._oldest_ns = self._clock.now_ns() if more else None
             await self.flush(batch)
 
     async def _batch_due(self) -> None:
         """Wait until a batch must leave: it is full, its oldest write has lingered enough, or somebody waits for it."""
-        since_ns = None
         while True:
             self._changed.clear()
             if self._backlog.oldest is not None:
-                since_ns = self._clock.now_ns() if since_ns is None else since_ns
-                age_s = (self._clock.now_ns() - since_ns) / SECOND_NS
-                size = self._backlog.open_bytes
-                due_s = self._policy.due_in_s(self._backlog.open_writes, size, age_s, urgent=self._waiting > 0)
+                now = self._clock.now_ns()
+                self._oldest_ns = now if self._oldest_ns is None else self._oldest_ns
+                age_s = (now - self._oldest_ns) / SECOND_NS
+                writes, size = self._backlog.open_writes, self._backlog.open_bytes
+                due_s = self._policy.due_in_s(writes, size, age_s, urgent=self._waiting > 0)
                 if due_s <= 0:
                     return
                 timer = asyncio.create_task(self._clock.sleep(due_s))
@@ -115,10 +120,10 @@ class Outflow:
                     task.cancel()
 
     async def flush(self, entries: list[Entry]) -> None:
-        """Pour `entries`, the oldest open ones, until a Report has named each of their writes; then they are resolved."""
+        """Pour `entries`, the oldest open ones, until a Report names each of their writes; then they are resolved."""
         rejected: dict[Place, str] = {}
         while True:
-            planned = plan(entries, rejected.keys())
+            planned = plan(entries, rejected.keys(), Origin(self._log.stream, self._log.epoch))
             fresh = await self._apply(planned)
             rejected.update(fresh)
             if not any(later in fresh for later in planned.superseded.values()):
@@ -146,12 +151,15 @@ class Outflow:
             else:
                 again = []
                 for group, report in zip(groups, reports, strict=True):
+                    places = round_.places[group]
+                    if len(report.outcomes) != len(places):
+                        raise RuntimeError(f"{len(places)} writes were sent and {len(report.outcomes)} reported")
                     if report.needs_retry:
                         again.append(group)
-                        continue
-                    for index, reason in report.reasons.items():
-                        if report.outcomes[index] == Outcome.REJECTED:
-                            rejected[round_.places[group][index]] = reason
+                    elif Outcome.REJECTED in report.outcomes:
+                        for index, outcome in enumerate(report.outcomes):
+                            if outcome == Outcome.REJECTED:
+                                rejected[places[index]] = report.reasons.get(index, "refused by MongoDB")
                 groups = again
             if groups:
                 attempt += 1
@@ -197,11 +205,14 @@ class Outflow:
             self._trim.clear()
             done, self._done = self._done, []
             if done:
-                changed = [write[1:3] for entry in done for write in entry.writes if write.kind != Kind.INSERT]
-                if changed:
-                    await self._persist(lambda: self._drop(changed))
-                await self._persist(lambda: self._log.acknowledge(done[-1].position))
-                self._backlog.forget(len(done))
+                await self._forget(done)
+
+    async def _forget(self, done: list[Entry]) -> None:
+        changed = [write[1:3] for entry in done for write in entry.writes if write.kind != Kind.INSERT]
+        if changed:
+            await self._persist(lambda: self._drop(changed))
+        await self._persist(lambda: self._log.acknowledge(done[-1].position))
+        self._backlog.forget(len(done))
 
     async def _persist(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do it, however long the log is away. Each of these acts may be done twice."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from actors.core.errors import DatabaseUnavailable
@@ -16,65 +16,77 @@ MAX_WAITING = 10_000  # ids and samples; beyond that the answer would come too l
 
 
 class Reads:
-    """Concurrent questions for one id share one command; questions for many ids share as many as the server allows."""
+    """Questions for one id that wait together share one command; those for many ids share as many as the server allows.
+
+    A question never joins a command that has left: its answer may be older than a write stored since.
+    """
 
     def __init__(self, store: DocumentStore, wake: Callable[[], None]) -> None:
         """`wake` is called whenever there is something new to ask."""
         self._store = store
         self._wake = wake
-        self._flights: dict[tuple[str, str], asyncio.Future[bytes | None]] = {}
-        self._ids: dict[str, deque[str]] = {}  # namespace -> ids no command has asked for yet
-        self._samples: deque[tuple[str, int, asyncio.Future[list[tuple[str, bytes]]]]] = deque()
+        self._finds: dict[str, dict[str, asyncio.Future[bytes | None]]] = {}  # namespace -> id -> answer; not yet asked
+        self._samples: dict[tuple[str, int], asyncio.Future[list[tuple[str, bytes]]]] = {}
+        self._samples_turn = True
 
     def __len__(self) -> int:
-        return sum(map(len, self._ids.values())) + len(self._samples)
+        return sum(map(len, self._finds.values())) + len(self._samples)
 
     async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
         """Documents in the order asked. Raises `DatabaseUnavailable`."""
         self._refuse_when_crowded()
-        flights = []
-        for id_ in ids:
-            flight = self._flights.get((namespace, id_))
-            if flight is None:
-                flight = self._flights[namespace, id_] = asyncio.get_running_loop().create_future()
-                self._ids.setdefault(namespace, deque()).append(id_)
-            flights.append(flight)
+        if not ids:
+            return []
+        waiting = self._finds.setdefault(namespace, {})
+        loop = asyncio.get_running_loop()
+        answers = [waiting[id_] if id_ in waiting else waiting.setdefault(id_, loop.create_future()) for id_ in ids]
         self._wake()
-        return list(await asyncio.gather(*map(asyncio.shield, flights)))
+        return list(await asyncio.gather(*map(asyncio.shield, answers)))
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
         """Some documents with their ids, at most `limit`. Raises `DatabaseUnavailable`."""
         self._refuse_when_crowded()
-        answer: asyncio.Future[list[tuple[str, bytes]]] = asyncio.get_running_loop().create_future()
-        self._samples.append((namespace, limit, answer))
+        answer = self._samples.get((namespace, limit))
+        if answer is None:
+            answer = self._samples[namespace, limit] = asyncio.get_running_loop().create_future()
         self._wake()
-        return await answer
+        return await asyncio.shield(answer)
 
     def next(self) -> Ask | None:
-        """The question to ask now, to be awaited once; None when there is none. It answers whoever waits, also on error."""
-        if self._samples:
-            namespace, limit, answer = self._samples.popleft()
+        """The question to ask now, to be awaited once; None when there is none. It answers whoever waits, also on
+        error.
+
+        Samples and finds take turns, and so do the collections.
+        """
+        self._samples_turn = not self._samples_turn
+        if self._samples and (self._samples_turn or not self._finds):
+            (namespace, limit), answer = next(iter(self._samples.items()))
+            del self._samples[namespace, limit]
             return lambda: self._ask_sample(namespace, limit, answer)
-        for namespace, waiting in self._ids.items():
-            ids = [waiting.popleft() for _ in range(min(len(waiting), self._store.find_limit))]
-            if not waiting:
-                del self._ids[namespace]
-            return lambda: self._ask_find(namespace, ids)
-        return None
+        if not self._finds:
+            return None
+        namespace = next(iter(self._finds))
+        waiting = self._finds.pop(namespace)
+        ids = list(islice(waiting, self._store.find_limit))
+        asked = {id_: waiting.pop(id_) for id_ in ids}
+        if waiting:
+            self._finds[namespace] = waiting  # at the end of the line
+        return lambda: self._ask_find(namespace, asked)
 
     def fail(self, reason: str) -> None:
         """Answer every question that still waits with `DatabaseUnavailable`."""
-        for namespace, ids in self._ids.items():
-            self._land(namespace, ids, DatabaseUnavailable(reason, 1.0))
-        self._ids.clear()
-        while self._samples:
-            _settle(self._samples.popleft()[2], DatabaseUnavailable(reason, 1.0))
+        for asked in self._finds.values():
+            _settle_all(asked, DatabaseUnavailable(reason, 1.0))
+        for answer in self._samples.values():
+            _settle(answer, DatabaseUnavailable(reason, 1.0))
+        self._finds.clear()
+        self._samples.clear()
 
-    async def _ask_find(self, namespace: str, ids: list[str]) -> None:
+    async def _ask_find(self, namespace: str, asked: dict[str, asyncio.Future[bytes | None]]) -> None:
         try:
-            self._land(namespace, ids, await self._store.find(namespace, ids))
+            _settle_all(asked, await self._store.find(namespace, list(asked)))
         except BaseException as error:
-            self._land(namespace, ids, DatabaseUnavailable(str(error), 1.0))
+            _settle_all(asked, DatabaseUnavailable(str(error), 1.0))
             raise
 
     async def _ask_sample(self, namespace: str, limit: int, answer: asyncio.Future[Any]) -> None:
@@ -84,14 +96,14 @@ class Reads:
             _settle(answer, DatabaseUnavailable(str(error), 1.0))
             raise
 
-    def _land(self, namespace: str, ids: Sequence[str], result: dict[str, bytes] | DatabaseUnavailable) -> None:
-        for id_ in ids:
-            flight = self._flights.pop((namespace, id_))
-            _settle(flight, result if isinstance(result, DatabaseUnavailable) else result.get(id_))
-
     def _refuse_when_crowded(self) -> None:
         if len(self) >= MAX_WAITING:
             raise DatabaseUnavailable(f"{MAX_WAITING} reads wait for MongoDB already", 1.0)
+
+
+def _settle_all(asked: dict[str, asyncio.Future[bytes | None]], result: dict[str, bytes] | DatabaseUnavailable) -> None:
+    for id_, answer in asked.items():
+        _settle(answer, result if isinstance(result, DatabaseUnavailable) else result.get(id_))
 
 
 def _settle(answer: asyncio.Future[Any], result: Any) -> None:

@@ -26,7 +26,8 @@ class Tenure:
         return self._clock.now_ns() < self._until_ns
 
     async def begin(self) -> bool:
-        """Wait for the lease and take it. True when the owner before gave it back, so that nothing of it is under way."""
+        """Wait for the lease and take it. True when the owner before gave it back, so that nothing of it is under
+        way."""
         while True:
             asked_ns = self._clock.now_ns()
             try:
@@ -41,7 +42,8 @@ class Tenure:
             await self._clock.sleep(0.1)
 
     async def hold(self) -> None:
-        """Renew until cancelled. Raises `Fenced` when another owner has begun. While the log is away the tenure just runs out."""
+        """Renew until cancelled. Raises `Fenced` when another owner has begun. While the log is away the tenure just
+        runs out."""
         while True:
             await self._clock.sleep(self._lease.ttl_s / 3)
             asked_ns = self._clock.now_ns()

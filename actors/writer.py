@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 
 from actors.budget import Budget
 from actors.core.batching import Command
-from actors.core.errors import DatabaseUnavailable, SpillwayError
-from actors.core.outcome import Outcome, Report
-from actors.core.pacing import backoff_s
-from actors.core.ports import (
-    Clock,
+from actors.core.errors import (
     CommandFailed,
     CommandNotSent,
     CommandRefused,
     CommandUnknown,
-    DocumentStore,
-    Telemetry,
+    DatabaseUnavailable,
+    LogUnavailable,
+    SpillwayError,
 )
+from actors.core.outcome import Outcome, Report
+from actors.core.pacing import backoff_s
+from actors.core.ports import Clock, DocumentStore, Telemetry
 from actors.outbox import Load, Outbox
 from actors.reads import Reads
 from actors.tenure import Tenure
@@ -34,7 +34,7 @@ _WATCH_S = 1.0
 
 
 class Writer:
-    """Satisfies `BatchSink`. Nothing is sent unless `run` is going; when `run` ends, this writer must never send again."""
+    """Satisfies `BatchSink`. Nothing is sent unless `run` is going, and never again once it has ended."""
 
     def __init__(
         self,
@@ -51,7 +51,8 @@ class Writer:
         """`lanes`: commands under way at once. `counted`: collections whose size is known without asking each time."""
         self._store = store
         self._outbox = outbox
-        self._reads = Reads(store, self._wake)
+        self._work = asyncio.Event()
+        self._reads = Reads(store, self._work.set)
         self._budget = budget
         self._tenure = tenure
         self._clock = clock
@@ -59,11 +60,12 @@ class Writer:
         self._counted = tuple(counted)
         self._documents: dict[str, int] = {}
         self._reads_turn = True
-        self._work = asyncio.Event()
         self._up = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._lost.set()
+        self._learned = False
         self._lanes = asyncio.Semaphore(lanes)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._recovering = False
+        self._tasks: set[asyncio.Task[None]] = set()  # one per lane in use
         self._fault: BaseException | None = None
         self._faulty = asyncio.Event()
         self._last_error = ""
@@ -72,10 +74,10 @@ class Writer:
         self._commands = 0
 
     async def write(self, commands: Sequence[Command]) -> list[Report]:
-        """One report per command. Waits for the budget, and for MongoDB while it is away."""
-        answers = self._outbox.add(commands)
-        self._wake()
-        return [await answer for answer in answers]
+        """One report per command. Waits for the budget, and for MongoDB while it is away. Raises `Fenced`."""
+        answers = await self._outbox.add(commands)
+        self._work.set()
+        return [await asyncio.shield(answer) for answer in answers]  # a caller that goes takes nothing along
 
     async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
         """BSON documents in the order asked, None where there is none. Raises `DatabaseUnavailable`."""
@@ -108,28 +110,33 @@ class Writer:
         }
 
     async def run(self) -> None:
-        """Take the lease, hold it, and send until cancelled. Raises (in a group) `Fenced` when the lease is lost for good."""
+        """Take the lease, hold it, and send until cancelled. Raises (in a group) `Fenced` when the lease is lost for
+        good."""
         clean = await self._tenure.begin()
         self._budget.quarantine(clean=clean)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._tenure.hold())
-            group.create_task(self._dispatch())
-            group.create_task(self._recover())
-            group.create_task(self._watch())
-            group.create_task(self._fail_with_tasks())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._tenure.hold())
+                group.create_task(self._dispatch())
+                group.create_task(self._recover_always())
+                group.create_task(self._watch())
+                group.create_task(self._fail_with_tasks())
+        finally:
+            self._up.clear()
+            self._reads.fail("the writer has stopped")
 
     async def close(self) -> None:
         """After `run` was cancelled: wait for what is under way, then give the lease back if nothing is in doubt."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        if not self._budget.has_unknown:
-            await self._tenure.end()
-        await self._store.close()
+        await self._until_idle()
+        try:
+            if not self._budget.in_doubt:
+                await self._tenure.end()
+        except LogUnavailable as error:  # then it runs out by itself
+            self._last_error = str(error)
+        finally:
+            await self._store.close()
 
     # Sending
-
-    def _wake(self) -> None:
-        self._work.set()
 
     async def _dispatch(self) -> None:
         while True:
@@ -159,7 +166,7 @@ class Writer:
         """What to send now; reads and writes take turns, so that neither starves the other."""
         self._reads_turn = not self._reads_turn
         if len(self._outbox) and not (self._reads_turn and len(self._reads)):
-            load = self._outbox.take()
+            load = self._outbox.take(self._store.update_limit)
             return lambda: self._store_load(load)
         ask = self._reads.next()
         return None if ask is None else lambda: self._command(ask)
@@ -178,7 +185,7 @@ class Writer:
         except CommandRefused as refusal:
             if len(load.command.ids) > 1:
                 self._outbox.halve(load)
-                self._wake()
+                self._work.set()
                 return
             report = Report.rejected(str(refusal))
         except BaseException:
@@ -208,6 +215,7 @@ class Writer:
             self._lose(str(error) or type(error).__name__)
             raise
         self._budget.complete()
+        self._last_error = ""
         return result
 
     # Coming back
@@ -217,11 +225,10 @@ class Writer:
         self._last_error = reason
         self._up.clear()
         self._reads.fail(reason)
-        if not self._recovering:
-            self._spawn(self._recover())
+        self._lost.set()
 
     async def _watch(self) -> None:
-        """Notice within a second or two that MongoDB is away, also when nobody writes."""
+        """Notice soon that MongoDB is away, also when nobody writes."""
         while True:
             await self._clock.sleep(_WATCH_S)
             if self._up.is_set() and not self._budget.gauge.last(self._clock.now_ns()):
@@ -230,33 +237,39 @@ class Writer:
                 except CommandNotSent as error:
                     self._lose(str(error))
 
-    async def _recover(self) -> None:
-        """Until MongoDB answers and what has to be known of it is known. One at a time."""
-        self._recovering = True
+    async def _recover_always(self) -> None:
+        """Whenever MongoDB is away: until it answers and what has to be known of it is known."""
         attempt = 0
-        try:
-            while not self._up.is_set():
-                try:
-                    await self._store.probe()
-                    await self._learn()
-                    self._up.set()
-                    self._last_error = ""
-                except (CommandNotSent, CommandUnknown, CommandFailed) as error:
-                    attempt += 1
-                    self._last_error = str(error)
-                    await self._clock.sleep(backoff_s(attempt, most_s=1.0))
-        finally:
-            self._recovering = False
+        while True:
+            await self._lost.wait()
+            await self._until_idle()  # what is still under way may become one more doubt
+            try:
+                await self._store.probe()
+                await self._learn()
+            except (CommandNotSent, CommandUnknown, CommandFailed, CommandRefused) as error:
+                attempt += 1
+                self._last_error = str(error)
+                await self._clock.sleep(backoff_s(attempt, most_s=1.0))
+            else:
+                self._lost.clear()
+                self._up.set()
+                self._last_error, attempt = "", 0
 
     async def _learn(self) -> None:
-        """Kind of server, and sizes of the counted collections; again after every doubt, which may have changed them."""
-        in_doubt = self._budget.has_unknown
+        """Kind of server, and sizes of the counted collections; again after every doubt, which may have changed
+        them."""
+        if self._budget.has_unknown:
+            self._learned = False
         self._budget.settle()
-        if in_doubt or len(self._documents) < len(self._counted):
-            self._documents.clear()
+        if not self._learned:
             for ask in (self._store.describe, *map(self._counter, self._counted)):
                 await self._take_permit()
                 await self._command(ask)
+            self._learned = True
+
+    async def _until_idle(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _counter(self, namespace: str) -> Callable[[], Awaitable[None]]:
         async def count() -> None:

@@ -11,7 +11,7 @@ from actors.core.pacing import SECOND_NS
 
 
 class SystemClock:
-    """Satisfies `Clock`. Its monotonic time goes on while the process is stopped, so that a woken writer knows it was."""
+    """Satisfies `Clock`. Its monotonic time goes on while the process is stopped: a woken writer knows that it was."""
 
     def now_ns(self) -> int:
         return time.monotonic_ns()
@@ -61,7 +61,11 @@ class ManualClock:
         await settle()
 
 
-async def settle(turns: int = 50) -> None:
-    """Let every task that can go on without time passing do so."""
-    for _ in range(turns):
+async def settle(most_turns: int = 10_000) -> None:
+    """Let every task that can go on without time passing do so. Raises `RuntimeError` when they never come to rest."""
+    ready = getattr(asyncio.get_running_loop(), "_ready", None)  # asyncio's own loop tells; another gets 50 turns
+    for turn in range(most_turns):
         await asyncio.sleep(0)
+        if not ready if ready is not None else turn >= 50:
+            return
+    raise RuntimeError("some task spins without waiting for anything")

@@ -1,30 +1,28 @@
-"""Doubles of every port, shipped: the whole service runs on them in one process, and the contract tests hold them to it."""
+"""Doubles of every port, shipped: the whole service runs on them in one process, and the contract tests bind them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from actors.adapters.clock import ManualClock
-from actors.core.batching import Command, Verb
+from actors.adapters.faults import Faults
+from actors.adapters.memory_store import MemoryStore
 from actors.core.errors import Fenced, SpillwayError
-from actors.core.outcome import Outcome, Report
-from actors.core.ports import Appended, CommandRefused, DeadLetter, Grant, Keyed, KeyedAnswer, Logged
+from actors.core.pacing import SECOND_NS
+from actors.core.ports import Appended, DeadLetter, Grant, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
-
-class Faults:
-    """Errors to be raised by the next calls of a double: `plan(verb, error)` per call, in order."""
-
-    def __init__(self) -> None:
-        self._planned: dict[str, list[SpillwayError]] = {}
-
-    def plan(self, verb: str, *errors: SpillwayError) -> None:
-        self._planned.setdefault(verb, []).extend(errors)
-
-    def strike(self, verb: str) -> None:
-        if self._planned.get(verb):
-            raise self._planned[verb].pop(0)
+__all__ = [
+    "Faults",
+    "MemoryCache",
+    "MemoryDeadLetters",
+    "MemoryLease",
+    "MemoryLog",
+    "MemoryStore",
+    "RecordingTelemetry",
+]
 
 
 class MemoryDeadLetters:
@@ -52,53 +50,99 @@ class MemoryDeadLetters:
         return len(self.letters)
 
 
+@dataclass(slots=True)
+class _Disk:
+    """What a stream leaves behind when its owner dies."""
+
+    faults: Faults = field(default_factory=Faults)
+    entries: dict[str, bytes] = field(default_factory=dict)
+    history: dict[str, bytes] = field(default_factory=dict)  # every entry there ever was, for a judge
+    once: dict[str, tuple[str, str]] = field(default_factory=dict)
+    last: str = NOTHING
+    epoch: int = 0
+    owner: object = None
+    late: list[tuple[int, bytes, Sequence[Keyed]]] = field(default_factory=list)
+
+
 class MemoryLog:
-    """Satisfies `WriteLog`. It survives its owner: give the same one to the next `Buffer` and it has crashed and come back."""
+    """Satisfies `WriteLog`. It survives its owner: a `Buffer` on `another` of it has crashed and come back.
+
+    Faults, beside the verbs: "append reply" for an answer lost after the append, "append late" for an append that
+    arrives only with `land`.
+    """
 
     def __init__(
-        self, stream: str = "0of1", dead_letters: MemoryDeadLetters | None = None, clock: ManualClock | None = None
+        self,
+        stream: str = "0of1",
+        dead_letters: MemoryDeadLetters | None = None,
+        clock: ManualClock | None = None,
+        disk: _Disk | None = None,
     ) -> None:
-        self.faults = Faults()
         self.shelf = dead_letters or MemoryDeadLetters()
-        self.entries: dict[str, bytes] = {}
         self._stream = stream
         self._clock = clock or ManualClock()
-        self._once: dict[str, tuple[str, str]] = {}
-        self._last = NOTHING
+        self._disk = disk or _Disk()
         self._epoch = 0
-        self._owner_epoch = 0
+
+    def another(self) -> MemoryLog:
+        """The same stream, as another process sees it."""
+        return MemoryLog(self._stream, self.shelf, self._clock, self._disk)
+
+    @property
+    def faults(self) -> Faults:
+        return self._disk.faults
+
+    @property
+    def entries(self) -> dict[str, bytes]:
+        return self._disk.entries
+
+    @property
+    def history(self) -> dict[str, bytes]:
+        return self._disk.history
 
     @property
     def stream(self) -> str:
         return self._stream
 
-    async def open(self) -> int:
-        self._epoch += 1
-        self._owner_epoch = self._epoch
+    @property
+    def epoch(self) -> int:
         return self._epoch
 
-    def usurp(self) -> None:
-        """Another owner opens the stream."""
-        self._epoch += 1
+    async def open(self) -> int:
+        self.faults.strike("open")
+        self._disk.owner = self
+        return self._begin()
+
+    async def reopen(self) -> int:
+        self.faults.strike("reopen")
+        if self._disk.owner is not self:
+            raise Fenced("a newer owner has taken over")
+        return self._begin()
+
+    def _begin(self) -> int:
+        self._disk.epoch += 1
+        self._epoch = self._disk.epoch
+        return self._epoch
 
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
         self.faults.strike("append")
-        if self._owner_epoch != self._epoch:
-            raise Fenced(f"a newer owner has epoch {self._epoch}")
-        plain = self._add(payload) if payload else ""
-        answers = []
-        for item in keyed:
-            fingerprint, position = self._once.get(item.key, (item.fingerprint, ""))
-            if fingerprint != item.fingerprint:
-                answers.append(KeyedAnswer("", fresh=False, conflict=True))
-            elif position:
-                answers.append(KeyedAnswer(position, fresh=False))
-            else:
-                position = f"{self._stream}/{self._add(item.payload)}"
-                self._once[item.key] = (item.fingerprint, position)
-                answers.append(KeyedAnswer(position, fresh=True))
+        try:
+            self.faults.strike("append late")
+        except SpillwayError:
+            self._disk.late.append((self._epoch, payload, keyed))
+            raise
+        if self._epoch != self._disk.epoch:
+            raise Fenced(f"a newer owner has epoch {self._disk.epoch}")
+        appended = self._keep(payload, keyed)
         self.faults.strike("append reply")
-        return Appended(plain, answers)
+        return appended
+
+    def land(self) -> None:
+        """What was on its way arrives now; what belongs to a past epoch is refused."""
+        for epoch, payload, keyed in self._disk.late:
+            if epoch == self._disk.epoch:
+                self._keep(payload, keyed)
+        self._disk.late.clear()
 
     async def replay(self, after: str | None = None) -> AsyncIterator[Logged]:
         self.faults.strike("replay")
@@ -108,105 +152,74 @@ class MemoryLog:
 
     async def acknowledge(self, position: str) -> None:
         self.faults.strike("acknowledge")
-        self.entries = {p: payload for p, payload in self.entries.items() if order(p) > order(position)}
+        for old in [p for p in self.entries if order(p) <= order(position)]:
+            del self.entries[old]
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         self.faults.strike("dead_letter")
         await self.shelf.add(letters)
 
     async def last_position(self) -> str:
-        return self._last
+        self.faults.strike("last_position")
+        return self._disk.last
 
     async def ping(self) -> None:
         self.faults.strike("ping")
 
-    def _add(self, payload: bytes) -> str:
-        milliseconds, sequence = order(self._last)
-        now_ms = int(self._clock.wall_s() * 1000)
-        self._last = f"{now_ms}-0" if now_ms > milliseconds else f"{milliseconds}-{sequence + 1}"
-        self.entries[self._last] = payload
-        return self._last
-
-
-class MemoryStore:
-    """Satisfies `DocumentStore`. Bodies are opaque here: a PATCH replaces, so tests of patches belong to a real server."""
-
-    def __init__(self, clock: ManualClock | None = None, find_limit: int = 100) -> None:
-        self.faults = Faults()
-        self.documents: dict[tuple[str, str], bytes] = {}
-        self.commands: list[tuple[int, str, int]] = []  # when, what, how many writes
-        self.applied: dict[tuple[str, str], int] = {}  # inserts that were no duplicates, per document
-        self.poison: dict[str, str] = {}  # id -> why it is rejected
-        self.refuses_whole = False  # a poisoned write makes the whole command fail, as a too large one does
-        self._clock = clock or ManualClock()
-        self._find_limit = find_limit
-
-    @property
-    def find_limit(self) -> int:
-        return self._find_limit
-
-    async def describe(self) -> None:
-        self._note("describe")
-
-    async def store(self, command: Command) -> Report:
-        self._note("store", len(command.ids))
-        report = self._apply(command)
-        self.faults.strike("store reply")
-        return report
-
-    def _apply(self, command: Command) -> Report:
-        poisoned = [id_ for id_ in command.ids if id_ in self.poison]
-        if poisoned and self.refuses_whole:
-            raise CommandRefused(self.poison[poisoned[0]])
-        outcomes, reasons, before = bytearray(), {}, len(self.documents)
-        for index, (id_, body) in enumerate(zip(command.ids, command.bodies, strict=True)):
-            key = (command.namespace, id_)
-            if id_ in self.poison:
-                outcomes.append(Outcome.REJECTED)
-                reasons[index] = self.poison[id_]
-            elif command.verb == Verb.INSERT and key in self.documents:
-                outcomes.append(Outcome.DUPLICATE)
+    def _keep(self, payload: bytes, keyed: Sequence[Keyed]) -> Appended:
+        plain = self._add(payload) if payload else ""
+        once = self._disk.once
+        answers = []
+        for item in keyed:
+            fingerprint, position = once.get(item.key, (item.fingerprint, ""))
+            if fingerprint != item.fingerprint:
+                answers.append(KeyedAnswer("", fresh=False, conflict=True))
+            elif position:
+                answers.append(KeyedAnswer(position, fresh=False))
             else:
-                if command.verb == Verb.DELETE:
-                    self.documents.pop(key, None)
-                else:
-                    self.documents[key] = body
-                    self.applied[key] = self.applied.get(key, 0) + 1
-                outcomes.append(Outcome.STORED)
-        return Report(bytes(outcomes), reasons, len(self.documents) - before)
+                position = f"{self._stream}/{self._add(item.payload)}"
+                once[item.key] = (item.fingerprint, position)
+                answers.append(KeyedAnswer(position, fresh=True))
+        return Appended(plain, answers)
 
-    async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes]:
-        self._note("find", len(ids))
-        return {id_: self.documents[namespace, id_] for id_ in ids if (namespace, id_) in self.documents}
+    def _add(self, payload: bytes) -> str:
+        milliseconds, sequence = order(self._disk.last)
+        now_ms = int(self._clock.wall_s() * 1000)
+        self._disk.last = f"{now_ms}-0" if now_ms > milliseconds else f"{milliseconds}-{sequence + 1}"
+        self.entries[self._disk.last] = self.history[self._disk.last] = payload
+        return self._disk.last
 
-    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        self._note("find")
-        return [(id_, body) for (place, id_), body in self.documents.items() if place == namespace][:limit]
 
-    async def count(self, namespace: str) -> int:
-        self._note("count")
-        return sum(place == namespace for place, _ in self.documents)
-
-    async def probe(self) -> None:
-        self.faults.strike("probe")
-
-    async def close(self) -> None: ...
-
-    def _note(self, verb: str, writes: int = 0) -> None:
-        self.faults.strike(verb)
-        self.commands.append((self._clock.now_ns(), verb, writes))
+@dataclass(slots=True)
+class _LeaseKey:
+    epoch: int = 0
+    until_ns: int = 0
+    clean: bool = True
 
 
 class MemoryLease:
-    """Satisfies `Lease`. `rival` makes it look as if another writer had taken over."""
+    """Satisfies `Lease`. `rival` makes it look as if another writer had taken over; `another` is one."""
 
-    def __init__(self, *, ttl_s: float = 3.0, clean: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        ttl_s: float = 3.0,
+        clean: bool = True,
+        clock: ManualClock | None = None,
+        key: _LeaseKey | None = None,
+    ) -> None:
+        """Without a `clock` it never expires. `clean`: how the writer before the first one ended."""
         self.faults = Faults()
         self.rival = False
         self.released = False
         self._ttl_s = ttl_s
-        self._clean = clean
+        self._clock = clock
+        self._key = key or _LeaseKey(clean=clean)
         self._epoch = 0
+
+    def another(self) -> MemoryLease:
+        """The same lease, as another writer sees it."""
+        return MemoryLease(ttl_s=self._ttl_s, clock=self._clock, key=self._key)
 
     @property
     def ttl_s(self) -> float:
@@ -214,23 +227,39 @@ class MemoryLease:
 
     async def acquire(self) -> Grant | None:
         self.faults.strike("acquire")
-        if self.rival:
+        if self.rival or self._now_ns() < self._key.until_ns:
             return None
-        self._epoch += 1
-        return Grant(self._epoch, self._clean)
+        clean, self._key.clean = self._key.clean, False
+        self._key.epoch += 1
+        self._epoch = self._key.epoch
+        self._extend()
+        return Grant(self._epoch, clean)
 
     async def renew(self) -> bool:
         self.faults.strike("renew")
-        return not self.rival
+        if self.rival or self._key.epoch != self._epoch:
+            return False
+        self._extend()
+        return True
 
     async def release(self) -> None:
-        self.released = True
+        self.faults.strike("release")
+        if self._key.epoch == self._epoch:
+            self.released = self._key.clean = True
+            self._key.until_ns = 0
+
+    def _extend(self) -> None:
+        self._key.until_ns = self._now_ns() + round(self._ttl_s * SECOND_NS)
+
+    def _now_ns(self) -> int:
+        return self._clock.now_ns() if self._clock else 0
 
 
 class MemoryCache:
     """Satisfies `Cache`."""
 
     def __init__(self) -> None:
+        self.faults = Faults()
         self.documents: dict[str, bytes] = {}
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -240,6 +269,7 @@ class MemoryCache:
         self.documents.update(documents)
 
     async def drop(self, keys: Sequence[str]) -> None:
+        self.faults.strike("drop")
         for key in keys:
             self.documents.pop(key, None)
 

@@ -5,26 +5,30 @@ The driver repeats nothing by itself: a hidden repetition would be a command tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any
+from time import monotonic
+from typing import Any, cast
 
 from bson import json_util
 from bson.codec_options import CodecOptions
-from bson.errors import InvalidDocument
+from bson.errors import BSONError, InvalidDocument
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from actors.adapters import ferretdb
 from actors.core.batching import Command, Verb
+from actors.core.errors import CommandFailed, CommandNotSent, CommandRefused, CommandUnknown
 from actors.core.outcome import Outcome, Report
-from actors.core.ports import CommandFailed, CommandNotSent, CommandRefused, CommandUnknown
 
 _DUPLICATE_KEY = 11000
 
-# The content is at fault, and always will be. Every other error of a whole command (no rights, no disk, no primary, one we
-# do not know) leaves the writes where they are: a mistake of the operator's must never fill the dead letters.
+# The content is at fault, and always will be. Every other error of a whole command (no rights, no disk, no primary, one
+# we do not know) leaves the writes where they are: a mistake of the operator's must never fill the dead letters.
 _POISON = frozenset({
     2,  # BadValue
     9,  # FailedToParse
@@ -46,8 +50,12 @@ _POISON = frozenset({
 
 # Of a single write: not done now, may be done later.
 _PASSING = frozenset({
-    6, 7, 24, 50, 64, 89, 91, 100, 112, 133, 189, 262, 290, 317, 462, 9001, 10058, 10107, 11600, 11602, 13435, 13436, 14031,
+    6, 7, 24, 50, 64, 89, 91, 100, 112, 133, 189, 262, 290, 317, 462, 9001, 10058, 10107, 11600, 11602, 13435, 13436,
+    14031,
 })  # fmt: skip
+
+_ID_INDEX = re.compile(r"^E11000 duplicate key error collection: \S+ index: _id_( |$)")
+_CONCERN = re.compile(r"writeConcern|write concern|cannot use '[wj]'", re.IGNORECASE)
 
 _DECODED: CodecOptions[Any] = CodecOptions()
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
@@ -89,17 +97,68 @@ class MongoStore:
         )
         self._write_concern = {"w": int(write_concern) if write_concern.isdigit() else write_concern, "j": True}
         self._is_ferretdb = False
+        self._update_limit_of_ferretdb = max(1, ferretdb.UPDATES_AT_ONCE // lanes)
+        self._unnamed: dict[str, tuple[Outcome, float]] = {}  # namespace -> what an unnamed duplicate is, until
+        self._in_question: set[str] = set()  # namespaces whose indexes have to be looked at
+        self._suspects: set[str] = set()  # ids of writes after which a connection broke
 
     @property
     def find_limit(self) -> int:
         return 1 if self._is_ferretdb else 100  # FerretDB answers `$in` by reading the whole collection
+
+    @property
+    def update_limit(self) -> int:
+        return self._update_limit_of_ferretdb if self._is_ferretdb else 100_000
 
     async def describe(self) -> None:
         answer = await self._run("admin", {"buildInfo": 1})
         self._is_ferretdb = "ferretdbVersion" in answer or "ferretdb" in answer
 
     async def store(self, command: Command) -> Report:
+        try:
+            database, body = self._wire(command)
+        except Exception as error:  # the parsers below raise whatever their input happens to hit
+            raise CommandRefused(_sentence(error) or type(error).__name__) from error
+        if not self._is_ferretdb:
+            return _report(command, await self._run(database, body))
+        return await self._store_in_ferretdb(command, database, body)
+
+    async def _store_in_ferretdb(self, command: Command, database: str, body: dict[str, Any]) -> Report:
+        """Still one wire command; where one more is needed, it is the next call's, and this one asks for a next try."""
+        self._refuse_unstorable(command)
+        if command.namespace in self._in_question:
+            await self._look_at_indexes(command.namespace)
+            return Report.all(Outcome.RETRY, len(command.ids))
+        known, until_s = self._unnamed.get(command.namespace, (Outcome.RETRY, 0.0))
+        unnamed = known if monotonic() < until_s else Outcome.RETRY
+        try:
+            report = _report(command, await self._run(database, body), unnamed)
+        except CommandUnknown:
+            self._suspects.update(command.ids)
+            raise
+        if command.verb == Verb.INSERT and report.needs_retry and unnamed == Outcome.RETRY:
+            self._in_question.add(command.namespace)
+        return report
+
+    def _refuse_unstorable(self, command: Command) -> None:
+        """A connection broke at some of these: look whether one of them is why."""
+        for id_, document in zip(command.ids, command.bodies, strict=True) if self._suspects else ():
+            reason = ferretdb.unstorable(document) if id_ in self._suspects else None
+            if reason:
+                raise CommandRefused(reason)
+        self._suspects.difference_update(command.ids if len(command.ids) > 1 else ())
+
+    async def _look_at_indexes(self, namespace: str) -> None:
+        database, collection = namespace.split(".", 1)
+        answer = await self._run(database, {"listIndexes": collection})
+        unique = ferretdb.has_other_unique_index(answer["cursor"]["firstBatch"])
+        unnamed = Outcome.REJECTED if unique else Outcome.DUPLICATE
+        self._unnamed[namespace] = (unnamed, monotonic() + ferretdb.INDEXES_HOLD_S)
+        self._in_question.discard(namespace)
+
+    def _wire(self, command: Command) -> tuple[str, dict[str, Any]]:
         database, collection = command.namespace.split(".", 1)
+        body: dict[str, Any]
         if command.verb == Verb.INSERT:
             body = {"insert": collection, "ordered": False, "writeConcern": self._write_concern}
             body["documents"] = [RawBSONDocument(document) for document in command.bodies]
@@ -112,17 +171,20 @@ class MongoStore:
         else:
             body = {"delete": collection, "ordered": False, "writeConcern": self._write_concern}
             body["deletes"] = [{"q": {"_id": _value(id_)}, "limit": 1} for id_ in command.ids]
-        return _report(command, await self._run(database, body))
+        return database, body
 
     async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes]:
-        values = [_value(id_) for id_ in ids]
+        try:
+            asked_as = {_text(_value(id_)): id_ for id_ in ids}  # an id may be asked for in another form than ours
+            values = [_value(id_) for id_ in ids]
+        except Exception as error:
+            raise CommandRefused(f"no id: {_sentence(error)}") from error
         asked = {"_id": values[0]} if len(values) == 1 else {"_id": {"$in": values}}
         documents = await self._first_batch(namespace, asked, len(values))
-        return {_text(document["_id"]): bytes(document.raw) for document in documents}
+        return {asked_as.get(id_, id_): body for id_, body in documents}
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        documents = await self._first_batch(namespace, {}, limit)
-        return [(_text(document["_id"]), bytes(document.raw)) for document in documents]
+        return await self._first_batch(namespace, {}, limit)
 
     async def count(self, namespace: str) -> int:
         database, collection = namespace.split(".", 1)
@@ -139,22 +201,27 @@ class MongoStore:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _first_batch(self, namespace: str, asked: Mapping[str, Any], limit: int) -> list[RawBSONDocument]:
+    async def _first_batch(self, namespace: str, asked: Mapping[str, Any], limit: int) -> list[tuple[str, bytes]]:
         database, collection = namespace.split(".", 1)
         body = {"find": collection, "filter": asked, "limit": limit, "batchSize": limit, "singleBatch": True}
         answer = await self._run(database, body, _RAW)
-        return list(answer["cursor"]["firstBatch"])
+        documents = []
+        for document in answer["cursor"]["firstBatch"]:
+            with suppress(BSONError, KeyError, ValueError):  # somebody else's, and not readable: as good as not there
+                documents.append((_text(document["_id"]), bytes(document.raw)))
+        return documents
 
     async def _run(self, database: str, body: dict[str, Any], codec: CodecOptions[Any] = _DECODED) -> Mapping[str, Any]:
         left: list[bool] = []
         token = _left.set(left)
         try:
-            answer: Mapping[str, Any] = await self._client[database].command(body, codec_options=codec)
-            return answer
+            return cast(Mapping[str, Any], await self._client[database].command(body, codec_options=codec))
         except (DocumentTooLarge, InvalidDocument) as error:  # found by the driver
             raise CommandRefused(_sentence(error)) from error
+        except BSONError as error:
+            raise (CommandUnknown if left else CommandRefused)(_sentence(error)) from error
         except OperationFailure as error:
-            if error.code in _POISON:
+            if error.code in _POISON and not _is_about_concern(error):
                 raise CommandRefused(_sentence(error)) from error
             raise CommandFailed(_sentence(error)) from error
         except PyMongoError as error:
@@ -163,19 +230,30 @@ class MongoStore:
             _left.reset(token)
 
 
-def _report(command: Command, answer: Mapping[str, Any]) -> Report:
-    """What `answer` says of each write. A write-concern error means that nobody knows yet: all are tried again."""
+def _report(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Outcome.REJECTED) -> Report:
+    """What `answer` says of each write. A write-concern error means that nobody knows yet: all are tried again.
+
+    `unnamed`: what an INSERT is that violates an index which the server does not name. Raises `CommandRefused` when an
+    error is about one of the writes and the answer does not tell about the others.
+    """
     count = len(command.ids)
     errors = answer.get("writeErrors", [])
     if answer.get("writeConcernError"):
         return Report.all(Outcome.RETRY, count)
-    if command.verb == Verb.INSERT and answer.get("n", 0) + len(errors) != count:
+    told = answer.get("n", 0) + len(errors) if command.verb != Verb.DELETE or (errors and "n" not in answer) else count
+    if told != count:  # every insert and every upsert finds or makes one, so some write is not spoken of
+        if errors and errors[0].get("code") not in _PASSING and command.verb != Verb.INSERT:
+            raise CommandRefused(f"{errors[0].get('errmsg', 'refused by MongoDB')} (code {errors[0].get('code')})")
         return Report.all(Outcome.RETRY, count)
     outcomes = bytearray(Report.all(Outcome.STORED, count).outcomes)
     reasons: dict[int, str] = {}
     for error in errors:
         index, code = error["index"], error.get("code")
-        if code == _DUPLICATE_KEY and _is_on_id(error):
+        if code == _DUPLICATE_KEY and command.verb == Verb.INSERT and _names_no_index(error):
+            outcomes[index] = unnamed
+            if unnamed == Outcome.REJECTED:
+                reasons[index] = f"{error.get('errmsg', 'duplicate key')} (code {code})"
+        elif code == _DUPLICATE_KEY and _is_on_id(error):
             outcomes[index] = Outcome.DUPLICATE if command.verb == Verb.INSERT else Outcome.RETRY
         elif code in _PASSING:
             outcomes[index] = Outcome.RETRY
@@ -191,12 +269,21 @@ def _report(command: Command, answer: Mapping[str, Any]) -> Report:
     return Report(bytes(outcomes), reasons, grown)
 
 
+def _names_no_index(error: Mapping[str, Any]) -> bool:
+    return "keyPattern" not in error and " index: " not in error.get("errmsg", "")
+
+
 def _is_on_id(error: Mapping[str, Any]) -> bool:
     """Is this duplicate the document itself, or another one that a unique index of the user's protects?"""
     pattern = error.get("keyPattern")
     if pattern is not None:
         return list(pattern) == ["_id"]
-    return "index: _id_" in error.get("errmsg", "")
+    return _ID_INDEX.search(error.get("errmsg", "")) is not None
+
+
+def _is_about_concern(error: OperationFailure) -> bool:
+    """Is it the write concern that the server refuses? Then the operator is at fault, and no document."""
+    return _CONCERN.search(str(error)) is not None
 
 
 def _value(id_: str) -> Any:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from secrets import token_hex
 
 from redis.exceptions import RedisError
 
-from actors.adapters.redis_link import Client, telling
+from actors.adapters.redis_link import Client, reading
 
 _MAX_DOCUMENT_BYTES = 64 * 1024  # larger ones would crowd out the log's memory
 
 
 class RedisCache:
-    """Satisfies `Cache`. `scope` is part of every key: another owner starts with an empty cache."""
+    """Satisfies `Cache`. Every instance starts with an empty one: what another put there, nobody may have dropped."""
 
     def __init__(self, client: Client, prefix: str, scope: str, ttl_s: int) -> None:
-        """`ttl_s` 0 switches it off."""
+        """`scope`: whose cache it is, for people who look into Redis. `ttl_s` 0 switches it off."""
         self._client = client
-        self._prefix = f"{prefix}:cache:{scope}:"
+        self._scope = f"{prefix}:cache:{scope}:"
         self._ttl_s = ttl_s
+        self._begin()
+
+    def _begin(self) -> None:
+        self._prefix = f"{self._scope}{token_hex(6)}:"
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]:
         if not self._ttl_s:
@@ -39,9 +44,9 @@ class RedisCache:
                     pipe.set(self._prefix + key, document, ex=self._ttl_s)
                 await pipe.execute(raise_on_error=False)
         except (RedisError, OSError):
-            return  # not cached, then
+            self._begin()  # it may still arrive, behind a later drop: then where nobody looks
 
     async def drop(self, keys: Sequence[str]) -> None:
         if self._ttl_s and keys:
-            async with telling(self._client):
+            async with reading(self._client):
                 await self._client.delete(*(self._prefix + key for key in keys))

@@ -1,6 +1,6 @@
 """RedisDeadLetters: the shelf of rejected writes, in the same Redis as the log.
 
-`dead` is a stream (it keeps the order in which they came), `dead:at` tells where in it a letter stands, by the letter's id.
+`dead` is a stream (it keeps the order in which they came), `dead:at` tells where in it a letter stands, by its id.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from actors.adapters.redis_link import Client, telling
+from actors.adapters.redis_link import Client, reading, telling
 from actors.core.ports import DeadLetter
 
 # The index first: the same rejection, replayed after a crash, must not become a second letter.
@@ -42,6 +42,8 @@ class RedisDeadLetters:
         self._remove = client.register_script(_REMOVE)
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
+        if not letters:
+            return
         arguments: list[Any] = []
         for letter in letters:
             arguments += letter
@@ -49,13 +51,13 @@ class RedisDeadLetters:
             await self._add(keys=self._keys, args=arguments)
 
     async def list(self, limit: int, after: str = "") -> list[DeadLetter]:
-        async with telling(self._client):
+        async with reading(self._client):
             at = await self._client.hget(self._keys[1], after) if after else None
             page = await self._client.xrange(self._keys[0], min=f"({at.decode()}" if at else "-", count=limit)
         return [_letter(fields) for _, fields in page]
 
     async def get(self, id: str) -> DeadLetter | None:
-        async with telling(self._client):
+        async with reading(self._client):
             at = await self._client.hget(self._keys[1], id)
             page = await self._client.xrange(self._keys[0], min=at, max=at) if at else []
         return _letter(page[0][1]) if page else None
@@ -65,7 +67,7 @@ class RedisDeadLetters:
             return bool(await self._remove(keys=self._keys, args=[id]))
 
     async def size(self) -> int:
-        async with telling(self._client):
+        async with reading(self._client):
             return int(await self._client.xlen(self._keys[0]))
 
 

@@ -1,13 +1,12 @@
 """RedisLease: the right to be the one writer, as a key that expires.
 
-`writer` holds the epoch of the holder and expires; `writer:epoch` counts the holders there ever were; `writer:clean` is there
-while the last holder gave it back with nothing under way.
+`writer` holds the epoch of the holder and expires; `writer:epoch` counts the holders there ever were; `writer:clean` is
+there while the last holder gave it back with nothing under way.
 """
 
 from __future__ import annotations
 
-from actors.adapters.redis_link import Client, telling
-from actors.core.errors import LogUnavailable, OutcomeUnknown
+from actors.adapters.redis_link import Client, reading
 from actors.core.ports import Grant
 
 _ACQUIRE = """
@@ -17,8 +16,8 @@ redis.call('SET', KEYS[1], epoch, 'PX', ARGV[1])
 return {epoch, redis.call('DEL', KEYS[3])}
 """
 
-# PEXPIRE works on a Redis that is over its memory limit, SET does not. A lease that ran out while Redis was away is taken
-# again as long as nobody else held it since.
+# PEXPIRE works on a Redis that is over its memory limit, SET does not. A lease that ran out while Redis was away is
+# taken again as long as nobody else held it since.
 _RENEW = """
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[2] then return redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
@@ -53,22 +52,16 @@ class RedisLease:
         return self._ttl_ms / 1000
 
     async def acquire(self) -> Grant | None:
-        try:
-            async with telling(self._client):
-                epoch, clean = await self._acquire(keys=self._keys, args=[self._ttl_ms])
-        except OutcomeUnknown as error:  # if it was taken after all, it runs out by itself
-            raise LogUnavailable(str(error)) from error
+        async with reading(self._client):  # if it was taken and no answer came, it runs out by itself
+            epoch, clean = await self._acquire(keys=self._keys, args=[self._ttl_ms])
         self._epoch = int(epoch)
         # the very first writer of a Redis follows nobody
         return Grant(self._epoch, clean=bool(clean) or self._epoch == 1) if epoch else None
 
     async def renew(self) -> bool:
-        try:
-            async with telling(self._client):
-                return bool(await self._renew(keys=self._keys, args=[self._ttl_ms, self._epoch]))
-        except OutcomeUnknown as error:
-            raise LogUnavailable(str(error)) from error
+        async with reading(self._client):
+            return bool(await self._renew(keys=self._keys, args=[self._ttl_ms, self._epoch]))
 
     async def release(self) -> None:
-        async with telling(self._client):
+        async with reading(self._client):
             await self._release(keys=self._keys, args=[self._epoch])

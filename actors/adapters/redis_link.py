@@ -1,4 +1,4 @@
-"""How this process talks to Redis: one place for time-outs, for the absence of hidden retries, and for the meaning of errors."""
+"""How this process talks to Redis: time-outs, the absence of hidden retries and the meaning of errors, in one place."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FENCED = "FENCED"  # what our scripts answer to an owner whose time is over
 
 
 def connect(url: str, timeout_s: float) -> Client:
-    """A client that opens its connections on use. It never repeats a command by itself: a repeated append is an append."""
+    """A client that connects on use. It never repeats a command by itself: a repeated append is one more append."""
     return Redis.from_url(
         url,
         socket_timeout=timeout_s,
@@ -58,6 +58,18 @@ async def telling(client: Client) -> AsyncIterator[None]:
         raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
     except (ConnectionError, TimeoutError, OSError) as error:
         raise OutcomeUnknown(f"Redis did not answer: {error}", 1.0) from error
+    except RedisError as error:  # an answer that the client cannot make sense of, or one we did not think of
+        raise OutcomeUnknown(f"Redis: {error}", 1.0) from error
+
+
+@asynccontextmanager
+async def reading(client: Client) -> AsyncIterator[None]:
+    """Like `telling`, for a round trip that keeps nothing or may be done twice: no answer is `LogUnavailable` too."""
+    try:
+        async with telling(client):
+            yield
+    except OutcomeUnknown as error:
+        raise LogUnavailable(str(error), 1.0) from error
 
 
 async def refuse_unsafe(client: Client) -> None:
@@ -65,13 +77,25 @@ async def refuse_unsafe(client: Client) -> None:
 
     Raises `LogUnavailable` when it does not answer.
     """
-    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-    async with telling(client):
-        found = {name: (await client.config_get(name)).get(name) for name in wanted}
+    wanted = {
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "no-appendfsync-on-rewrite": "no",  # "yes" suspends even `always` while the file is rewritten
+        "maxmemory-policy": "noeviction",
+    }
+    async with reading(client):
+        try:
+            found = {name: (await client.config_get(name)).get(name) for name in wanted}
+        except ResponseError as error:
+            raise UnsafeLog(
+                f"this Redis does not tell its settings ({error}), so its durability cannot be checked. Make sure of "
+                f"{', '.join(f'{name} {value}' for name, value in wanted.items())}; "
+                "SPILLWAY_ALLOW_UNSAFE_REDIS=true starts then."
+            ) from error
     wrong = [f"{name} is {found[name]!r}, must be {value!r}" for name, value in wanted.items() if found[name] != value]
     if wrong:
         fixes = "; ".join(f"CONFIG SET {name} {value}" for name, value in wanted.items() if found[name] != value)
         raise UnsafeLog(
-            f"this Redis may lose acknowledged writes: {', '.join(wrong)}. Fix: {fixes}; and keep it in its configuration "
-            "file. For development only, SPILLWAY_ALLOW_UNSAFE_REDIS=true starts all the same."
+            f"this Redis may lose acknowledged writes: {', '.join(wrong)}. Fix: {fixes}; and keep it in its "
+            "configuration file. For development only, SPILLWAY_ALLOW_UNSAFE_REDIS=true starts all the same."
         )

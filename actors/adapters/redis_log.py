@@ -1,15 +1,17 @@
 """RedisLog: a durable stream in one Redis with `appendfsync always`.
 
-Keys, all under one prefix: `stream:{name}` the entries, `owner:{name}` the epoch of the stream's owner, `streams` the
-names of all streams there ever were, `once:{digest}` the idempotency records.
+Keys, all under one prefix: `stream:{name}` the entries, `owner:{name}` the epoch of the stream's owner and
+`owner:{name}:by` who that is, `streams` the names of all streams there ever were, `once:{digest}` the idempotency
+records.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
+from uuid import uuid4
 
-from actors.adapters.redis_link import Client, refuse_unsafe, telling
+from actors.adapters.redis_link import Client, reading, refuse_unsafe, telling
 from actors.core.errors import LogUnavailable
 from actors.core.ports import Appended, DeadLetter, DeadLetters, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
@@ -41,6 +43,18 @@ return answers
 """
 
 
+# Whoever opens is the owner; reopening is for the same one only. Both may be asked again when no answer came.
+_OPEN = """
+redis.call('SADD', KEYS[3], ARGV[2])
+redis.call('SET', KEYS[2], ARGV[1])
+return redis.call('INCR', KEYS[1])
+"""
+_REOPEN = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
+return redis.call('INCR', KEYS[1])
+"""
+
+
 class RedisLog:
     """Satisfies `WriteLog`. One instance, one stream, one owner."""
 
@@ -64,18 +78,31 @@ class RedisLog:
         self._once_ttl_s = once_ttl_s
         self._allow_unsafe = allow_unsafe
         self._epoch = 0
+        self._me = uuid4().hex
         self._script = client.register_script(_APPEND)
+        self._open = client.register_script(_OPEN)
+        self._reopen = client.register_script(_REOPEN)
 
     @property
     def stream(self) -> str:
         return self._stream
 
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
     async def open(self) -> int:
+        return await self._own(self._open)
+
+    async def reopen(self) -> int:
+        return await self._own(self._reopen)
+
+    async def _own(self, script: Any) -> int:
         if not self._allow_unsafe:
             await refuse_unsafe(self._client)
-        async with telling(self._client):
-            await self._client.sadd(f"{self._prefix}:streams", self._stream)
-            self._epoch = int(await self._client.incr(self._owner_key))
+        keys = [self._owner_key, f"{self._owner_key}:by", f"{self._prefix}:streams"]
+        async with reading(self._client):
+            self._epoch = int(await script(keys=keys, args=[self._me, self._stream]))
         return self._epoch
 
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
@@ -91,7 +118,7 @@ class RedisLog:
     async def replay(self, after: str | None = None) -> AsyncIterator[Logged]:
         start = after or NOTHING
         while True:
-            async with telling(self._client):
+            async with reading(self._client):
                 page = await self._client.xrange(self._stream_key, min=f"({start}", count=_PAGE)
             for position, fields in page:
                 if _FIELD not in fields:
@@ -113,26 +140,26 @@ class RedisLog:
         await self._dead_letters.add(letters)
 
     async def last_position(self) -> str:
-        async with telling(self._client):
+        async with reading(self._client):
             if not await self._client.exists(self._stream_key):
                 return NOTHING
             last: bytes = (await self._client.xinfo_stream(self._stream_key))["last-generated-id"]
         return last.decode()
 
     async def ping(self) -> None:
-        async with telling(self._client):
+        async with reading(self._client):
             await self._client.ping()
 
 
 async def streams(client: Client, prefix: str) -> list[str]:
     """Names of all streams there ever were under `prefix`, sorted. Raises `LogUnavailable`."""
-    async with telling(client):
+    async with reading(client):
         return sorted(name.decode() for name in await client.smembers(f"{prefix}:streams"))
 
 
 async def is_empty(client: Client, prefix: str, stream: str) -> bool:
     """Holds `stream` nothing? Raises `LogUnavailable`."""
-    async with telling(client):
+    async with reading(client):
         return int(await client.xlen(f"{prefix}:stream:{stream}")) == 0
 
 

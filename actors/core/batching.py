@@ -34,6 +34,13 @@ class Verb(IntEnum):
     DELETE = 2
 
 
+class Origin(NamedTuple):
+    """Whose writes a command carries: a stream, and the epoch of its owner."""
+
+    stream: str
+    epoch: int
+
+
 class Command(NamedTuple):
     """What one wire command can carry: one verb, one collection, every id once."""
 
@@ -41,6 +48,7 @@ class Command(NamedTuple):
     namespace: str
     ids: list[str]
     bodies: list[bytes]
+    origin: Origin | None = None  # tells the writer what an earlier owner left behind; None once merged
 
 
 _VERB_OF = {Kind.INSERT: Verb.INSERT, Kind.PUT: Verb.UPDATE, Kind.PATCH: Verb.UPDATE, Kind.DELETE: Verb.DELETE}
@@ -55,13 +63,15 @@ class BatchPolicy:
     linger_s: float  # longest that the oldest write waits for company
 
     def due_in_s(self, writes: int, size: int, age_s: float, *, urgent: bool) -> float:
-        """Seconds until a batch of this count, size and age must leave; 0 for now. `urgent`: somebody waits for MongoDB."""
+        """Seconds until a batch of this count, size and age must leave; 0 for now. `urgent`: somebody waits for
+        MongoDB."""
         if urgent or writes >= self.max_writes or size >= self.max_bytes:
             return 0.0
         return max(0.0, self.linger_s - age_s)
 
     def fits(self, writes: int, size: int, entry: Entry) -> bool:
-        """May `entry` join a batch of this size? The first always may, so that an oversized one cannot jam the queue."""
+        """May `entry` join a batch of this size? The first always may, so that an oversized one cannot jam the
+        queue."""
         if writes == 0:
             return True
         return writes + len(entry.writes) <= self.max_writes and size + entry.bytes <= self.max_bytes
@@ -83,12 +93,12 @@ class Plan:
     superseded: dict[Place, Place]  # not sent, because the later one says it all
 
 
-def plan(entries: list[Entry], skip: Collection[Place] = ()) -> Plan:
+def plan(entries: list[Entry], skip: Collection[Place] = (), origin: Origin | None = None) -> Plan:
     """Order the writes of `entries`, less those at `skip`, so that per key the last accepted one wins.
 
     An unordered bulk may reorder its operations, so a key may stand in a round only once:
-    a later PUT or DELETE replaces what came before it; a later PATCH waits for the next round;
-    an INSERT whose key is there already is a copy of itself and is left out.
+    a later PUT or DELETE replaces what came before it; a later PATCH waits for the next round, and so does an
+    INSERT after a DELETE; any other INSERT whose key is there already is a copy of itself and is left out.
     """
     standing: dict[Key, list[Place]] = {}  # per key the writes that count so far; the index is the round
     sent: dict[Place, tuple[Write, int]] = {}
@@ -100,9 +110,10 @@ def plan(entries: list[Entry], skip: Collection[Place] = ()) -> Plan:
                 continue
             before = standing.setdefault(write.key, [])
             if before and write.kind == Kind.INSERT:
-                superseded[place] = before[-1]
-                continue
-            if write.kind != Kind.PATCH:
+                if sent[before[-1]][0].kind != Kind.DELETE:
+                    superseded[place] = before[-1]
+                    continue
+            elif write.kind != Kind.PATCH:
                 for other in before:
                     del sent[other]
                     superseded[other] = place
@@ -116,7 +127,7 @@ def plan(entries: list[Entry], skip: Collection[Place] = ()) -> Plan:
         group = (int(_VERB_OF[Kind(write.kind)]), write.namespace)
         command = rounds[number].commands.get(group)
         if command is None:
-            command = rounds[number].commands[group] = Command(*group, [], [])
+            command = rounds[number].commands[group] = Command(*group, [], [], origin)
             rounds[number].places[group] = []
         command.ids.append(write.id)
         command.bodies.append(write.body)

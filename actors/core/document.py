@@ -49,7 +49,7 @@ class Write(NamedTuple):
 
 
 class MalformedPayload(ValueError):
-    """A payload ends inside a frame: it was not written by this code."""
+    """A payload is not a sequence of whole frames: it was not written by this code."""
 
 
 def encode_writes(writes: list[Write]) -> bytes:
@@ -77,7 +77,11 @@ def decode_writes(payload: bytes) -> list[Write]:
         at = body_at + body_size
         if at > end:
             raise MalformedPayload(f"frame cut off: needs {at} bytes, has {end}")
-        writes.append(
-            Write(kind, payload[name_at:id_at].decode(), payload[id_at:body_at].decode(), payload[body_at:at])
-        )
+        if kind > Kind.DELETE:
+            raise MalformedPayload(f"no kind of write has the number {kind}")
+        try:
+            namespace, id_ = payload[name_at:id_at].decode(), payload[id_at:body_at].decode()
+        except UnicodeDecodeError as error:
+            raise MalformedPayload(f"namespace or id before byte {body_at} is not UTF-8") from error
+        writes.append(Write(kind, namespace, id_, payload[body_at:at]))
     return writes

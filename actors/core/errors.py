@@ -86,3 +86,28 @@ class UnsafeLog(SpillwayError):
     """Redis is set up so that it may lose or evict what it acknowledged."""
 
     code = "unsafe-log"
+
+
+class CommandNotSent(SpillwayError):
+    """The command surely never reached the server."""
+
+    code = "command-not-sent"
+
+
+class CommandUnknown(SpillwayError):
+    """The command was sent and no answer came: it may be executed, or still be executed later."""
+
+    code = "command-unknown"
+
+
+class CommandRefused(SpillwayError):
+    """The server refused the whole command because of its content: some write in it can never be taken."""
+
+    code = "command-refused"
+
+
+class CommandFailed(SpillwayError):
+    """The server answered with an error that is not about the content: it did nothing, or does not know; ask again
+    later."""
+
+    code = "command-failed"

@@ -17,7 +17,7 @@ class Report(NamedTuple):
     """One byte per write, in the order asked. Silence about a write is not expressible, so it cannot mean success."""
 
     outcomes: bytes
-    reasons: dict[int, str] = {}  # index -> why, for REJECTED; read only
+    reasons: dict[int, str] = {}  # noqa: RUF012 - index -> why, for REJECTED; read only
     grown: int = 0  # documents the collection has more than before, through all of these writes
 
     @classmethod

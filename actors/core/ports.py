@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Protocol
 
 from actors.core.batching import Command
 from actors.core.document import Write
-from actors.core.errors import SpillwayError
 from actors.core.outcome import Report
 from actors.core.receipt import Receipt
 
@@ -54,7 +53,8 @@ class DeadLetter(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A document as it will be: `base` as BSON (None: there is none), then `patches`, each a MongoDB update document."""
+    """A document as it will be: `base` as BSON (None: there is none), then `patches`, each a MongoDB update
+    document."""
 
     base: bytes | None
     patches: list[bytes]
@@ -101,10 +101,12 @@ class Intake(Protocol):
         Raises `DatabaseUnavailable`, `WriterUnavailable`, `BufferUnavailable`."""
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        """Some documents that MongoDB holds, with their ids. Raises `DatabaseUnavailable`, `WriterUnavailable`."""
+        """Some documents that MongoDB holds, with their ids; they are in the shared cache afterwards. Raises as
+        `read`."""
 
     async def status(self) -> dict[str, Any]:
-        """Numbers for operators, see `GET /v1/status`. Never raises: a part that does not answer is reported as such."""
+        """Numbers for operators, see `GET /v1/status`. Never raises: a part that does not answer is reported as
+        such."""
 
     async def dead_letters(self, limit: int, after: str) -> list[DeadLetter]:
         """Oldest first, at most `limit`, those behind the id `after`. Raises `BufferUnavailable`, `LogUnavailable`."""
@@ -125,8 +127,18 @@ class WriteLog(Protocol):
     def stream(self) -> str:
         """Name of the stream; with a position it names an entry in the whole service."""
 
+    @property
+    def epoch(self) -> int:
+        """Of this owner; 0 before `open`. Every owner has a higher one than all before it."""
+
     async def open(self) -> int:
         """Become the owner; returns the new epoch. Raises `UnsafeLog`, `LogUnavailable`."""
+
+    async def reopen(self) -> int:
+        """Begin a new epoch of this same owner: an append that got no answer so far is kept by now, or never will be.
+
+        Raises `Fenced` when another owner has taken over, `UnsafeLog`, `LogUnavailable`.
+        """
 
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
         """Keep the payload (if not empty) as one entry and every new keyed one as an entry of its own, all or nothing.
@@ -145,7 +157,8 @@ class WriteLog(Protocol):
         """Keep `letters` before their entries may be acknowledged. Each id is kept once."""
 
     async def last_position(self) -> str:
-        """The newest position ever given out in this stream, acknowledged or not; "0-0" when there was none."""
+        """The newest position ever given out in this stream, acknowledged or not; "0-0" when there was none.
+        Raises `LogUnavailable`."""
 
     async def ping(self) -> None:
         """Raises `LogUnavailable` when the log cannot take writes now."""
@@ -158,7 +171,7 @@ class DeadLetters(Protocol):
         """Each id is kept once, however often it is added. Raises `LogUnavailable`, `OutcomeUnknown`."""
 
     async def list(self, limit: int, after: str = "") -> list[DeadLetter]:
-        """Oldest first, at most `limit`, those behind the id `after`."""
+        """Oldest first, at most `limit`, those behind the id `after`; from the oldest on when `after` is not there."""
 
     async def get(self, id: str) -> DeadLetter | None: ...
 
@@ -172,34 +185,17 @@ class BatchSink(Protocol):
     """Where a buffer pours its batches."""
 
     async def write(self, commands: Sequence[Command]) -> list[Report]:
-        """One report per command, one outcome per write. Raises `WriterUnavailable`: then nothing is known of any of them."""
+        """One report per command, one outcome per write. Commands of one call have one origin.
+
+        Raises `WriterUnavailable`: then nothing is known of any of them; `Fenced`: their stream has a newer owner.
+        """
 
     async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
-        """Documents as BSON, in the order asked, None where there is none. Raises `DatabaseUnavailable`, `WriterUnavailable`."""
+        """Documents as BSON, in the order asked, None where there is none. Raises `DatabaseUnavailable`,
+        `WriterUnavailable`."""
 
-
-class CommandNotSent(SpillwayError):
-    """The command surely never reached the server."""
-
-    code = "command-not-sent"
-
-
-class CommandUnknown(SpillwayError):
-    """The command was sent and no answer came: it may be executed, or still be executed later."""
-
-    code = "command-unknown"
-
-
-class CommandRefused(SpillwayError):
-    """The server refused the whole command because of its content: some write in it can never be taken."""
-
-    code = "command-refused"
-
-
-class CommandFailed(SpillwayError):
-    """The server answered with an error that is not about the content: it did nothing, or does not know; ask again later."""
-
-    code = "command-failed"
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
+        """Some documents that MongoDB holds, with their ids. Raises as `find`."""
 
 
 class DocumentStore(Protocol):
@@ -209,14 +205,18 @@ class DocumentStore(Protocol):
     def find_limit(self) -> int:
         """Ids that one `find` may carry."""
 
+    @property
+    def update_limit(self) -> int:
+        """Updates that one `store` may carry."""
+
     async def describe(self) -> None:
-        """Learn what kind of server this is (one command); `find_limit` holds from then on."""
+        """Learn what kind of server this is (one command); the limits hold from then on."""
 
     async def store(self, command: Command) -> Report:
         """Raises `CommandNotSent`, `CommandUnknown`, `CommandRefused`, `CommandFailed`."""
 
     async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes]:
-        """Raises `CommandNotSent`, `CommandUnknown`, `CommandFailed`."""
+        """Documents by the ids as they were asked for. Raises as `store`."""
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
         """Some documents with their ids, at most `limit`, cheaply found. Raises as `find`."""
@@ -247,10 +247,11 @@ class Lease(Protocol):
         """Take it if it is free; None while another holds it. Raises `LogUnavailable`."""
 
     async def renew(self) -> bool:
-        """Hold it for another `ttl_s` from before this call; False when another epoch has begun. Raises `LogUnavailable`."""
+        """Hold it for another `ttl_s` from before this call; False when another epoch has begun. Raises
+        `LogUnavailable`."""
 
     async def release(self) -> None:
-        """Give it back, with nothing under way."""
+        """Give it back, with nothing under way. Raises `LogUnavailable`."""
 
 
 class Cache(Protocol):

@@ -37,7 +37,8 @@ class RateMeter:
 
 
 def retry_after_s(excess: float, drained_per_s: float, most_s: float = 60.0) -> float:
-    """How long a refused caller should wait until `excess` writes have been drained: never under 1 s, never above `most_s`."""
+    """How long a refused caller should wait until `excess` writes have been drained: never under 1 s, never above
+    `most_s`."""
     if excess <= 0:
         return 1.0
     if drained_per_s <= 0:

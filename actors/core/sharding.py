@@ -19,5 +19,6 @@ def shard_of(key: Key, shards: int) -> int:
 
 
 def heir_of(stream_index: int, shards: int) -> int:
-    """The buffer that empties stream `stream_index` of an earlier pool size before the pool of `shards` flushes anything."""
+    """The buffer that empties stream `stream_index` of an earlier pool size before the pool of `shards` flushes
+    anything."""
     return stream_index % shards

@@ -1,0 +1,152 @@
+"""Lookup: a document as the writes still in a buffer, the shared cache and MongoDB together make it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from actors.backlog import Backlog
+from actors.core.document import Key, Kind
+from actors.core.ports import BatchSink, Cache, Found
+
+_TRIES = 3
+
+_NOTHING = Found(None, [], "buffer")
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    keys: set[tuple[str, str]] | None  # None: any
+    stale: set[tuple[str, str]] = field(default_factory=set)  # a write to it left the backlog since
+    all_stale: bool = False
+
+
+class Lookup:
+    """Every read sees every write acknowledged before it began. MongoDB's answers are cached until a write changes
+    them."""
+
+    def __init__(self, backlog: Backlog, sink: BatchSink, cache: Cache, max_cached: int, *, may_cache: bool) -> None:
+        """`may_cache`: no other stream holds older writes to our keys; such a write would not drop from our cache."""
+        self._backlog = backlog
+        self._sink = sink
+        self._cache = cache
+        self._max_cached = max_cached
+        self._may_cache = may_cache
+        self._cached: OrderedDict[str, None] = OrderedDict()  # what we put into the shared cache: its bound
+        self._reading: set[_Reading] = set()  # reads under way, so that a drop can tell which of them it overtakes
+        self._cache_turn = asyncio.Lock()
+
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
+        """In the order asked. Raises `DatabaseUnavailable`, `WriterUnavailable`."""
+        found: dict[str, Found] = {}
+        wanted = list(dict.fromkeys(ids))
+        for _ in range(_TRIES):
+            with self._watched(namespace, wanted) as reading:
+                found.update(await self._read_once(namespace, wanted, reading))
+            wanted = [id_ for id_ in wanted if (namespace, id_) in reading.stale]
+            if not wanted:
+                break  # else a write left the backlog meanwhile: the base may be from before it, and its patch gone
+        return [found[id_] for id_ in ids]
+
+    async def _read_once(self, namespace: str, ids: list[str], reading: _Reading) -> dict[str, Found]:
+        found: dict[str, Found] = {}
+        wanted: list[str] = []
+        for id_ in ids:
+            overlay = self._overlay(Key(namespace, id_))
+            if overlay is not None:
+                found[id_] = overlay
+            else:
+                wanted.append(id_)
+        for id_, (document, source) in (await self._fetch(namespace, wanted, reading)).items():
+            # what has come in meanwhile may say it all; else it goes on top
+            found[id_] = self._overlay(Key(namespace, id_)) or Found(
+                document,
+                [write.body for write in self._backlog.pending(Key(namespace, id_)) if write.kind == Kind.PATCH],
+                source,
+            )
+        return found
+
+    async def sample(self, namespace: str, limit: int, owns: Callable[[Key], bool]) -> list[tuple[str, bytes]]:
+        """Documents that MongoDB holds and of which `owns` is true, at most `limit`. Raises as `read`."""
+        with self._watched(namespace, None) as reading:
+            sample = await self._sink.sample(namespace, limit)
+            found = [(id_, body) for id_, body in sample if owns(Key(namespace, id_))]
+            await self._remember(namespace, dict(found), reading)
+        return found
+
+    def may_cache_now(self) -> None:
+        """The older streams are empty."""
+        for reading in self._reading:
+            reading.all_stale = True
+        self._may_cache = True
+
+    async def drop(self, keys: list[tuple[str, str]]) -> None:
+        """Forget cached copies of `keys`; whoever is reading one of them reads it again. Raises `LogUnavailable`."""
+        for reading in self._reading:
+            reading.stale.update(keys if reading.keys is None else reading.keys.intersection(keys))
+        async with self._cache_turn:
+            await self._cache.drop([_cache_key(*key) for key in keys])
+
+    def _overlay(self, key: Key) -> Found | None:
+        """The document as the backlog alone tells it; None when older tiers have to be asked for a base."""
+        found: Found | None = None
+        patched = False  # on a base that only older tiers know
+        for write in self._backlog.pending(key):
+            if write.kind == Kind.PATCH:
+                patched = True
+                if found is not None:
+                    found.patches.append(write.body)
+            elif write.kind == Kind.INSERT and (patched if found is None else found != _NOTHING):
+                continue  # a copy of what is there already
+            else:
+                found = Found(None if write.kind == Kind.DELETE else write.body, [], "buffer")
+        return found
+
+    async def _fetch(self, namespace: str, ids: list[str], reading: _Reading) -> dict[str, tuple[bytes | None, str]]:
+        if not ids:
+            return {}
+        cached = await self._cache.get([_cache_key(namespace, id_) for id_ in ids])
+        result: dict[str, tuple[bytes | None, str]] = {
+            id_: (document, "cache") for id_, document in zip(ids, cached, strict=True) if document is not None
+        }
+        missing = [id_ for id_ in ids if id_ not in result]
+        if missing:
+            documents = await self._sink.find(namespace, missing)
+            result.update({id_: (document, "mongodb") for id_, document in zip(missing, documents, strict=True)})
+            await self._remember(
+                namespace, {i: d for i, d in zip(missing, documents, strict=True) if d is not None}, reading
+            )
+        return result
+
+    async def _remember(self, namespace: str, documents: dict[str, bytes], reading: _Reading) -> None:
+        """Put what was read from MongoDB into the shared cache, less what a write has changed in the meantime."""
+        async with self._cache_turn:
+            if not self._may_cache or reading.all_stale:
+                return
+            fresh = {
+                _cache_key(namespace, id_): document
+                for id_, document in documents.items()
+                if (namespace, id_) not in reading.stale and not self._backlog.pending(Key(namespace, id_))
+            }
+            self._cached.update(dict.fromkeys(fresh))
+            surplus = [self._cached.popitem(last=False)[0] for _ in range(len(self._cached) - self._max_cached)]
+            await self._cache.put(fresh)
+            if surplus:
+                await self._cache.drop(surplus)
+
+    @contextmanager
+    def _watched(self, namespace: str, ids: Sequence[str] | None) -> Iterator[_Reading]:
+        """Note for this read which of `ids` (None: of any) are dropped from the cache while it is under way."""
+        reading = _Reading(None if ids is None else {(namespace, id_) for id_ in ids})
+        self._reading.add(reading)
+        try:
+            yield reading
+        finally:
+            self._reading.discard(reading)
+
+
+def _cache_key(namespace: str, id_: str) -> str:
+    return f"{namespace}/{id_}"

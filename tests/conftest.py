@@ -1,0 +1,126 @@
+"""What every ring shares: a clean environment, no outside world for unit tests, real servers for the others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from hypothesis import HealthCheck, settings
+from rich.console import Console
+
+from cluster.embedded import mongo_server, ports, redis_server
+from cluster.embedded.child import Child, ChildFailed, Recipe
+from cluster.embedded.steps import Steps
+from cluster.embedded.toolchain import BuildFailed, ferretdb
+
+UNIT = Path(__file__).parent / "unit"
+ALIASES = ("BATCH_SIZE", "BATCH_TIMEOUT_MS", "CACHE_TTL", "MAX_QUEUE_SIZE", "MONGODB_URI", "MONGO_URI", "REDIS_URL")
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+MONGODB_TEST_URI = os.environ.get("SPILLWAY_TEST_MONGODB_URI")
+
+# The same examples on every machine and every run: a red test can be run again. Slowness is judged for the whole ring.
+settings.register_profile("spillway", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+settings.load_profile("spillway")
+
+
+class OutsideWorld(AssertionError):
+    """A unit test tried to reach beyond its process, or to wait for real time."""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("SPILLWAY_") or name in ALIASES:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_stay_inside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if UNIT not in request.path.parents:
+        return
+
+    def forbid(what: str, instead: str) -> Any:
+        def refuse(*_: object, **__: object) -> NoReturn:
+            raise OutsideWorld(f"a unit test must not {what}: {instead}")
+
+        return refuse
+
+    on_doubles = "run it on the doubles of actors.adapters.memory, or move it to tests/contract"
+    for method in ("connect", "connect_ex", "bind"):
+        monkeypatch.setattr(socket.socket, method, forbid("open a socket", on_doubles))
+    monkeypatch.setattr(time, "sleep", forbid("sleep", "advance a ManualClock"))
+    yield_to_others = asyncio.sleep
+
+    async def sleep(delay: float, result: Any = None) -> Any:
+        if delay > 0:
+            raise OutsideWorld("a unit test must not sleep: advance a ManualClock")
+        return await yield_to_others(0, result)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    try:
+        import ray
+    except ImportError:
+        return
+    monkeypatch.setattr(ray, "init", forbid("start Ray", "test the service inside the shell, or use tests/distributed"))
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A durable Redis of this session's own."""
+    try:
+        server = redis_server.find()
+    except redis_server.NoRedisServer as error:
+        missing(str(error))
+    folder = tmp_path_factory.mktemp("redis")
+    port = ports.free_port(0)
+    recipe = redis_server.recipe(server, port, folder, folder / "redis.log", max_memory_bytes=512 * 1024 * 1024)
+    yield from running(recipe, redis_server.address(port))
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of MongoDB's wire protocol: the one named from outside, else one of this session's own."""
+    if MONGODB_TEST_URI:
+        yield MONGODB_TEST_URI
+        return
+    folder = tmp_path_factory.mktemp("mongodb")
+    port = ports.free_port(0)
+    yield from running(mongodb_recipe(port, folder), mongo_server.address(port))
+
+
+def mongodb_recipe(port: int, folder: Path) -> Recipe:
+    """mongod when there is one, else FerretDB. Skips, or fails in CI, when there is neither."""
+    mongod = mongo_server.mongod_on_path()
+    if mongod:
+        return mongo_server.mongod_recipe(mongod, port, folder, folder / "mongod.log")
+    try:
+        program = ferretdb(Steps(Console(stderr=True)))
+    except BuildFailed as error:
+        missing(str(error))
+    return mongo_server.ferretdb_recipe(program, port, folder, folder / "ferretdb.log")
+
+
+def running(recipe: Recipe, address: str) -> Iterator[str]:
+    child = Child(recipe)
+    child.start()
+    try:
+        child.await_ready()
+    except ChildFailed as error:
+        missing(str(error))
+    yield address
+    child.stop()
+    shutil.rmtree(recipe.log.parent, ignore_errors=True)
+
+
+def missing(reason: str) -> NoReturn:
+    """There is no server to test against: fine on a laptop, a failure in CI."""
+    if IN_CI:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

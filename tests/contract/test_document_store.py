@@ -1,0 +1,455 @@
+"""One body for every database: what the double promises, a server of MongoDB's wire protocol keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+import pytest
+from bson import ObjectId
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from actors.adapters.memory import MemoryStore
+from actors.adapters.mongo_store import MongoStore, _report
+from actors.core.batching import Command, Verb
+from actors.core.errors import CommandFailed, CommandNotSent, CommandRefused, CommandUnknown
+from actors.core.outcome import Outcome, Report
+from actors.core.ports import DocumentStore
+
+STORED, DUPLICATE, REJECTED, RETRY = Outcome
+
+
+@dataclass
+class Place:
+    """A collection of its own, and how many commands the server was sent."""
+
+    store: DocumentStore
+    namespace: str
+    commands: Callable[[], int]
+
+
+class Counter(CommandListener):
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.names.append(event.command_name)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: CommandFailedEvent) -> None: ...
+
+
+@pytest.fixture(params=["memory", "mongodb"])
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+    namespace = f"spillway_test.c{uuid.uuid4().hex}"
+    if request.param == "memory":
+        memory = MemoryStore()
+        yield Place(memory, namespace, lambda: len(memory.commands))
+        return
+    async with mongo(request.getfixturevalue("mongodb_uri")) as (store, counter):
+        await store.describe()
+        counter.names.clear()
+        yield Place(store, namespace, lambda: len(counter.names))
+        await store._client["spillway_test"].drop_collection(namespace.partition(".")[2])
+
+
+class mongo:
+    """A store whose commands are counted by a listener of the driver's."""
+
+    def __init__(self, uri: str, timeout_s: float = 5.0) -> None:
+        self.store = MongoStore(uri, timeout_s=timeout_s, lanes=2)
+        self.counter = Counter()
+        listeners = self.store._client._event_listeners
+        listeners._EventListeners__command_listeners.append(self.counter)
+
+    async def __aenter__(self) -> tuple[MongoStore, Counter]:
+        return self.store, self.counter
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.store.close()
+
+
+def document(id_: Any, **fields: Any) -> bytes:
+    return bson.encode({"_id": id_, **fields})
+
+
+def inserts(place: Place, *ids: str, **fields: Any) -> Command:
+    return Command(Verb.INSERT, place.namespace, list(ids), [document(id_, **fields) for id_ in ids])
+
+
+def update(place: Place, id_: str, body: dict[str, Any]) -> Command:
+    return Command(Verb.UPDATE, place.namespace, [id_], [bson.encode(body)])
+
+
+async def found(place: Place, *ids: str) -> dict[str, dict[str, Any]]:
+    return {id_: bson.decode(body) for id_, body in (await place.store.find(place.namespace, ids)).items()}
+
+
+def outcomes(report: Report) -> list[Outcome]:
+    return [Outcome(outcome) for outcome in report.outcomes]
+
+
+async def settled(store: DocumentStore, command: Command) -> tuple[list[Outcome], int]:
+    """Outcomes once none is RETRY, as a buffer would go about it; and how much the collection has grown meanwhile."""
+    grown = 0
+    for _ in range(4):
+        report = await store.store(command)
+        grown += report.grown
+        if not report.needs_retry:
+            return outcomes(report), grown
+    raise AssertionError("it never settles")
+
+
+async def test_an_insert_is_stored_and_again_a_duplicate(place: Place) -> None:
+    assert await place.store.store(inserts(place, "a", "b")) == Report(bytes([STORED, STORED]), {}, 2)
+    again, grown = await settled(place.store, inserts(place, "b", "c", "a", n=9))
+    assert again[0] == again[2] == DUPLICATE
+    assert again[1] in (STORED, DUPLICATE)
+    assert grown == 1
+    assert await found(place, "b") == {"b": {"_id": "b"}}
+
+
+async def test_an_update_replaces_or_makes_a_document(place: Place) -> None:
+    assert await place.store.store(update(place, "a", {"_id": "a", "n": 1})) == Report(bytes([STORED]), {}, 1)
+    assert await place.store.store(update(place, "a", {"_id": "a", "m": 2})) == Report(bytes([STORED]), {}, 0)
+    assert await place.store.store(update(place, "a", {"_id": "a", "m": 2})) == Report(bytes([STORED]), {}, 0)
+    assert await found(place, "a") == {"a": {"_id": "a", "m": 2}}
+
+
+async def test_a_patch_sets_and_unsets_and_makes_what_is_not_there(place: Place) -> None:
+    await place.store.store(update(place, "a", {"_id": "a", "n": 1, "deep": {"x": 1, "y": 2}, "old": True}))
+    patch = {"$set": {"n": 2, "deep.x": 9}, "$unset": {"old": ""}}
+    for _ in range(2):
+        assert outcomes(await place.store.store(update(place, "a", patch))) == [STORED]
+        assert await found(place, "a") == {"a": {"_id": "a", "n": 2, "deep": {"x": 9, "y": 2}}}
+    assert await place.store.store(update(place, "new", {"$set": {"n": 1}})) == Report(bytes([STORED]), {}, 1)
+    assert await found(place, "new") == {"new": {"_id": "new", "n": 1}}
+
+
+async def test_a_delete_leaves_nothing_and_may_be_repeated(place: Place) -> None:
+    await place.store.store(inserts(place, "a", "b", "c"))
+    some = Command(Verb.DELETE, place.namespace, ["a", "b", "x"], [b"", b"", b""])
+    assert await place.store.store(some) == Report(bytes([STORED] * 3), {}, -2)
+    assert await place.store.store(some) == Report(bytes([STORED] * 3), {}, 0)
+    assert await found(place, "c") == {"c": {"_id": "c"}}
+
+
+async def test_a_document_that_is_not_there_is_not_found(place: Place) -> None:
+    assert await place.store.find(place.namespace, ["a"]) == {}
+    await place.store.store(inserts(place, "a", "b"))
+    assert await found(place, "a", "x", "b") == {"a": {"_id": "a"}, "b": {"_id": "b"}}
+
+
+async def test_a_sample_is_of_what_is_there(place: Place) -> None:
+    assert await place.store.sample(place.namespace, 5) == []
+    await place.store.store(inserts(place, *(f"id{i}" for i in range(8)), n=1))
+    sample = await place.store.sample(place.namespace, 5)
+    assert len({id_ for id_, _ in sample}) == 5
+    assert all(bson.decode(body) == {"_id": id_, "n": 1} for id_, body in sample)
+
+
+async def test_a_collection_is_counted(place: Place) -> None:
+    assert await place.store.count(place.namespace) == 0
+    await place.store.store(inserts(place, "a", "b", "c"))
+    assert await place.store.count(place.namespace) == 3
+
+
+async def test_each_call_is_exactly_one_command_and_a_probe_is_none(place: Place) -> None:
+    await place.store.store(inserts(place, "a"))  # connections are there now
+    calls: list[Callable[[], Any]] = [
+        lambda: place.store.store(inserts(place, *(f"id{i}" for i in range(500)), text="x" * 500)),
+        *[lambda: place.store.store(inserts(place, "a"))] * 4,
+        lambda: place.store.store(update(place, "a", {"$set": {"n": 1}})),
+        lambda: place.store.store(Command(Verb.DELETE, place.namespace, ["a"], [b""])),
+        lambda: place.store.find(place.namespace, ["a"]),
+        lambda: place.store.sample(place.namespace, 300),
+        lambda: place.store.count(place.namespace),
+        lambda: place.store.describe(),
+    ]
+    for call in calls:
+        before = place.commands()
+        await call()
+        assert place.commands() == before + 1
+    before = place.commands()
+    await place.store.probe()
+    assert place.commands() - before <= 1  # a handshake, which nobody counts
+
+
+async def test_ids_other_than_text(mongodb_uri: str) -> None:
+    async with mongo(mongodb_uri) as (store, _):
+        place = Place(store, f"spillway_test.c{uuid.uuid4().hex}", lambda: 0)
+        one = ObjectId()
+        ids = [f'{{"$oid":"{one}"}}', '{"$numberInt":"5"}', '{"$numberLong":"5000000000"}']
+        for id_, value in zip(ids, (one, 5, bson.Int64(5_000_000_000)), strict=True):
+            await store.store(Command(Verb.UPDATE, place.namespace, [id_], [document(value, n=1)]))
+            assert await found(place, id_) == {id_: {"_id": value, "n": 1}}
+        await store.store(Command(Verb.DELETE, place.namespace, ids, [b""] * 3))
+        assert await store.sample(place.namespace, 5) == []
+
+
+async def test_a_violated_index_of_the_users_is_a_rejection_and_its_neighbours_are_stored(mongodb_uri: str) -> None:
+    async with mongo(mongodb_uri) as (store, _):
+        await store.describe()
+        place = Place(store, f"spillway_test.c{uuid.uuid4().hex}", lambda: 0)
+        async with AsyncMongoClient(mongodb_uri) as client:
+            await client["spillway_test"][place.namespace.partition(".")[2]].create_index(
+                "email", unique=True, name="_id_of_the_mail"
+            )
+        await store.store(inserts(place, "a", email="x@y"))
+        some = [
+            document("b", email="1"),
+            document("c", email="x@y"),
+            document("a", email="z"),
+            document("d", email="2"),
+        ]
+        outcome, grown = await settled(store, Command(Verb.INSERT, place.namespace, ["b", "c", "a", "d"], some))
+        assert outcome[1] == REJECTED
+        assert grown == 2
+        if store._is_ferretdb:  # it does not say which index; better a dead letter too many than a document lost
+            assert REJECTED not in (outcome[0], outcome[3]) or outcome[2] == REJECTED
+        else:
+            assert outcome == [STORED, REJECTED, DUPLICATE, STORED]
+        assert set(await found(place, "b")) | set(await found(place, "d")) == {"b", "d"}
+
+
+async def test_an_update_that_is_refused_takes_no_other_along_unseen(place: Place) -> None:
+    """Where the server does not tell about the others the whole command is refused, and halved by the writer."""
+    if isinstance(place.store, MemoryStore):
+        pytest.skip("the double names every write")
+    updates = [{"_id": "a", "n": 1}, {"$frob": {"n": 1}}, {"_id": "c", "n": 1}]
+    command = Command(Verb.UPDATE, place.namespace, ["a", "b", "c"], [bson.encode(update) for update in updates])
+    try:
+        assert outcomes(await place.store.store(command)) == [STORED, REJECTED, STORED]
+        assert set(await found(place, "a")) | set(await found(place, "c")) == {"a", "c"}
+    except CommandRefused as refusal:
+        assert "frob" in str(refusal)  # noqa: PT017 - one of two right answers
+    try:
+        assert outcomes(await place.store.store(update(place, "b", updates[1]))) == [REJECTED]
+    except CommandRefused as refusal:
+        assert "frob" in str(refusal)  # noqa: PT017 - one of two right answers
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), bson.Decimal128("1.5"), bson.MinKey(), [{"deep": bson.MaxKey()}]], ids=repr
+)
+async def test_a_value_that_the_server_does_not_survive_is_found_out_at_the_second_try(
+    place: Place, value: Any
+) -> None:
+    some = Command(Verb.INSERT, place.namespace, ["good", "bad"], [document("good"), document("bad", v=value)])
+    try:
+        assert outcomes(await place.store.store(some)) == [STORED, STORED]
+        return
+    except CommandUnknown:
+        pass
+    for command in (some, Command(*some[:2], ["bad"], some.bodies[1:])):
+        with pytest.raises(CommandRefused, match="cannot store"):
+            await place.store.store(command)
+    assert outcomes(await place.store.store(inserts(place, "good")))[0] in (STORED, DUPLICATE)
+
+
+@pytest.mark.parametrize(
+    ("verb", "namespace", "id_", "body"),
+    [
+        (Verb.INSERT, "spillway_test.poison", "a", document("a", text="x" * (17 * 1024 * 1024))),
+        (Verb.INSERT, "spillway_test.poison", "a", b"no bson"),
+        (Verb.INSERT, "spillway_test.poison", "a", b""),
+        (Verb.INSERT, "no_collection", "a", document("a")),
+        (Verb.UPDATE, "spillway_test.poison", "a", b"\x05\x00\x00\x00"),
+        (Verb.UPDATE, "spillway_test.poison", '{"$oid":"no"}', document("a")),
+        (Verb.UPDATE, "spillway_test.poison", "{broken", document("a")),
+        (Verb.DELETE, "spillway_test.poison", '{"$numberInt":"x"}', b""),
+    ],
+    ids=["too large", "no bson", "empty", "no collection", "cut off", "no oid", "no json", "no number"],
+)
+async def test_a_write_that_can_never_be_taken_is_refused_and_harms_nothing(
+    mongodb_uri: str, verb: Verb, namespace: str, id_: str, body: bytes
+) -> None:
+    async with mongo(mongodb_uri) as (store, _):
+        with pytest.raises(CommandRefused):
+            await store.store(Command(verb, namespace, [id_], [body]))
+        place = Place(store, f"spillway_test.c{uuid.uuid4().hex}", lambda: 0)
+        assert outcomes(await store.store(inserts(place, "good"))) == [STORED]
+
+
+async def test_a_question_for_what_is_no_id_is_refused(mongodb_uri: str) -> None:
+    async with mongo(mongodb_uri) as (store, _):
+        with pytest.raises(CommandRefused):
+            await store.find("spillway_test.c", ["{broken"])
+
+
+# When there is no answer: was it sent?
+
+
+async def test_a_server_that_is_not_there_was_sent_nothing() -> None:
+    async with mongo("mongodb://127.0.0.1:1/?directConnection=true", timeout_s=0.5) as (store, counter):
+        with pytest.raises(CommandNotSent):
+            await store.probe()
+        with pytest.raises(CommandNotSent):
+            await store.store(Command(Verb.INSERT, "d.c", ["a"], [document("a")]))
+        assert counter.names == []
+
+
+class Silent:
+    """A server that shakes hands and then does with each command what it is told."""
+
+    def __init__(self, close: bool) -> None:
+        self._close = close
+        self.received = 0
+
+    async def __aenter__(self) -> str:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        return f"mongodb://127.0.0.1:{port}/?directConnection=true"
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello = {"ok": 1, "isWritablePrimary": True, "maxWireVersion": 21, "minWireVersion": 0, "helloOk": True,
+                 "maxBsonObjectSize": 16777216, "maxMessageSizeBytes": 48000000, "maxWriteBatchSize": 1000}  # fmt: skip
+        try:
+            while True:
+                header = await reader.readexactly(16)
+                size, request, _, opcode = (int.from_bytes(header[i : i + 4], "little") for i in (0, 4, 8, 12))
+                body = await reader.readexactly(size - 16)
+                if opcode == 2013 and not (b"hello" in body[:40] or b"ismaster" in body[:40].lower()):
+                    self.received += 1
+                    if self._close:
+                        return
+                    await asyncio.sleep(60)
+                answer = bson.encode(hello)
+                if opcode == 2013:
+                    payload = b"\0\0\0\0\0" + answer
+                else:
+                    payload = (8).to_bytes(4, "little") + b"\0" * 8 + b"\0" * 4 + (1).to_bytes(4, "little") + answer
+                reply = 2013 if opcode == 2013 else 1
+                head = b"".join(n.to_bytes(4, "little") for n in (16 + len(payload), 1, request, reply))
+                writer.write(head + payload)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()
+
+
+@pytest.mark.parametrize("close", [False, True], ids=["never answers", "closes"])
+async def test_a_command_that_arrived_and_got_no_answer_is_unknown_and_was_sent_once(close: bool) -> None:
+    server = Silent(close)
+    async with server as uri, mongo(uri, timeout_s=0.6) as (store, counter):
+        await store.probe()
+        with pytest.raises(CommandUnknown):
+            await store.store(Command(Verb.INSERT, "d.c", ["a"], [document("a")]))
+        assert server.received == 1
+        assert [name for name in counter.names if name != "hello"] == ["insert"]
+        with pytest.raises(CommandUnknown):
+            await store.find("d.c", ["a"])
+        assert server.received == 2
+
+
+# What a server says, in the words of MongoDB
+
+
+def answered(verb: Verb, count: int, **answer: Any) -> Report:
+    return _report(Command(verb, "d.c", [str(i) for i in range(count)], [b""] * count), answer)
+
+
+def test_a_write_concern_error_means_that_nobody_knows() -> None:
+    report = answered(
+        Verb.INSERT, 2, n=2, writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"}
+    )
+    assert outcomes(report) == [RETRY, RETRY]
+
+
+@pytest.mark.parametrize("verb", [Verb.INSERT, Verb.UPDATE])
+def test_a_report_that_does_not_add_up_is_no_success(verb: Verb) -> None:
+    assert outcomes(answered(verb, 3, n=2)) == [RETRY] * 3
+
+
+def duplicate(index: int, name: str, **more: Any) -> dict[str, Any]:
+    message = f'E11000 duplicate key error collection: d.c index: {name} dup key: {{ : "index: _id_ dup key" }}'
+    return {"index": index, "code": 11000, "errmsg": message, **more}
+
+
+def test_a_duplicate_counts_by_the_index_it_violates() -> None:
+    errors = [
+        duplicate(0, "_id_", keyPattern={"_id": 1}),
+        duplicate(1, "_id_"),
+        duplicate(2, "_id_2", keyPattern={"email": 1}),
+        duplicate(3, "_id_of_the_mail"),
+        duplicate(4, "email_1"),
+    ]
+    report = answered(Verb.INSERT, 6, n=1, writeErrors=errors)
+    assert outcomes(report) == [DUPLICATE, DUPLICATE, REJECTED, REJECTED, REJECTED, STORED]
+    assert set(report.reasons) == {2, 3, 4}
+
+
+def test_an_upsert_that_met_another_upsert_is_tried_again() -> None:
+    report = answered(Verb.UPDATE, 1, n=0, writeErrors=[duplicate(0, "_id_", keyPattern={"_id": 1})])
+    assert outcomes(report) == [RETRY]
+
+
+def test_a_passing_error_of_one_write_is_tried_again_and_a_lasting_one_is_a_rejection() -> None:
+    errors = [{"index": 0, "code": 112, "errmsg": "WriteConflict"}, {"index": 1, "code": 121, "errmsg": "validation"}]
+    report = answered(Verb.INSERT, 3, n=1, writeErrors=errors)
+    assert outcomes(report) == [RETRY, REJECTED, STORED]
+    assert report.reasons == {1: "validation (code 121)"}
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "raised"),
+    [
+        (10334, "BSONObj size is invalid", CommandRefused),
+        (9, "Unknown modifier: $frob", CommandRefused),
+        (2, "cannot use 'w' > 1 when a host is not replicated", CommandFailed),
+        (2, "cannot use 'j' option when a host does not have journaling enabled", CommandFailed),
+        (9, "writeConcern.w has to be a number or string", CommandFailed),
+        (13, "not authorized on d to execute command", CommandFailed),
+        (10107, "not primary", CommandUnknown),
+        (None, "something new", CommandFailed),
+    ],
+)
+async def test_a_mistake_of_the_operators_never_fills_the_dead_letters(
+    code: int | None, message: str, raised: type[Exception]
+) -> None:
+    answer = {"ok": 0, "errmsg": message} | ({} if code is None else {"code": code})
+    server = Answering(answer)
+    async with server as uri, mongo(uri, timeout_s=1.0) as (store, _):
+        with pytest.raises((CommandRefused, CommandFailed, CommandUnknown)) as caught:
+            await store.store(Command(Verb.INSERT, "d.c", ["a"], [document("a")]))
+        if code == 10107:
+            assert caught.type in (CommandFailed, CommandUnknown)
+        else:
+            assert caught.type is raised
+
+
+class Answering(Silent):
+    """A server that answers every command with the same."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(close=False)
+        self._answer = answer
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello = {"ok": 1, "isWritablePrimary": True, "maxWireVersion": 21, "minWireVersion": 0, "helloOk": True,
+                 "maxBsonObjectSize": 16777216, "maxMessageSizeBytes": 48000000, "maxWriteBatchSize": 1000}  # fmt: skip
+        try:
+            while True:
+                header = await reader.readexactly(16)
+                size, request, _, opcode = (int.from_bytes(header[i : i + 4], "little") for i in (0, 4, 8, 12))
+                body = await reader.readexactly(size - 16)
+                greets = opcode != 2013 or b"hello" in body[:40] or b"ismaster" in body[:40].lower()
+                answer = bson.encode(hello if greets else self._answer)
+                payload = b"\0\0\0\0\0" + answer
+                if opcode != 2013:
+                    payload = (8).to_bytes(4, "little") + b"\0" * 12 + (1).to_bytes(4, "little") + answer
+                numbers = (16 + len(payload), 1, request, 2013 if opcode == 2013 else 1)
+                writer.write(b"".join(n.to_bytes(4, "little") for n in numbers) + payload)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        finally:
+            writer.close()

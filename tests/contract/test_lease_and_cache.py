@@ -1,0 +1,151 @@
+"""One body for every lease and every cache."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from actors.adapters.clock import ManualClock
+from actors.adapters.memory import MemoryCache, MemoryLease
+from actors.adapters.redis_cache import RedisCache
+from actors.adapters.redis_lease import RedisLease
+from actors.adapters.redis_link import connect
+from actors.core.errors import LogUnavailable
+from actors.core.ports import Cache, Lease
+
+TTL_S = 0.5
+
+
+@dataclass
+class Leases:
+    another: Callable[[], Lease]
+    pass_time: Callable[[float], Awaitable[None]]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def leases(request: pytest.FixtureRequest) -> AsyncIterator[Leases]:
+    if request.param == "memory":
+        clock = ManualClock()
+        yield Leases(MemoryLease(ttl_s=TTL_S, clock=clock).another, clock.advance)
+        return
+    client = connect(request.getfixturevalue("redis_url"), 2.0)
+    prefix = f"t{uuid.uuid4().hex}"
+    yield Leases(lambda: RedisLease(client, prefix, TTL_S), asyncio.sleep)
+    await client.aclose()
+
+
+async def test_the_first_writer_follows_nobody(leases: Leases) -> None:
+    lease = leases.another()
+    grant = await lease.acquire()
+    assert grant == (1, True)
+    assert lease.ttl_s == TTL_S
+    assert await lease.renew()
+
+
+async def test_a_second_writer_waits_until_the_lease_has_run_out_and_then_knows_that_it_did(leases: Leases) -> None:
+    first, second = leases.another(), leases.another()
+    await first.acquire()
+    assert await second.acquire() is None
+    await leases.pass_time(TTL_S * 0.6)
+    assert await first.renew()
+    await leases.pass_time(TTL_S * 0.6)
+    assert await second.acquire() is None, "it was renewed"
+    await leases.pass_time(TTL_S * 0.7)
+    assert await second.acquire() == (2, False)
+
+
+async def test_who_was_followed_cannot_renew_or_release_any_more(leases: Leases) -> None:
+    first, second = leases.another(), leases.another()
+    await first.acquire()
+    await leases.pass_time(TTL_S * 1.2)
+    await second.acquire()
+    assert not await first.renew()
+    await first.release()
+    assert await second.renew()
+    assert await leases.another().acquire() is None
+
+
+async def test_a_lease_that_was_given_back_is_free_at_once_and_clean(leases: Leases) -> None:
+    first, second, third = (leases.another() for _ in range(3))
+    await first.acquire()
+    await first.release()
+    assert await second.acquire() == (2, True)
+    await leases.pass_time(TTL_S * 1.2)
+    assert await third.acquire() == (3, False), "the word of the first does not speak for the second"
+
+
+async def test_a_lease_that_ran_out_is_taken_again_while_nobody_else_held_it(leases: Leases) -> None:
+    lease = leases.another()
+    await lease.acquire()
+    await leases.pass_time(TTL_S * 1.2)
+    assert await lease.renew()
+    assert await leases.another().acquire() is None
+
+
+async def test_a_lease_that_cannot_be_reached_says_so() -> None:
+    lease = RedisLease(connect("redis://127.0.0.1:1/0", 0.3), "t", TTL_S)
+    for ask in (lease.acquire, lease.renew, lease.release):
+        with pytest.raises(LogUnavailable):
+            await ask()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
+    if request.param == "memory":
+        yield MemoryCache()
+        return
+    client = connect(request.getfixturevalue("redis_url"), 2.0)
+    yield RedisCache(client, f"t{uuid.uuid4().hex}", "0of1", 60)
+    await client.aclose()
+
+
+async def test_what_was_put_is_there_until_it_is_dropped(cache: Cache) -> None:
+    await cache.put({"a": b"1", "b": b"\x00\xff"})
+    assert await cache.get(["b", "x", "a"]) == [b"\x00\xff", None, b"1"]
+    await cache.put({"a": b"2"})
+    await cache.drop(["b", "never there"])
+    assert await cache.get(["a", "b"]) == [b"2", None]
+
+
+async def test_nothing_is_put_got_or_dropped_without_harm(cache: Cache) -> None:
+    await cache.put({})
+    await cache.drop([])
+
+
+async def test_a_cache_without_time_to_live_is_off(redis_url: str) -> None:
+    client = connect(redis_url, 2.0)
+    off = RedisCache(client, "t", "0of1", 0)
+    await off.put({"a": b"1"})
+    assert await off.get(["a"]) == [None]
+    await off.drop(["a"])
+    await client.aclose()
+
+
+async def test_a_cached_document_has_an_end_and_a_large_one_is_not_cached(redis_url: str) -> None:
+    client = connect(redis_url, 2.0)
+    prefix = f"t{uuid.uuid4().hex}"
+    cache = RedisCache(client, prefix, "0of1", 60)
+    await cache.put({"a": b"1", "large": b"x" * 70_000})
+    (key,) = [key async for key in client.scan_iter(f"{prefix}:*")]
+    assert 50 < await client.ttl(key) <= 60
+    await client.aclose()
+
+
+async def test_another_owner_starts_with_an_empty_cache(redis_url: str) -> None:
+    client = connect(redis_url, 2.0)
+    prefix = f"t{uuid.uuid4().hex}"
+    await RedisCache(client, prefix, "0of1", 60).put({"a": b"1"})
+    assert await RedisCache(client, prefix, "0of1", 60).get(["a"]) == [None]
+    await client.aclose()
+
+
+async def test_a_failing_cache_is_a_miss_and_only_a_drop_insists() -> None:
+    cache = RedisCache(connect("redis://127.0.0.1:1/0", 0.3), "t", "0of1", 60)
+    await cache.put({"a": b"1"})
+    assert await cache.get(["a"]) == [None]
+    with pytest.raises(LogUnavailable):
+        await cache.drop(["a"])

@@ -1,0 +1,312 @@
+"""One body for every log: what the double promises, Redis keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from actors.adapters.memory import MemoryDeadLetters, MemoryLog
+from actors.adapters.redis_cache import RedisCache
+from actors.adapters.redis_dead_letters import RedisDeadLetters
+from actors.adapters.redis_link import connect
+from actors.adapters.redis_log import RedisLog, is_empty, streams
+from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
+from actors.core.ports import DeadLetter, DeadLetters, Keyed, WriteLog
+from actors.core.position import NOTHING, order
+
+
+@dataclass
+class Logs:
+    """`another` gives the same stream as a further process sees it."""
+
+    another: Callable[[], WriteLog]
+    letters: DeadLetters
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def logs(request: pytest.FixtureRequest) -> AsyncIterator[Logs]:
+    if request.param == "memory":
+        shelf = MemoryDeadLetters()
+        yield Logs(MemoryLog("0of1", shelf).another, shelf)
+        return
+    client = connect(request.getfixturevalue("redis_url"), 2.0)
+    prefix = f"t{uuid.uuid4().hex}"
+    letters = RedisDeadLetters(client, prefix)
+    yield Logs(lambda: RedisLog(client, prefix, "0of1", letters, once_ttl_s=60), letters)
+    await client.aclose()
+
+
+@pytest.fixture
+async def log(logs: Logs) -> WriteLog:
+    one = logs.another()
+    await one.open()
+    return one
+
+
+async def entries(log: WriteLog, after: str | None = None) -> list[tuple[str, bytes]]:
+    return [tuple(logged) async for logged in log.replay(after)]
+
+
+async def test_what_was_appended_is_replayed_in_order(log: WriteLog) -> None:
+    payloads = [bytes([i]) * (i + 1) for i in range(250)]
+    positions = [(await log.append(payload)).position for payload in payloads]
+    assert await entries(log) == list(zip(positions, payloads, strict=True))
+    assert await entries(log, positions[247]) == [(positions[248], payloads[248]), (positions[249], payloads[249])]
+    assert positions == sorted(positions, key=order)
+
+
+async def test_a_payload_may_hold_any_byte(log: WriteLog) -> None:
+    payload = bytes(range(256)) * 300
+    position = (await log.append(payload)).position
+    assert await entries(log) == [(position, payload)]
+
+
+async def test_acknowledging_forgets_up_to_a_position_and_again_does_nothing(log: WriteLog) -> None:
+    positions = [(await log.append(b"x")).position for _ in range(5)]
+    for _ in range(2):
+        await log.acknowledge(positions[2])
+        assert [position for position, _ in await entries(log)] == positions[3:]
+    await log.acknowledge(positions[0])
+    assert [position for position, _ in await entries(log)] == positions[3:]
+
+
+async def test_positions_go_on_where_they_were_after_everything_is_forgotten(logs: Logs, log: WriteLog) -> None:
+    assert await log.last_position() == NOTHING
+    position = (await log.append(b"x")).position
+    await log.acknowledge(position)
+    assert await log.last_position() == position
+    again = logs.another()
+    await again.open()
+    assert order((await again.append(b"y")).position) > order(position)
+
+
+async def test_a_newer_owner_sees_everything_and_fences_the_older(logs: Logs, log: WriteLog) -> None:
+    position = (await log.append(b"x")).position
+    newer = logs.another()
+    assert await newer.open() > log.epoch > 0
+    with pytest.raises(Fenced):
+        await log.append(b"y")
+    with pytest.raises(Fenced):
+        await log.reopen()
+    assert await entries(newer) == [(position, b"x")]
+    assert (await newer.append(b"z")).position
+
+
+async def test_a_fenced_append_keeps_nothing_of_a_keyed_request(logs: Logs, log: WriteLog) -> None:
+    newer = logs.another()
+    await newer.open()
+    with pytest.raises(Fenced):
+        await log.append(b"plain", [Keyed("k", "f", b"keyed")])
+    assert await entries(newer) == []
+    assert (await newer.append(b"", [Keyed("k", "f", b"keyed")])).keyed[0].fresh
+
+
+async def test_reopening_begins_a_new_epoch_of_the_same_owner(logs: Logs, log: WriteLog) -> None:
+    before = log.epoch
+    assert await log.reopen() == log.epoch > before
+    assert (await log.append(b"x")).position
+
+
+async def test_a_key_keeps_its_first_request(log: WriteLog) -> None:
+    first = await log.append(b"", [Keyed("k", "f", b"one")])
+    assert first.position == ""
+    assert first.keyed[0].fresh
+    stream, _, position = first.keyed[0].position.partition("/")
+    assert (stream, await entries(log)) == ("0of1", [(position, b"one")])
+    again = await log.append(b"", [Keyed("k", "f", b"one")])
+    assert again.keyed == [first.keyed[0]._replace(fresh=False)]
+    conflict = await log.append(b"", [Keyed("k", "g", b"two")])
+    assert (conflict.keyed[0].conflict, conflict.keyed[0].fresh, conflict.keyed[0].position) == (True, False, "")
+    assert len(await entries(log)) == 1
+
+
+async def test_a_key_outlives_the_entry_it_kept(log: WriteLog) -> None:
+    first = (await log.append(b"", [Keyed("k", "f", b"one")])).keyed[0]
+    await log.acknowledge(first.position.partition("/")[2])
+    assert (await log.append(b"", [Keyed("k", "f", b"one")])).keyed == [first._replace(fresh=False)]
+    assert await entries(log) == []
+
+
+async def test_plain_and_keyed_requests_share_an_append(log: WriteLog) -> None:
+    some = [Keyed("k", "f", b"one"), Keyed("k", "f", b"one"), Keyed("l", "f", b"two"), Keyed("k", "g", b"three")]
+    appended = await log.append(b"plain", some)
+    assert [(answer.fresh, answer.conflict) for answer in appended.keyed] == [
+        (True, False),
+        (False, False),
+        (True, False),
+        (False, True),
+    ]
+    assert [payload for _, payload in await entries(log)] == [b"plain", b"one", b"two"]
+    assert (await entries(log))[0][0] == appended.position
+
+
+def letter(number: int, **changes: Any) -> DeadLetter:
+    return DeadLetter(f"0of1/1-{number}/0", b"\x00payload", "why: é", 1, 1.25, 2.5)._replace(**changes)
+
+
+async def test_a_dead_letter_is_kept_once_and_as_it_is(logs: Logs, log: WriteLog) -> None:
+    await log.dead_letter([letter(1), letter(2)])
+    await log.dead_letter([letter(1, reason="again"), letter(3)])
+    assert await logs.letters.list(10) == [letter(1), letter(2), letter(3)]
+    assert await logs.letters.get(letter(2).id) == letter(2)
+    assert await logs.letters.size() == 3
+
+
+async def test_dead_letters_are_paged_and_discarded(logs: Logs) -> None:
+    await logs.letters.add([letter(i) for i in range(5)])
+    await logs.letters.add([])
+    assert await logs.letters.list(2) == [letter(0), letter(1)]
+    assert await logs.letters.list(2, after=letter(1).id) == [letter(2), letter(3)]
+    assert await logs.letters.list(2, after=letter(4).id) == []
+    assert await logs.letters.remove(letter(1).id)
+    assert not await logs.letters.remove(letter(1).id)
+    assert await logs.letters.get(letter(1).id) is None
+    assert await logs.letters.list(2, after=letter(1).id) == [letter(0), letter(2)], "from the oldest on"
+    assert await logs.letters.size() == 4
+
+
+async def test_a_discarded_letter_may_come_again(logs: Logs) -> None:
+    await logs.letters.add([letter(1)])
+    await logs.letters.remove(letter(1).id)
+    await logs.letters.add([letter(1, reason="again")])
+    assert await logs.letters.list(5) == [letter(1, reason="again")]
+
+
+# Redis only: what its settings and its absence mean
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Any]:
+    client = connect(redis_url, 2.0)
+    yield client
+    await client.aclose()
+
+
+def log_on(client: Any, prefix: str | None = None, **more: Any) -> RedisLog:
+    prefix = prefix or f"t{uuid.uuid4().hex}"
+    return RedisLog(client, prefix, "0of1", RedisDeadLetters(client, prefix), once_ttl_s=60, **more)
+
+
+@pytest.mark.parametrize(
+    ("setting", "unsafe", "safe"),
+    [
+        ("appendonly", "no", "yes"),
+        ("appendfsync", "everysec", "always"),
+        ("no-appendfsync-on-rewrite", "yes", "no"),
+        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+    ],
+)
+async def test_a_redis_that_may_lose_what_it_acknowledged_is_refused_and_the_setting_named(
+    redis: Any, setting: str, unsafe: str, safe: str
+) -> None:
+    log = log_on(redis)
+    await log.open()
+    await redis.config_set(setting, unsafe)
+    try:
+        for begin in (log_on(redis).open, log.reopen):
+            with pytest.raises(UnsafeLog, match=f"{setting} is '{unsafe}', must be '{safe}'"):
+                await begin()
+        assert await log_on(redis, allow_unsafe=True).open() == 1
+    finally:
+        await redis.config_set(setting, safe)
+
+
+async def test_a_redis_that_is_not_there_is_told_apart_from_one_that_does_not_answer(redis_url: str) -> None:
+    nowhere = connect("redis://127.0.0.1:1/0", 0.3)
+    with pytest.raises(LogUnavailable, match="no connection"):
+        await log_on(nowhere, allow_unsafe=True).open()
+    with pytest.raises(LogUnavailable):
+        await log_on(nowhere).ping()
+
+
+async def test_an_append_that_gets_no_answer_in_time_is_unknown_and_a_question_is_unavailable(
+    redis: Any, redis_url: str
+) -> None:
+    hasty = connect(redis_url, 0.2)
+    log = log_on(hasty)
+    await log.open()
+    await log.append(b"warm")
+    await redis.execute_command("CLIENT", "PAUSE", "1500", "ALL")
+    with pytest.raises(OutcomeUnknown):
+        await log.append(b"x")
+    asked = await asyncio.gather(
+        log.ping(), log.last_position(), log.reopen(), entries(log), log._dead_letters.size(), return_exceptions=True
+    )
+    assert [type(answer) for answer in asked] == [LogUnavailable] * 5
+    await redis.execute_command("CLIENT", "UNPAUSE")
+    await hasty.aclose()
+
+
+async def test_after_a_reopen_an_append_of_the_epoch_before_keeps_nothing(redis: Any) -> None:
+    log, prefix = None, f"t{uuid.uuid4().hex}"
+    log = log_on(redis, prefix)
+    await log.open()
+    late_epoch = log.epoch
+    await log.reopen()
+    log._epoch = late_epoch  # what is still in a socket somewhere carries this
+    with pytest.raises(Fenced):
+        await log.append(b"late")
+    assert await entries(log) == []
+
+
+async def test_a_full_redis_refuses_an_append_and_still_forgets_and_renews(redis: Any) -> None:
+    log = log_on(redis)
+    await log.open()
+    position = (await log.append(b"x" * 1_000)).position
+    used = (await redis.info("memory"))["used_memory"]
+    limit = (await redis.config_get("maxmemory"))["maxmemory"]
+    await redis.config_set("maxmemory", used // 2)
+    try:
+        with pytest.raises(LogUnavailable, match="OOM"):
+            await log.append(b"y")
+        await log.acknowledge(position)
+    finally:
+        await redis.config_set("maxmemory", limit)
+    assert await entries(log) == []
+
+
+async def test_all_streams_there_ever_were_are_known(redis: Any) -> None:
+    prefix = f"t{uuid.uuid4().hex}"
+    letters = RedisDeadLetters(redis, prefix)
+    for name in ("1of2", "0of2"):
+        log = RedisLog(redis, prefix, name, letters, once_ttl_s=60)
+        await log.open()
+        assert await is_empty(redis, prefix, name)
+        await log.append(b"x")
+        assert not await is_empty(redis, prefix, name)
+    assert await streams(redis, prefix) == ["0of2", "1of2"]
+
+
+async def test_an_idempotency_record_has_an_end(redis: Any) -> None:
+    prefix = f"t{uuid.uuid4().hex}"
+    log = log_on(redis, prefix)
+    await log.open()
+    await log.append(b"", [Keyed("k", "f", b"one")])
+    assert 50 < await redis.ttl(f"{prefix}:once:k") <= 60
+
+
+async def test_an_entry_of_a_layout_from_the_future_stops_the_start(redis: Any) -> None:
+    prefix = f"t{uuid.uuid4().hex}"
+    log = log_on(redis, prefix)
+    await log.open()
+    await redis.xadd(f"{prefix}:stream:0of1", {"w9": b"?"})
+    with pytest.raises(LogUnavailable, match="cannot read"):
+        await entries(log)
+
+
+async def test_a_redis_cache_that_failed_to_take_something_starts_anew(redis: Any, redis_url: str) -> None:
+    """What did not get an answer may arrive behind a later drop: then where nobody looks any more."""
+    hasty = connect(redis_url, 0.2)
+    cache = RedisCache(hasty, f"t{uuid.uuid4().hex}", "0of1", 60)
+    await cache.put({"a": b"old"})
+    assert await cache.get(["a"]) == [b"old"]
+    await redis.execute_command("CLIENT", "PAUSE", "500", "ALL")
+    await cache.put({"b": b"old"})
+    await redis.execute_command("CLIENT", "UNPAUSE")
+    assert await cache.get(["a", "b"]) == [None, None]
+    await hasty.aclose()

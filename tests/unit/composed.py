@@ -1,0 +1,230 @@
+"""The whole service on doubles, under a clock that tests advance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import bson
+
+from actors.adapters.clock import ManualClock, settle
+from actors.adapters.memory import (
+    MemoryCache,
+    MemoryLease,
+    MemoryLog,
+    MemoryStore,
+    RecordingTelemetry,
+)
+from actors.budget import Budget
+from actors.buffer import Buffer
+from actors.core.batching import BatchPolicy, Command, Verb
+from actors.core.document import Kind, Write, encode_writes
+from actors.core.errors import LogUnavailable, WriterUnavailable
+from actors.core.outcome import Report
+from actors.core.pacing import SECOND_NS
+from actors.core.ports import Keyed
+from actors.inflow import Bounds, Kept
+from actors.outbox import Outbox
+from actors.tenure import Tenure
+from actors.writer import Writer
+
+NAMESPACE = "d.c"
+LIMIT, LANES, OPERATION_S = 100, 4, 5.0
+POLICY = BatchPolicy(max_writes=100, max_bytes=10_000, linger_s=0.05)
+BOUNDS = Bounds(max_writes=1_000, max_bytes=100_000, group_writes=500, group_bytes=50_000, patience_s=4.0)
+
+
+def insert(id_: str, **fields: Any) -> Write:
+    return Write(Kind.INSERT, NAMESPACE, id_, bson.encode({"_id": id_, **fields}))
+
+
+def put(id_: str, **fields: Any) -> Write:
+    return Write(Kind.PUT, NAMESPACE, id_, bson.encode({"_id": id_, **fields}))
+
+
+def patch(id_: str, **fields: Any) -> Write:
+    return Write(Kind.PATCH, NAMESPACE, id_, bson.encode({"$set": fields}))
+
+
+def delete(id_: str) -> Write:
+    return Write(Kind.DELETE, NAMESPACE, id_, b"")
+
+
+def keyed(key: str, *writes: Write, fingerprint: str = "f") -> Keyed:
+    return Keyed(key, fingerprint, encode_writes(list(writes)))
+
+
+def commands(*ids: str, verb: Verb = Verb.INSERT, body: bytes = b"x") -> list[Command]:
+    """One command for these ids."""
+    return [Command(verb, NAMESPACE, list(ids), [body] * len(ids))]
+
+
+def worst_window(instants: Sequence[int], window_ns: int = SECOND_NS) -> int:
+    """Most instants in any half-open window; written anew here, because a judge shares no code with the accused."""
+    return max((sum(start <= instant < start + window_ns for instant in instants) for start in instants), default=0)
+
+
+class Handle:
+    """The writer as a buffer knows it: a name behind which another process may stand tomorrow. Satisfies
+    `BatchSink`."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def write(self, commands: Sequence[Command]) -> list[Report]:
+        reports: list[Report] = await self._ask("write", commands)
+        return reports
+
+    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
+        documents: list[bytes | None] = await self._ask("find", namespace, ids)
+        return documents
+
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
+        documents: list[tuple[str, bytes]] = await self._ask("sample", namespace, limit)
+        return documents
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        """The call goes on at the writer when its caller dies; it ends with an error when the writer does."""
+        death = self._service.death
+        call = asyncio.ensure_future(getattr(self._service.writer, method)(*arguments))
+        self._service.tasks.add(call)
+        dying = asyncio.ensure_future(death.wait())
+        try:
+            await asyncio.wait({call, dying}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            dying.cancel()
+        if not call.done() or call.cancelled():
+            raise WriterUnavailable("it is being restarted")
+        return call.result()
+
+
+@dataclass
+class Service:
+    """Parts may be replaced before `start`, and killed and started again afterwards."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    policy: BatchPolicy = POLICY
+    bounds: Bounds = BOUNDS
+    max_command_writes: int = 1_000
+    counted: tuple[str, ...] = (NAMESPACE,)
+
+    def __post_init__(self) -> None:
+        self.log = MemoryLog(clock=self.clock)
+        self.store = MemoryStore(self.clock)
+        self.lease = MemoryLease(clock=self.clock)
+        self.cache = MemoryCache()
+        self.telemetry = RecordingTelemetry()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.buffer_task: asyncio.Task[None] | None = None
+        self.writer_task: asyncio.Task[None] | None = None
+        self.new_writer()
+        self.new_buffer()
+
+    def new_writer(self) -> None:
+        self.death = asyncio.Event()
+        self.budget = Budget(LIMIT, LANES, OPERATION_S, self.clock)
+        self.tenure = Tenure(self.lease, self.clock)
+        self.writer = Writer(
+            self.store,
+            Outbox(self.max_command_writes, 1 << 20),
+            self.budget,
+            self.tenure,
+            self.clock,
+            self.telemetry,
+            lanes=LANES,
+            counted=self.counted,
+        )
+
+    def new_buffer(self, **more: Any) -> None:
+        self.more = more
+        self.buffer = Buffer(
+            self.log,
+            Handle(self),
+            self.cache,
+            self.log.shelf,
+            self.clock,
+            self.telemetry,
+            self.policy,
+            self.bounds,
+            **more,
+        )
+
+    async def start_writer(self) -> None:
+        self.writer_task = asyncio.create_task(self.writer.run())
+        await settle()
+
+    async def start_buffer(self) -> None:
+        """Like the actor does it: until its log can be opened, each time from the beginning."""
+        while True:
+            try:
+                await self.buffer.open()
+                break
+            except LogUnavailable:
+                self.new_buffer(**self.more)
+        self.buffer_task = asyncio.create_task(self.buffer.run())
+        await settle()
+
+    async def start(self) -> Service:
+        await self.start_writer()
+        await self.start_buffer()
+        await self.clock.advance(1.1)  # the quarantine of a clean start, and the first questions
+        return self
+
+    async def kill_buffer(self) -> None:
+        """The process ends: nothing of it goes on. What it had handed over goes on without it."""
+        await end(self.buffer_task)
+        self.log = self.log.another()
+
+    async def kill_writer(self) -> None:
+        await end(self.writer_task, *self.writer._tasks)
+        self.death.set()
+        await settle()
+        self.lease = self.lease.another()
+
+    async def restart_buffer(self, **more: Any) -> None:
+        await self.kill_buffer()
+        self.new_buffer(**more)
+        await self.start_buffer()
+
+    def append(self, *writes: Write, keys: Sequence[Keyed] = ()) -> asyncio.Task[Kept]:
+        task = asyncio.create_task(self.buffer.append(encode_writes(list(writes)), len(writes), keys))
+        self.tasks.add(task)
+        return task
+
+    async def keep(self, *writes: Write, keys: Sequence[Keyed] = ()) -> Kept:
+        """Append, and wait for the answer without letting time pass."""
+        task = self.append(*writes, keys=keys)
+        await settle()
+        return answer(task)
+
+    async def stop(self) -> None:
+        await end(self.buffer_task, self.writer_task, *self.writer._tasks, *self.tasks)
+
+    @property
+    def sent(self) -> list[tuple[str, int]]:
+        """What the database was asked, and for how many writes; without the questions of the start."""
+        return [(verb, writes) for _, verb, writes in self.store.commands if verb not in ("describe", "count")]
+
+    @property
+    def stored(self) -> dict[str, dict[str, Any]]:
+        return {
+            id_: {name: value for name, value in bson.decode(body).items() if name != "_id"}
+            for (_, id_), body in self.store.documents.items()
+        }
+
+
+def answer(task: asyncio.Task[Any]) -> Any:
+    """What a task came to without anybody having waited for it."""
+    assert task.done(), "no answer yet"
+    return task.result()
+
+
+async def end(*tasks: asyncio.Task[Any] | None) -> None:
+    for task in tasks:
+        if task is not None:
+            task.cancel()
+            with suppress(BaseException):
+                await task

@@ -1,0 +1,454 @@
+"""A buffer: what it accepts comes out at MongoDB, whatever dies in between; and can be read on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import bson
+import pytest
+from composed import NAMESPACE, Service, answer, delete, end, insert, keyed, patch, put
+
+from actors.adapters.clock import settle
+from actors.adapters.memory import MemoryLog
+from actors.core.batching import Verb
+from actors.core.document import encode_writes
+from actors.core.errors import Draining, Fenced, LogUnavailable
+from actors.core.ports import Found
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    one = await Service().start()
+    yield one
+    await one.stop()
+
+
+async def read(service: Service, id_: str, seconds: float = 0.5) -> Found:
+    task = asyncio.create_task(service.buffer.read(NAMESPACE, [id_]))
+    await service.clock.advance(seconds)
+    found: list[Found] = answer(task)
+    return found[0]
+
+
+def document(found: Found) -> dict[str, object] | None:
+    """What the reader makes of it."""
+    base = None if found.base is None else bson.decode(found.base)
+    for update in found.patches:
+        base = (base or {}) | bson.decode(update)["$set"]
+    if base is not None:
+        base.pop("_id", None)
+    return base
+
+
+async def test_what_is_accepted_is_stored_and_then_forgotten_by_the_log(service: Service) -> None:
+    await service.keep(*(insert(f"id{i}", n=i) for i in range(250)))
+    await service.clock.advance(1.0)
+    assert service.stored == {f"id{i}": {"n": i} for i in range(250)}
+    assert not service.log.entries
+    assert service.buffer.stats()["drained_total"] == 250
+
+
+async def test_a_buffer_that_dies_before_the_flush_is_replayed(service: Service) -> None:
+    await service.keep(insert("a", n=1), put("b", n=1))
+    await service.restart_buffer()
+    await service.clock.advance(1.0)
+    assert service.stored == {"a": {"n": 1}, "b": {"n": 1}}
+    assert not service.log.entries
+
+
+async def test_a_buffer_that_dies_before_the_acknowledgement_stores_nothing_twice(service: Service) -> None:
+    service.log.faults.plan("acknowledge", *[LogUnavailable("away")] * 3)
+    await service.keep(insert("a", n=1))
+    await service.clock.advance(0.06)
+    assert service.stored == {"a": {"n": 1}}
+    assert service.log.entries
+    await service.restart_buffer()
+    await service.clock.advance(2.0)
+    assert service.store.applied == {(NAMESPACE, "a"): 1}
+    assert not service.log.entries
+
+
+async def test_what_a_dead_buffer_left_at_the_writer_never_overtakes_what_its_successor_sends(service: Service) -> None:
+    """The old owner's PUT is under way, slowly; the new one has accepted a later PUT to the same key."""
+    service.store.hold = asyncio.Event()
+    await service.keep(put("a", n=1))
+    await service.clock.advance(0.1)
+    assert service.sent == [("store", 1)]
+    await service.restart_buffer()
+    await service.keep(put("a", n=2))
+    await service.clock.advance(1.0)
+    assert service.sent == [("store", 1)], "the second would be executed beside the first, in either order"
+    service.store.hold.set()
+    await service.clock.advance(1.0)
+    assert service.stored == {"a": {"n": 2}}
+
+
+async def test_what_a_dead_buffer_left_waiting_shares_no_command_with_its_successor(service: Service) -> None:
+    service.store.hold = asyncio.Event()
+    blockers = []
+    for i in range(4):  # one for each lane
+        blockers.append(asyncio.create_task(service.writer.find("other.c", [str(i)])))
+        await service.clock.advance(0.02)
+    await service.keep(put("a", n=1))
+    await service.clock.advance(0.1)
+    await service.restart_buffer()
+    await service.keep(put("a", n=2))
+    await service.clock.advance(0.1)
+    service.store.hold.set()
+    await service.clock.advance(1.0)
+    assert [writes for verb, writes in service.sent if verb == "store"] == [1]
+    assert service.stored == {"a": {"n": 2}}
+    await end(*blockers)
+
+
+async def test_a_zombie_buffer_sends_nothing_once_its_successor_has(service: Service) -> None:
+    zombie_task, zombie = service.buffer_task, service.buffer
+    await service.keep(put("a", n=1))
+    service.log = service.log.another()
+    service.new_buffer()
+    await service.start_buffer()
+    await service.keep(put("a", n=2))
+    waiting = asyncio.create_task(service.buffer.wait_for("9999999999999-0", 0.01))  # so that it flushes at once
+    await service.clock.advance(2.0)
+    assert zombie_task is not None
+    assert zombie_task.done()
+    with pytest.raises(ExceptionGroup) as caught:
+        answer(zombie_task)
+    assert caught.group_contains(Fenced)
+    assert zombie.stats()["drained_total"] == 0
+    assert service.stored == {"a": {"n": 2}}
+    await end(waiting)
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("writes", "expected"),
+    [
+        ([insert("a", n=1)], {"n": 1}),
+        ([put("a", n=1)], {"n": 1}),
+        ([put("a", n=1), put("a", n=2)], {"n": 2}),
+        ([put("a", n=1), patch("a", m=2)], {"n": 1, "m": 2}),
+        ([put("a", n=1), patch("a", n=2), patch("a", m=3)], {"n": 2, "m": 3}),
+        ([patch("a", n=2), put("a", m=1)], {"m": 1}),
+        ([put("a", n=1), delete("a")], None),
+        ([delete("a"), patch("a", n=1)], {"n": 1}),
+        ([delete("a"), insert("a", n=1)], {"n": 1}),
+        ([insert("a", n=1), patch("a", n=2), insert("a", n=1)], {"n": 2}),
+        ([put("a", n=2), insert("a", n=1)], {"n": 2}),
+    ],
+)
+async def test_a_write_can_be_read_before_mongodb_has_it_and_after(
+    service: Service, writes: list[object], expected: dict[str, object] | None
+) -> None:
+    service.store.hold = asyncio.Event()
+    await service.keep(*writes)  # type: ignore[arg-type]
+    assert document(await read(service, "a")) == expected
+    service.store.hold.set()
+    await service.clock.advance(1.0)
+    assert document(await read(service, "a")) == expected
+    assert service.stored.get("a") == expected
+
+
+async def test_a_patch_in_the_buffer_goes_on_top_of_what_mongodb_has(service: Service) -> None:
+    await service.keep(put("a", n=1, m=1))
+    await service.clock.advance(1.0)
+    service.store.faults.plan("store", *[_not_sent() for _ in range(1)])
+    await service.keep(patch("a", n=2))
+    found = await read(service, "a", 0.03)
+    assert document(found) == {"n": 2, "m": 1}
+    assert (found.source, len(found.patches)) == ("mongodb", 1)
+
+
+async def test_an_insert_of_long_ago_that_comes_again_does_not_hide_what_has_changed_since(service: Service) -> None:
+    await service.keep(insert("a", n=1))
+    await service.clock.advance(1.0)
+    await service.keep(patch("a", n=2), insert("a", n=1))
+    assert document(await read(service, "a", 0.03)) == {"n": 2}
+
+
+async def test_what_was_read_is_cached_until_it_is_written(service: Service) -> None:
+    await service.keep(put("a", n=1))
+    await service.clock.advance(1.0)
+    assert [(await read(service, "a")).source for _ in range(2)] == ["mongodb", "cache"]
+    await service.keep(patch("a", n=2))
+    await service.clock.advance(1.0)
+    found = await read(service, "a")
+    assert (found.source, document(found)) == ("mongodb", {"n": 2})
+
+
+async def test_a_document_read_before_a_write_is_not_cached_after_it(service: Service) -> None:
+    await service.keep(put("a", n=1))
+    await service.clock.advance(1.0)
+    service.store.hold = asyncio.Event()
+    reading = asyncio.create_task(service.buffer.read(NAMESPACE, ["a"]))
+    await service.clock.advance(0.1)  # the find has taken its picture and is slow to answer
+    held, service.store.hold = service.store.hold, None
+    await service.keep(put("a", n=2))
+    await service.clock.advance(1.0)
+    assert service.stored == {"a": {"n": 2}}
+    held.set()
+    await service.clock.advance(1.0)
+    assert document(answer(reading)[0]) == {"n": 2}
+    assert document(await read(service, "a")) == {"n": 2}
+
+
+async def test_a_read_that_begins_after_a_write_was_stored_does_not_join_an_older_question(service: Service) -> None:
+    await service.keep(put("a", n=1))
+    await service.clock.advance(1.0)
+    service.store.hold = asyncio.Event()
+    old = asyncio.create_task(service.writer.find(NAMESPACE, ["a"]))
+    await service.clock.advance(0.1)
+    held, service.store.hold = service.store.hold, None
+    await service.keep(put("a", n=2))
+    await service.clock.advance(1.0)
+    assert document(await read(service, "a")) == {"n": 2}
+    held.set()
+    await end(old)
+
+
+async def test_writes_to_other_documents_do_not_make_a_read_ask_twice_or_keep_it_out_of_the_cache(
+    service: Service,
+) -> None:
+    await service.keep(put("a", n=1))
+    await service.clock.advance(1.0)
+    service.store.hold = asyncio.Event()
+    reading = asyncio.create_task(service.buffer.read(NAMESPACE, ["a"]))
+    await service.clock.advance(0.1)
+    held, service.store.hold = service.store.hold, None
+    await service.keep(put("b", n=2))
+    await service.clock.advance(1.0)
+    held.set()
+    await service.clock.advance(1.0)
+    assert document(answer(reading)[0]) == {"n": 1}
+    assert [verb for verb, _ in service.sent].count("find") == 1
+    assert (await read(service, "a")).source == "cache"
+
+
+async def test_the_cache_is_bounded(service: Service) -> None:
+    await service.restart_buffer(cache_max_entries=3)
+    await service.keep(*(put(f"id{i}") for i in range(6)))
+    await service.clock.advance(1.0)
+    for i in range(6):
+        await read(service, f"id{i}", 0.1)
+    assert list(service.cache.documents) == [f"{NAMESPACE}/id{i}" for i in (3, 4, 5)]
+
+
+async def test_a_sample_is_of_this_buffers_own_documents_and_is_cached(service: Service) -> None:
+    await service.restart_buffer(owns=lambda key: key.id != "b")
+    await service.keep(put("a", n=1), put("b", n=1))
+    await service.clock.advance(1.0)
+    sampling = asyncio.create_task(service.buffer.sample(NAMESPACE, 5))
+    await service.clock.advance(0.1)
+    assert [id_ for id_, _ in answer(sampling)] == ["a"]
+    assert list(service.cache.documents) == [f"{NAMESPACE}/a"]
+
+
+# Streams of an earlier pool
+
+
+async def inherit(service: Service, *writes: object) -> MemoryLog:
+    old = MemoryLog("1of2", service.log.shelf, service.clock)
+    await old.another().open()
+    owner = old.another()
+    await owner.open()
+    await owner.append(encode_writes(list(writes)))  # type: ignore[arg-type]
+    return owner
+
+
+async def test_inherited_streams_are_emptied_before_anything_of_our_own_is_sent(service: Service) -> None:
+    old = await inherit(service, put("a", n=1), put("b", n=1))
+    await service.keep(put("a", n=2))
+    service.store.faults.plan("store", _not_sent())
+    gate = asyncio.Event()
+
+    async def others_are_empty() -> bool:
+        return gate.is_set()
+
+    await service.restart_buffer(inherited=[old.another()], predecessors_empty=others_are_empty)
+    await service.clock.advance(30.0)
+    assert service.stored == {"a": {"n": 1}, "b": {"n": 1}}
+    assert not old.entries
+    assert service.buffer.stats()["writes"] == 1
+    gate.set()
+    await service.clock.advance(1.0)
+    assert service.stored == {"a": {"n": 2}, "b": {"n": 1}}
+
+
+async def test_the_owner_of_an_inherited_stream_is_over(service: Service) -> None:
+    old = await inherit(service, put("a", n=1))
+    await service.restart_buffer(inherited=[old.another()])
+    await service.clock.advance(1.0)
+    with pytest.raises(Fenced):
+        await old.append(encode_writes([put("b")]))
+
+
+async def test_an_inherited_stream_survives_a_log_that_is_away_for_a_while(service: Service) -> None:
+    old = await inherit(service, put("a", n=1))
+    old.faults.plan("open", *[LogUnavailable("away")] * 2)
+    old.faults.plan("replay", *[LogUnavailable("away")] * 2)
+    await service.restart_buffer(inherited=[old.another()])
+    await service.clock.advance(3.0)
+    assert service.stored == {"a": {"n": 1}}
+    assert service.buffer_task is not None
+    assert not service.buffer_task.done()
+
+
+async def test_nothing_is_cached_while_an_older_stream_may_hold_writes_that_would_not_drop_it(service: Service) -> None:
+    await service.keep(put("a", n=1))
+    await service.clock.advance(1.0)
+    gate = asyncio.Event()
+
+    async def others_are_empty() -> bool:
+        return gate.is_set()
+
+    await service.restart_buffer(predecessors_empty=others_are_empty)
+    await read(service, "a")
+    assert service.cache.documents == {}
+    gate.set()
+    await service.clock.advance(1.0)
+    await read(service, "a")
+    assert list(service.cache.documents) == [f"{NAMESPACE}/a"]
+
+
+# What became of a write
+
+
+async def test_the_state_of_a_write_at_every_stage_and_after_a_restart(service: Service) -> None:
+    service.store.poison = {"bad": "schema"}
+    service.store.hold = asyncio.Event()
+    position = (await service.keep(insert("good"), insert("bad"))).position
+
+    async def states() -> list[tuple[str, str]]:
+        return [tuple(await service.buffer.state("0of1", position, offset)) for offset in (0, 1)]
+
+    assert await states() == [("logged", ""), ("logged", "")]
+    service.store.hold.set()
+    await service.clock.advance(1.0)
+    assert await states() == [("stored", ""), ("dead-lettered", "schema")]
+    await service.restart_buffer()
+    assert await states() == [("stored", ""), ("dead-lettered", "schema")]
+    assert (await service.buffer.state("0of1", "9999999999999-0", 0)).name == "unknown"
+    assert (await service.buffer.state("7of9", position, 0)).name == "unknown"
+
+
+async def test_the_state_of_a_write_in_an_inherited_stream(service: Service) -> None:
+    old = await inherit(service, put("a", n=1))
+    position = next(iter(old.entries))
+    gate = asyncio.Event()
+    service.store.hold = gate
+    await service.restart_buffer(inherited=[old.another()])
+    assert (await service.buffer.state("1of2", position, 0)).name == "logged"
+    gate.set()
+    await service.clock.advance(1.0)
+    assert (await service.buffer.state("1of2", position, 0)).name == "stored"
+    assert (await service.buffer.state("1of2", "9999999999999-0", 0)).name == "unknown"
+
+
+async def test_who_waits_for_a_write_that_was_stored_before_a_restart_is_told(service: Service) -> None:
+    position = (await service.keep(insert("a"))).position
+    await service.clock.advance(1.0)
+    await service.restart_buffer()
+    waiting = asyncio.create_task(service.buffer.wait_for(position, 5.0))
+    await settle()
+    resolved = answer(waiting)
+    assert resolved.position == resolved.complete_since == position
+
+
+async def test_who_waits_for_a_rejected_write_hears_the_reason(service: Service) -> None:
+    service.store.poison = {"bad": "schema"}
+    position = (await service.keep(insert("good"), insert("bad"))).position
+    waiting = asyncio.create_task(service.buffer.wait_for(position, 5.0))
+    await service.clock.advance(1.0)
+    assert answer(waiting).rejections == {f"{position}/1": "schema"}
+
+
+# Stopping
+
+
+async def test_a_drain_pours_what_is_there_and_takes_nothing_new(service: Service) -> None:
+    await service.keep(*(insert(str(i)) for i in range(250)))
+    draining = asyncio.create_task(service.buffer.drain(60.0))
+    await settle()
+    refused = service.append(insert("late"))
+    await service.clock.advance(1.0)
+    assert answer(draining) == 0
+    assert len(service.stored) == 250
+    with pytest.raises(Draining):
+        answer(refused)
+
+
+async def test_a_drain_waits_for_calls_that_were_let_in(service: Service) -> None:
+    service.log.faults.plan("ping", LogUnavailable("blink"))
+    service.log.faults.plan("append", _unknown())
+    call = service.append(insert("a"))
+    await settle()
+    draining = asyncio.create_task(service.buffer.drain(60.0))
+    await service.clock.advance(3.0)
+    assert answer(call).position
+    assert answer(draining) == 0
+    assert service.stored == {"a": {}}
+
+
+async def test_a_drain_that_runs_out_of_time_says_how_much_is_left(service: Service) -> None:
+    service.store.hold = asyncio.Event()
+    await service.keep(insert("a"), insert("b"))
+    draining = asyncio.create_task(service.buffer.drain(2.0))
+    await service.clock.advance(2.1)
+    assert answer(draining) == 2
+    assert service.log.entries
+
+
+async def test_the_numbers_for_operators(service: Service) -> None:
+    service.store.hold = asyncio.Event()
+    await service.keep(insert("a"), keys=[keyed("k", insert("b"), insert("c"))])
+    await service.clock.advance(2.0)
+    stats = service.buffer.stats()
+    assert (stats["writes"], stats["accepted_total"], stats["drained_total"]) == (3, 3, 0)
+    assert stats["lag_s"] == pytest.approx(2.0)
+    assert stats["ready"]
+    assert stats["log_up"]
+    service.store.hold.set()
+    await service.clock.advance(1.0)
+    stats = service.buffer.stats()
+    assert (stats["writes"], stats["bytes"], stats["lag_s"], stats["drained_total"]) == (0, 0, 0.0, 3)
+
+
+async def test_a_log_that_is_away_is_noticed_within_two_seconds_and_so_is_its_return(service: Service) -> None:
+    service.log.faults.plan("ping", *[LogUnavailable("away")] * 8)
+    await service.clock.advance(2.0)
+    assert not service.buffer.stats()["log_up"]
+    assert service.buffer.stats()["last_error"] == "away"
+    await service.clock.advance(3.0)
+    assert service.buffer.stats()["log_up"]
+    assert service.buffer.stats()["last_error"] == ""
+
+
+async def test_the_wall_clock_decides_nothing(service: Service) -> None:
+    await service.keep(insert("a"))
+    service.clock.step_wall(-3_600.0)
+    await service.keep(insert("b"))
+    await service.clock.advance(0.1)
+    service.clock.step_wall(7_200.0)
+    await service.keep(insert("c"))
+    await service.clock.advance(0.1)
+    assert set(service.stored) == {"a", "b", "c"}
+    assert not service.log.entries
+
+
+def _not_sent() -> Exception:
+    from actors.core.errors import CommandNotSent
+
+    return CommandNotSent("no connection")
+
+
+def _unknown() -> Exception:
+    from actors.core.errors import OutcomeUnknown
+
+    return OutcomeUnknown("lost")
+
+
+def test_verbs_are_what_the_wire_calls_them() -> None:
+    assert [verb.name for verb in Verb] == ["INSERT", "UPDATE", "DELETE"]

@@ -1,0 +1,378 @@
+"""From callers into the log: nothing is answered before it is on disk, and no answer says more than is known."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from composed import BOUNDS, Service, answer, delete, end, insert, keyed, patch, put
+
+from actors.adapters.clock import ManualClock, settle
+from actors.adapters.memory import MemoryLog
+from actors.backlog import Backlog
+from actors.core.document import MalformedPayload, decode_writes, encode_writes
+from actors.core.errors import BufferUnavailable, Draining, Fenced, LogUnavailable, OutcomeUnknown, QueueFull
+from actors.core.ports import Appended, Keyed
+from actors.core.rates import RateMeter
+from actors.inflow import Bounds, Inflow, Kept
+
+
+class SlowLog(MemoryLog):
+    """A log whose disk takes until `synced` is set."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.synced = asyncio.Event()
+        self.appends: list[int] = []
+
+    async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
+        self.appends.append(len(decode_writes(payload)) + len(keyed))
+        await self.synced.wait()
+        return await super().append(payload, keyed)
+
+
+class Intake:
+    """An inflow and what surrounds it."""
+
+    def __init__(self, log: MemoryLog | None = None, bounds: Bounds = BOUNDS) -> None:
+        self.clock = ManualClock()
+        self.log = log or MemoryLog(clock=self.clock)
+        self.backlog = Backlog()
+        self.drained = RateMeter()
+        self.inflow = Inflow(self.log, self.backlog, bounds, self.clock, self.drained, lambda: None)
+        self.run: asyncio.Task[None] | None = None
+        self.calls: list[asyncio.Task[Kept]] = []
+
+    async def start(self) -> Intake:
+        await self.log.open()
+        await self.inflow.load()
+        self.run = asyncio.create_task(self.inflow.run())
+        await settle()
+        return self
+
+    def append(self, *ids: str, keys: Sequence[Keyed] = ()) -> asyncio.Task[Kept]:
+        payload = encode_writes([put(id_) for id_ in ids])
+        self.calls.append(asyncio.create_task(self.inflow.append(payload, len(ids), keys)))
+        return self.calls[-1]
+
+    async def stop(self) -> None:
+        await end(self.run, *self.calls)
+
+    @property
+    def logged(self) -> list[list[str]]:
+        return [[write.id for write in decode_writes(payload)] for payload in self.log.entries.values()]
+
+
+@pytest.fixture
+async def intake() -> AsyncIterator[Intake]:
+    one = await Intake().start()
+    yield one
+    await one.stop()
+
+
+async def slow_intake(bounds: Bounds = BOUNDS) -> tuple[Intake, SlowLog]:
+    log = SlowLog(ManualClock())
+    return await Intake(log, bounds).start(), log
+
+
+async def test_no_answer_before_the_log_has_it() -> None:
+    intake, log = await slow_intake()
+    call = intake.append("a")
+    await intake.clock.advance(2.0)
+    assert not call.done()
+    assert intake.backlog.writes == 0
+    log.synced.set()
+    await settle()
+    assert answer(call).position in log.entries
+    await intake.stop()
+
+
+async def test_calls_that_come_during_an_append_share_the_next() -> None:
+    intake, log = await slow_intake()
+    first = intake.append("a")
+    await settle()
+    others = [intake.append("b", "c"), intake.append("d")]
+    await settle()
+    log.synced.set()
+    await settle()
+    assert log.appends == [1, 3]
+    assert [answer(call).first for call in (first, *others)] == [0, 0, 2]
+    assert answer(others[0]).position == answer(others[1]).position != answer(first).position
+    await intake.stop()
+
+
+async def test_an_entry_is_not_larger_than_a_group_unless_one_call_is() -> None:
+    intake, log = await slow_intake(Bounds(1_000, 100_000, group_writes=3, group_bytes=50_000, patience_s=4.0))
+    for ids in (["a"], ["b", "c"], ["d"], ["e"], ["f", "g", "h", "i"]):
+        intake.append(*ids)
+    log.synced.set()
+    await settle()
+    assert log.appends == [3, 2, 4]
+    await intake.stop()
+
+
+async def test_the_answer_tells_where_each_call_stands_in_its_entry(intake: Intake) -> None:
+    calls = [intake.append("a", "b"), intake.append(keys=[keyed("k", put("c"))]), intake.append("d")]
+    await settle()
+    assert [answer(call).first for call in calls] == [0, 2, 2]
+    assert intake.logged == [["a", "b", "d"], ["c"]]
+    (kept,) = answer(calls[1]).keyed
+    assert kept.fresh
+    assert intake.log.entries[kept.position.removeprefix("0of1/")] == encode_writes([put("c")])
+
+
+async def test_a_key_keeps_one_request_and_tells_where(intake: Intake) -> None:
+    first = intake.append(keys=[keyed("k", put("a"))])
+    await settle()
+    again = intake.append(keys=[keyed("k", put("a"))])
+    other = intake.append(keys=[keyed("k", put("a"), fingerprint="g")])
+    await settle()
+    assert answer(again).keyed[0] == answer(first).keyed[0]._replace(fresh=False)
+    assert answer(other).keyed[0].conflict
+    assert intake.logged == [["a"]]
+    assert intake.backlog.writes == 1
+
+
+async def test_when_the_log_surely_did_not_take_it_the_caller_hears_that(intake: Intake) -> None:
+    intake.log.faults.plan("append", LogUnavailable("no disk"))
+    call = intake.append("a")
+    await settle()
+    with pytest.raises(LogUnavailable, match="no disk"):
+        answer(call)
+    assert intake.logged == []
+
+
+async def test_while_the_log_is_away_calls_are_refused_at_once_and_taken_again_when_it_is_back(intake: Intake) -> None:
+    intake.log.faults.plan("ping", *[LogUnavailable("away")] * 3)
+    await intake.clock.advance(0.5)
+    refused = intake.append("a")
+    await settle()
+    with pytest.raises(LogUnavailable, match="away"):
+        answer(refused)
+    assert not intake.inflow.ready
+    await intake.clock.advance(1.0)
+    assert intake.inflow.ready
+    taken = intake.append("b")
+    await settle()
+    assert answer(taken).position
+    assert intake.logged == [["b"]]
+
+
+async def test_an_append_without_an_answer_is_found_and_not_done_twice(intake: Intake) -> None:
+    intake.log.faults.plan("append reply", OutcomeUnknown("lost"))
+    call = intake.append("a", "b")
+    await settle()
+    assert not call.done()
+    await intake.clock.advance(1.0)
+    assert intake.logged == [["a", "b"]]
+    assert answer(call).position in intake.log.entries
+    assert intake.backlog.writes == 2
+
+
+async def test_an_append_that_was_lost_on_the_way_is_done_again(intake: Intake) -> None:
+    intake.log.faults.plan("append", OutcomeUnknown("lost"))
+    call = intake.append("a")
+    await intake.clock.advance(1.0)
+    assert answer(call).position in intake.log.entries
+    assert intake.logged == [["a"]]
+
+
+async def test_an_append_that_arrives_after_its_time_is_refused_by_the_log(intake: Intake) -> None:
+    intake.log.faults.plan("append late", OutcomeUnknown("slow"))
+    call = intake.append("a")
+    await intake.clock.advance(1.0)
+    assert answer(call).position in intake.log.entries
+    intake.log.land()
+    assert intake.logged == [["a"]], "the first try arrived as well, and nobody would ever have flushed it"
+    later = intake.append("b")
+    await settle()
+    assert answer(later).position == intake.backlog.last_position
+
+
+async def test_a_keyed_append_that_arrives_late_is_never_answered_without_being_known(intake: Intake) -> None:
+    intake.log.faults.plan("append late", OutcomeUnknown("slow"))
+    call = intake.append(keys=[keyed("k", put("a"))])
+    await intake.clock.advance(1.0)
+    intake.log.land()
+    await settle()
+    assert answer(call).keyed[0].fresh
+    assert intake.backlog.writes == 1
+    assert intake.logged == [["a"]]
+
+
+async def test_a_keyed_append_without_an_answer_is_kept_once_and_mirrored(intake: Intake) -> None:
+    intake.log.faults.plan("append reply", OutcomeUnknown("lost"))
+    call = intake.append(keys=[keyed("k", put("a"))])
+    await intake.clock.advance(1.0)
+    assert answer(call).keyed[0].position == f"0of1/{next(iter(intake.log.entries))}"
+    assert intake.logged == [["a"]]
+    assert intake.backlog.writes == 1
+
+
+async def test_at_the_deadline_the_caller_hears_that_the_outcome_is_unknown(intake: Intake) -> None:
+    intake.log.faults.plan("append", OutcomeUnknown("lost"))
+    intake.log.faults.plan("ping", *[LogUnavailable("away")] * 100)
+    call = intake.append("a")
+    await intake.clock.advance(3.9)
+    assert not call.done()
+    await intake.clock.advance(0.2)
+    with pytest.raises(OutcomeUnknown):
+        answer(call)
+
+
+async def test_what_is_perhaps_kept_is_never_answered_as_surely_not_kept(intake: Intake) -> None:
+    intake.log.faults.plan("append reply", OutcomeUnknown("lost"))
+    call = intake.append("a", keys=[keyed("k", put("b"))])
+    await settle()
+    intake.log.faults.plan("append", LogUnavailable("then refused"))
+    await intake.clock.advance(1.0)
+    with pytest.raises(OutcomeUnknown):
+        answer(call)
+    assert intake.logged == [["a"], ["b"]]
+
+
+async def test_a_full_buffer_refuses_and_opens_again_only_well_below_its_bound() -> None:
+    intake = await Intake(bounds=Bounds(10, 100_000, 500, 50_000, 4.0)).start()
+    intake.append(*"abcdefgh")
+    await settle()
+    for ids, fits in ((["i", "j"], True), (["k"], False)):
+        call = intake.append(*ids)
+        await settle()
+        if fits:
+            assert answer(call)
+        else:
+            with pytest.raises(QueueFull, match="10 writes"):
+                answer(call)
+    assert not intake.inflow.ready
+    for resolved, fits in ((1, False), (8, True)):
+        intake.backlog.writes -= resolved  # as if so many had been drained
+        call = intake.append("k")
+        await settle()
+        assert (call.exception() is None) == fits, resolved
+    await intake.stop()
+
+
+async def test_bytes_are_bounded_too() -> None:
+    intake = await Intake(bounds=Bounds(1_000, 200, 500, 50_000, 4.0)).start()
+    first = intake.append(*"abc")
+    await settle()
+    assert answer(first)
+    second = intake.append(*"defghijk")
+    await settle()
+    with pytest.raises(QueueFull):
+        answer(second)
+    await intake.stop()
+
+
+async def test_what_waits_for_the_log_counts_as_held_even_when_its_caller_has_gone() -> None:
+    intake, log = await slow_intake(Bounds(10, 100_000, 500, 50_000, 4.0))
+    gone = intake.append(*"abcdefgh")
+    await settle()
+    gone.cancel()
+    await settle()
+    refused = intake.append(*"ijk")
+    await settle()
+    with pytest.raises(QueueFull):
+        answer(refused)
+    log.synced.set()
+    await settle()
+    assert intake.logged == [list("abcdefgh")], "an append that has begun is not undone by a caller that goes away"
+    await intake.stop()
+
+
+async def test_retry_after_is_what_the_drain_will_take() -> None:
+    intake = await Intake(bounds=Bounds(1_000, 1_000_000, 1_000, 50_000, 4.0)).start()
+    intake.append(*(str(i) for i in range(1_000)))
+    await settle()
+    intake.drained.note(intake.clock.now_ns(), 125)  # 25 a second over five seconds
+    refused = intake.append("x")
+    await settle()
+    error = refused.exception()
+    assert isinstance(error, QueueFull)
+    assert error.retry_after_s == pytest.approx((1_001 - 800) / 25.0)
+    await intake.stop()
+
+
+async def test_retry_after_counts_the_writes_that_are_there_when_bytes_are_the_bound() -> None:
+    intake = await Intake(bounds=Bounds(1_000_000, 2_000, 1_000, 50_000, 4.0)).start()
+    intake.append("x" * 900)
+    await settle()
+    intake.drained.note(intake.clock.now_ns(), 5)
+    refused = intake.append("y" * 120)
+    await settle()
+    error = refused.exception()
+    assert isinstance(error, QueueFull)
+    assert error.retry_after_s == 1.0  # two writes at one a second, and not a fifth of the million that might be
+    await intake.stop()
+
+
+async def test_a_draining_buffer_takes_nothing_new(intake: Intake) -> None:
+    intake.inflow.draining = True
+    call = intake.append("a")
+    await settle()
+    with pytest.raises(Draining):
+        answer(call)
+    assert not intake.inflow.ready
+
+
+async def test_a_buffer_whose_stream_has_a_newer_owner_ends(intake: Intake) -> None:
+    await intake.log.another().open()
+    call = intake.append("a")
+    await settle()
+    with pytest.raises(BufferUnavailable):
+        answer(call)
+    assert intake.run is not None
+    with pytest.raises(ExceptionGroup) as caught:
+        answer(intake.run)
+    assert caught.group_contains(Fenced)
+    late = intake.append("b")
+    await settle()
+    with pytest.raises(LogUnavailable):
+        answer(late)
+    assert intake.logged == []
+
+
+async def test_an_old_owner_does_not_take_the_stream_back_after_a_doubt(intake: Intake) -> None:
+    intake.log.faults.plan("append", OutcomeUnknown("lost"))
+    call = intake.append("a")
+    newer = intake.log.another()
+    await newer.open()
+    await intake.clock.advance(1.0)
+    assert intake.run is not None
+    assert intake.run.done()
+    with pytest.raises(OutcomeUnknown):
+        answer(call)
+    assert (await newer.append(encode_writes([put("b")]))).position
+
+
+async def test_calls_that_wait_when_the_buffer_stops_are_answered() -> None:
+    intake, _ = await slow_intake()
+    begun = intake.append("a")
+    await settle()
+    waiting = intake.append("b")
+    await settle()
+    await end(intake.run)
+    await settle()
+    with pytest.raises(OutcomeUnknown):
+        answer(begun)
+    with pytest.raises(BufferUnavailable):
+        answer(waiting)
+
+
+async def test_a_payload_that_could_not_be_read_back_never_gets_into_the_log(intake: Intake) -> None:
+    for payload, writes in ((b"\x00\x01", 1), (encode_writes([put("a")]), 2)):
+        with pytest.raises(MalformedPayload):
+            await intake.inflow.append(payload, writes)
+    assert intake.logged == []
+    call = intake.append("b")
+    await settle()
+    assert answer(call)
+
+
+async def test_a_call_of_every_kind_of_write_is_mirrored_as_it_is_logged() -> None:
+    service = await Service().start()
+    await service.keep(insert("a", n=1), put("b", n=1), patch("b", n=2), delete("a"))
+    await service.clock.advance(1.0)
+    assert service.stored == {"b": {"n": 2}}
+    await service.stop()

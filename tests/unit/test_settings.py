@@ -1,0 +1,127 @@
+"""Every option: where its value comes from, and what a wrong one is answered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from cluster import topology
+from cluster.settings import Settings, SettingsError, load
+
+
+def test_without_any_setting_the_defaults_hold() -> None:
+    settings = load()
+    assert (settings.rate_limit_per_s, settings.batch_timeout_ms, settings.cache_ttl_s) == (100, 50, 300)
+    assert (settings.max_queue_size, settings.max_queue_bytes) == (200_000, 256 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("BATCH_SIZE", "200", "batch_size", 200),
+        ("BATCH_TIMEOUT_MS", "20", "batch_timeout_ms", 20),
+        ("CACHE_TTL", "60", "cache_ttl_s", 60),
+        ("MAX_QUEUE_SIZE", "5000", "max_queue_size", 5_000),
+        ("REDIS_URL", "redis://r:1/2", "redis_url", "redis://r:1/2"),
+        ("MONGO_URI", "mongodb://m:1", "mongodb_uri", "mongodb://m:1"),
+        ("MONGODB_URI", "mongodb://m:2", "mongodb_uri", "mongodb://m:2"),
+        ("SPILLWAY_MONGODB_URI", "mongodb://m:3", "mongodb_uri", "mongodb://m:3"),
+        ("SPILLWAY_BUFFERS", "4", "buffers", 4),
+        ("SPILLWAY_CACHE_TTL_S", "7", "cache_ttl_s", 7),
+    ],
+)
+def test_a_variable_sets_its_option(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, value: object
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(load(), name) == value
+
+
+def test_our_own_name_wins_over_a_customary_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCH_SIZE", "200")
+    monkeypatch.setenv("SPILLWAY_BATCH_SIZE", "300")
+    assert load().batch_size == 300
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PORT", "BUFFERS", "WRITE_CONCERN", "STATE_DIR"])
+def test_variables_of_other_programs_are_not_ours(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    untouched = load()
+    monkeypatch.setenv(variable, "7")
+    assert load() == untouched
+
+
+def config(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
+    (folder / "spillway.yaml").write_text(text)
+    monkeypatch.setenv("SPILLWAY_CONFIG", str(folder / "spillway.yaml"))
+
+
+def test_arguments_win_over_the_environment_and_that_over_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config(monkeypatch, tmp_path, "batch_size: 1\nbuffers: 2\ncache_ttl_s: 3\n")
+    monkeypatch.setenv("SPILLWAY_BUFFERS", "20")
+    monkeypatch.setenv("SPILLWAY_CACHE_TTL_S", "30")
+    settings = load(cache_ttl_s=300)
+    assert (settings.batch_size, settings.buffers, settings.cache_ttl_s) == (1, 20, 300)
+
+
+def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLWAY_CONFIG", "/nowhere/spillway.yaml")
+    with pytest.raises(SettingsError, match=r"SPILLWAY_CONFIG names '/nowhere/spillway\.yaml'"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"rate_limit_per_s": "fast-s3cret"}, "rate_limit_per_s"),
+        ({"writer_lanes": 10, "rate_limit_per_s": 10}, "writer_lanes"),
+        ({"redis_url": "http://:s3cret@r/"}, "redis_url"),
+        ({"mongodb_uri": "postgres://u:s3cret@m/"}, "mongodb_uri"),
+        ({"data_namespace": "s3cret"}, "data_namespace"),
+        ({"key_prefix": "S3CRET s3cret"}, "key_prefix"),
+        ({"batchsize": "s3cret"}, "batchsize"),
+    ],
+)
+def test_a_bad_value_is_answered_with_its_setting_and_never_repeated(overrides: dict[str, Any], name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(**overrides)
+    assert f"  {name}: " in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_bad_variable_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHE_TTL", "soon")
+    with pytest.raises(SettingsError, match=r"cache_ttl_s|CACHE_TTL"):
+        load()
+
+
+def test_an_unknown_name_in_the_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config(monkeypatch, tmp_path, "batch_sise: 1\n")
+    with pytest.raises(SettingsError, match="batch_sise"):
+        load()
+
+
+def test_addresses_are_not_printed() -> None:
+    settings = load(redis_url="redis://:s3cret@r:1", mongodb_uri="mongodb://u:s3cret@m")
+    assert "s3cret" not in repr(settings)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        load().batch_size = 1  # type: ignore[misc]
+
+
+def test_every_option_says_what_it_is() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_streams_and_actors_carry_the_size_of_their_pool_and_their_generation() -> None:
+    assert topology.stream_names(3) == ["0of3", "1of3", "2of3"]
+    assert topology.buffer_names(2) == [f"buffer-0of2-g{topology.GENERATION}", f"buffer-1of2-g{topology.GENERATION}"]
+    assert topology.writer_name().endswith(f"-g{topology.GENERATION}")

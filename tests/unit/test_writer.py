@@ -1,0 +1,566 @@
+"""The one place from which commands leave for MongoDB."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import pytest
+from composed import NAMESPACE, OPERATION_S, Service, answer, commands, end, worst_window
+
+from actors.adapters.clock import settle
+from actors.core.batching import Command, Origin, Verb
+from actors.core.errors import (
+    CommandFailed,
+    CommandNotSent,
+    CommandRefused,
+    CommandUnknown,
+    DatabaseUnavailable,
+    Fenced,
+    LogUnavailable,
+)
+from actors.core.outcome import Outcome, Report
+from actors.core.pacing import SECOND_NS
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    one = Service()
+    await one.start_writer()
+    await one.clock.advance(1.1)
+    yield one
+    await one.stop()
+
+
+def write(service: Service, some: list[Command]) -> asyncio.Task[list[Report]]:
+    task = asyncio.create_task(service.writer.write(some))
+    service.tasks.add(task)
+    return task
+
+
+def find(service: Service, *ids: str, namespace: str = NAMESPACE) -> asyncio.Task[list[bytes | None]]:
+    task = asyncio.create_task(service.writer.find(namespace, ids))
+    service.tasks.add(task)
+    return task
+
+
+def outcomes(report: Report) -> list[Outcome]:
+    return [Outcome(outcome) for outcome in report.outcomes]
+
+
+# Merging
+
+
+async def test_what_waits_for_one_verb_and_collection_leaves_together(service: Service) -> None:
+    write(service, commands("first"))
+    await settle()
+    service.store.poison = {"c": "bad"}
+    waiting = [write(service, commands("a", "b")), write(service, commands("c")), write(service, commands("d"))]
+    other = write(service, commands("a", verb=Verb.DELETE))
+    await service.clock.advance(0.1)
+    assert service.sent == [("store", 1), ("store", 4), ("store", 1)]
+    reports = [answer(task)[0] for task in waiting]
+    assert [outcomes(report) for report in reports] == [
+        [Outcome.STORED, Outcome.STORED],
+        [Outcome.REJECTED],
+        [Outcome.STORED],
+    ]
+    assert reports[1].reasons == {0: "bad"}
+    assert outcomes(answer(other)[0]) == [Outcome.STORED]
+
+
+async def test_a_command_never_carries_more_than_it_may() -> None:
+    service = Service(max_command_writes=3)
+    await service.start_writer()
+    for ids in (["a", "b"], ["c", "d"], ["e"], ["f", "g", "h", "i"]):
+        write(service, commands(*ids))
+    await service.clock.advance(2.0)
+    assert service.sent == [("store", 3), ("store", 2), ("store", 4)]
+    await service.stop()
+
+
+async def test_updates_leave_in_as_small_commands_as_the_server_needs() -> None:
+    service = Service()
+    service.store._update_limit = 3
+    await service.start_writer()
+    await service.clock.advance(1.1)
+    service.store.poison = {"id6": "bad"}
+    eight = write(service, commands(*(f"id{i}" for i in range(8)), verb=Verb.UPDATE))
+    one = write(service, commands("x", verb=Verb.UPDATE))
+    many = write(service, commands(*"abcde", verb=Verb.INSERT))
+    await service.clock.advance(1.0)
+    assert service.sent == [("store", 3), ("store", 3), ("store", 3), ("store", 5)]
+    assert [i for i, outcome in enumerate(answer(eight)[0].outcomes) if outcome == Outcome.REJECTED] == [6]
+    assert answer(eight)[0].reasons == {6: "bad"}
+    assert [outcomes(answer(task)[0]) for task in (one, many)] == [[Outcome.STORED], [Outcome.STORED] * 5]
+    await service.stop()
+
+
+async def test_a_second_insert_of_one_id_is_a_duplicate_and_counts_once(service: Service) -> None:
+    first = write(service, commands("a"))
+    await service.clock.advance(0.1)
+    second = write(service, commands("a"))
+    await service.clock.advance(0.1)
+    assert outcomes(answer(first)[0]) == [Outcome.STORED]
+    assert outcomes(answer(second)[0]) == [Outcome.DUPLICATE]
+    assert service.writer.stats()["documents"] == {NAMESPACE: 1}
+
+
+async def test_a_caller_that_goes_away_takes_nothing_along(service: Service) -> None:
+    service.store.hold = asyncio.Event()
+    gone = write(service, commands("a"))
+    await settle()
+    gone.cancel()
+    stays = write(service, commands("b"))
+    service.store.hold.set()
+    await service.clock.advance(1.0)
+    assert outcomes(answer(stays)[0]) == [Outcome.STORED]
+    assert {id_ for _, id_ in service.store.documents} == {"a", "b"}
+    assert service.writer_task is not None
+    assert not service.writer_task.done()
+
+
+async def test_the_batch_of_an_older_owner_is_refused(service: Service) -> None:
+    newer = [Command(Verb.UPDATE, NAMESPACE, ["a"], [b"x"], Origin("0of1", 2))]
+    older = [Command(Verb.UPDATE, NAMESPACE, ["a"], [b"x"], Origin("0of1", 1))]
+    other = [Command(Verb.UPDATE, NAMESPACE, ["b"], [b"x"], Origin("1of2", 1))]
+    for some, refused in ((newer, False), (older, True), (other, False)):
+        task = write(service, some)
+        await service.clock.advance(0.1)
+        assert isinstance(task.exception(), Fenced) == refused
+
+
+# The budget
+
+
+async def test_no_second_holds_more_commands_than_the_limit_and_lanes_are_kept_back(service: Service) -> None:
+    for i in range(300):
+        write(service, [Command(Verb.INSERT, f"d.c{i}", ["x"], [b"x"])])  # nothing can be merged
+    await service.clock.advance(2.0)
+    instants = [at for at, _, _ in service.store.commands]
+    assert 150 < len(instants) < 300
+    assert worst_window(instants) <= 96
+    assert service.writer.stats()["commands"]["worst_window"] <= 96
+
+
+async def test_commands_leave_evenly_while_a_backlog_waits(service: Service) -> None:
+    for i in range(50):
+        write(service, [Command(Verb.INSERT, f"d.c{i}", ["x"], [b"x"])])
+    await service.clock.advance(1.0)
+    instants = [at for at, verb, _ in service.store.commands if verb == "store"]
+    assert len(instants) == 50
+    assert min(later - at for at, later in pairwise(instants)) >= SECOND_NS // 96
+
+
+async def test_no_more_commands_are_under_way_than_there_are_lanes(service: Service) -> None:
+    service.store.hold = asyncio.Event()
+    for i in range(10):
+        write(service, [Command(Verb.INSERT, f"d.c{i}", ["x"], [b"x"])])
+    await service.clock.advance(3.0)
+    assert len(service.sent) == 4
+
+
+async def test_a_refused_command_is_halved_until_the_culprit_stands_alone(service: Service) -> None:
+    service.store.refuses_whole = True
+    service.store.poison = {"id37": "too large"}
+    before = len(service.store.commands)
+    task = write(service, commands(*(f"id{i}" for i in range(64))))
+    await service.clock.advance(1.0)
+    report = answer(task)[0]
+    assert [i for i, outcome in enumerate(report.outcomes) if outcome == Outcome.REJECTED] == [37]
+    assert report.reasons == {37: "too large"}
+    assert set(report.outcomes) == {Outcome.STORED, Outcome.REJECTED}
+    instants = [at for at, _, _ in service.store.commands[before:]]
+    assert len(instants) == 7 + 6  # of 64, 32, 16, 8, 4, 2 and 1 writes, all refused; and the other half of each
+    assert min(later - at for at, later in pairwise(instants)) >= SECOND_NS // 96
+    assert len(service.store.documents) == 63
+
+
+async def test_a_culprit_takes_no_other_buffers_writes_along(service: Service) -> None:
+    service.store.refuses_whole = True
+    service.store.poison = {"b": "bad"}
+    write(service, commands("first"))
+    await settle()
+    tasks = [write(service, commands("a")), write(service, commands("b")), write(service, commands("c"))]
+    await service.clock.advance(1.0)
+    assert [outcomes(answer(task)[0]) for task in tasks] == [[Outcome.STORED], [Outcome.REJECTED], [Outcome.STORED]]
+
+
+async def test_two_culprits_are_both_found(service: Service) -> None:
+    service.store.refuses_whole = True
+    service.store.poison = {"id3": "bad", "id60": "worse"}
+    task = write(service, commands(*(f"id{i}" for i in range(64))))
+    await service.clock.advance(2.0)
+    assert answer(task)[0].reasons == {3: "bad", 60: "worse"}
+
+
+# MongoDB going away and coming back
+
+
+async def test_a_command_that_was_not_sent_is_tried_again_later_and_cost_nothing(service: Service) -> None:
+    service.store.faults.plan("store", CommandNotSent("refused"))
+    task = write(service, commands("a"))
+    await settle()
+    assert outcomes(answer(task)[0]) == [Outcome.RETRY]
+    again = write(service, commands("a"))
+    await service.clock.advance(0.2)
+    assert outcomes(answer(again)[0]) == [Outcome.STORED]
+
+
+async def test_an_error_that_is_not_about_the_content_is_tried_again_and_keeps_mongodb_up(service: Service) -> None:
+    service.store.faults.plan("store", CommandFailed("not primary"))
+    task = write(service, commands("a"))
+    await settle()
+    assert outcomes(answer(task)[0]) == [Outcome.RETRY]
+    assert service.writer.stats()["mongodb"] == "up"
+    assert service.writer.stats()["last_error"] == "not primary"
+    write(service, commands("a"))
+    await service.clock.advance(0.2)
+    assert service.writer.stats()["last_error"] == ""
+
+
+async def test_an_unknown_outcome_closes_the_gate_until_mongodb_answers_and_the_longest_operation_is_over(
+    service: Service,
+) -> None:
+    service.store.faults.plan("store reply", CommandUnknown("lost"))
+    service.store.faults.plan("probe", *[CommandNotSent("away")] * 3)
+    lost = write(service, commands("a"))
+    await settle()
+    assert outcomes(answer(lost)[0]) == [Outcome.RETRY]
+    gone_ns = service.clock.now_ns()
+    again = write(service, commands("a"))
+    await service.clock.advance(OPERATION_S)
+    assert not again.done()
+    assert service.writer.stats()["mongodb"] == "down"
+    await service.clock.advance(2.0)
+    assert outcomes(answer(again)[0]) == [Outcome.DUPLICATE]
+    after = [at for at, _, _ in service.store.commands if at > gone_ns]
+    assert min(after) >= gone_ns + int((0.05 + 0.1 + 0.2 + OPERATION_S) * SECOND_NS)
+
+
+async def test_counts_are_taken_again_after_a_doubt(service: Service) -> None:
+    service.store.faults.plan("store reply", CommandUnknown("lost"))
+    write(service, commands("a"))
+    await service.clock.advance(OPERATION_S + 2.0)
+    assert service.writer.stats()["documents"] == {NAMESPACE: 1}
+
+
+async def test_several_unknown_outcomes_one_after_the_other_leave_nothing_stuck(service: Service) -> None:
+    """The second one comes to light while the first is being settled already."""
+    service.store.hold = asyncio.Event()
+    first = write(service, [Command(Verb.INSERT, "d.x", ["a"], [b"x"])])
+    await service.clock.advance(0.1)
+    second = write(service, [Command(Verb.INSERT, "d.y", ["a"], [b"x"])])
+    await service.clock.advance(0.1)
+    held, service.store.hold = service.store.hold, None
+    service.store.faults.plan("store", CommandUnknown("lost"))
+    third = write(service, [Command(Verb.INSERT, "d.z", ["a"], [b"x"])])
+    await service.clock.advance(3.0)
+    assert outcomes(answer(third)[0]) == [Outcome.RETRY]
+    service.store.faults.plan("store reply", CommandUnknown("lost"), CommandUnknown("lost"))
+    held.set()
+    await service.clock.advance(0.1)
+    assert outcomes(answer(first)[0]) == outcomes(answer(second)[0]) == [Outcome.RETRY]
+    again = write(service, commands("b"))
+    await service.clock.advance(2 * OPERATION_S + 3.0)
+    assert outcomes(answer(again)[0]) == [Outcome.STORED]
+
+
+async def test_a_mongodb_that_went_away_silently_is_noticed_within_two_seconds(service: Service) -> None:
+    await service.clock.advance(2.0)
+    service.store.faults.plan("probe", *[CommandNotSent("away")] * 2)
+    await service.clock.advance(2.0)
+    assert service.writer.stats()["commands_total"] == 2  # nothing was spent to find out
+    service.store.faults.plan("probe", *[CommandNotSent("away")] * 50)
+    await service.clock.advance(2.0)
+    assert service.writer.stats()["mongodb"] == "down"
+    assert service.writer.stats()["last_error"] == "away"
+
+
+async def test_a_fault_of_ours_ends_the_writer(service: Service) -> None:
+    service.store.faults.plan("store", ValueError("a mistake"))  # type: ignore[arg-type]
+    task = write(service, commands("a"))
+    await service.clock.advance(0.1)
+    assert outcomes(answer(task)[0]) == [Outcome.RETRY]
+    assert service.writer_task is not None
+    with pytest.raises(ExceptionGroup) as caught:
+        answer(service.writer_task)
+    assert caught.group_contains(ValueError)
+
+
+# Reads
+
+
+async def test_questions_for_one_id_share_one_command(service: Service) -> None:
+    write(service, commands("a"))
+    await settle()
+    readers = [find(service, "a") for _ in range(20)]
+    await service.clock.advance(0.1)
+    assert service.sent == [("store", 1), ("find", 1)]
+    assert [answer(reader) for reader in readers] == [[b"x"]] * 20
+
+
+async def test_questions_for_many_ids_share_commands_as_large_as_the_server_allows(service: Service) -> None:
+    readers = [find(service, f"id{i}", f"id{i + 1}") for i in range(149)]
+    await service.clock.advance(0.1)
+    assert service.sent == [("find", 100), ("find", 50)]
+    assert [answer(reader) for reader in readers] == [[None, None]] * 149
+
+
+async def test_a_server_that_takes_one_id_a_command_gets_one() -> None:
+    service = Service()
+    service.store._find_limit = 1
+    await service.start_writer()
+    await service.clock.advance(1.1)
+    reader = find(service, "a", "b", "c")
+    await service.clock.advance(0.1)
+    assert service.sent == [("find", 1)] * 3
+    assert answer(reader) == [None, None, None]
+    await service.stop()
+
+
+async def test_reads_and_writes_take_turns_and_so_do_collections_and_samples() -> None:
+    service = Service()
+    service.store._find_limit = 1
+    await service.start_writer()
+    await service.clock.advance(1.1)
+    find(service, *(f"a{i}" for i in range(50)), namespace="d.busy")
+    calm = find(service, "b", namespace="d.calm")
+    stored = write(service, commands("w"))
+    sample = asyncio.create_task(service.writer.sample("d.busy", 5))
+    await service.clock.advance(0.09)
+    assert calm.done()
+    assert stored.done()
+    assert sample.done()
+    await service.stop()
+
+
+async def test_samples_that_wait_together_share_a_command(service: Service) -> None:
+    write(service, commands("a"))
+    await service.clock.advance(0.1)
+    samples = [asyncio.create_task(service.writer.sample(NAMESPACE, 5)) for _ in range(10)]
+    await service.clock.advance(0.1)
+    assert [answer(sample) for sample in samples] == [[("a", b"x")]] * 10
+    assert service.sent == [("store", 1), ("sample", 0)]
+
+
+async def test_reads_are_told_at_once_while_mongodb_is_away(service: Service) -> None:
+    waiting = find(service, "a")
+    service.store.faults.plan("find", CommandNotSent("away"))
+    service.store.faults.plan("probe", *[CommandNotSent("away")] * 50)
+    await service.clock.advance(0.1)
+    with pytest.raises(DatabaseUnavailable, match="away"):
+        answer(waiting)
+    refused = find(service, "a")
+    await settle()
+    with pytest.raises(DatabaseUnavailable, match="away"):
+        answer(refused)
+
+
+async def test_reads_that_wait_when_mongodb_goes_away_are_told(service: Service) -> None:
+    service.store.hold = asyncio.Event()
+    blockers = []
+    for i in range(4):
+        blockers.append(find(service, f"id{i}"))
+        await service.clock.advance(0.02)
+    waiting = find(service, "a")
+    await settle()
+    service.store.faults.plan("probe", CommandNotSent("away"))
+    await service.clock.advance(2.0)
+    with pytest.raises(DatabaseUnavailable):
+        answer(waiting)
+
+
+async def test_too_many_waiting_reads_are_refused(service: Service) -> None:
+    service.store.hold = asyncio.Event()
+    for i in range(101):  # of which one command is on its way
+        find(service, *(f"id{i}-{j}" for j in range(100)))
+        await settle()
+    refused = find(service, "one more")
+    await settle()
+    with pytest.raises(DatabaseUnavailable, match="10000 reads wait"):
+        answer(refused)
+
+
+async def test_an_id_that_is_refused_fails_its_reader_only(service: Service) -> None:
+    service.store.faults.plan("find", CommandRefused("no id"))
+    bad = find(service, "a")
+    await service.clock.advance(0.1)
+    with pytest.raises(DatabaseUnavailable, match="no id"):
+        answer(bad)
+    assert service.writer.stats()["mongodb"] == "up"
+
+
+# The right to send
+
+
+async def test_after_a_clean_end_a_writer_waits_one_window_before_its_first_command() -> None:
+    service = Service()
+    await service.start_writer()
+    await service.clock.advance(10.0)
+    assert service.store.commands[0][0] == SECOND_NS
+    await service.stop()
+
+
+async def test_after_an_unclean_end_it_waits_for_the_longest_operation_as_well() -> None:
+    service = Service()
+    service.lease = service.lease.__class__(clean=False, clock=service.clock)
+    service.new_writer()
+    await service.start_writer()
+    await service.clock.advance(10.0)
+    assert service.store.commands[0][0] == int((1.0 + OPERATION_S) * SECOND_NS)
+    await service.stop()
+
+
+async def test_a_writer_killed_with_commands_under_way_and_its_successor_stay_within_the_limit_together() -> None:
+    service = Service()
+    await service.start_writer()
+    await service.clock.advance(1.1)
+    for i in range(200):
+        write(service, [Command(Verb.INSERT, f"d.c{i}", ["x"], [b"x"])])
+    await service.clock.advance(1.0)
+    killed_ns = service.clock.now_ns()
+    await service.kill_writer()
+    service.new_writer()
+    await service.start_writer()
+    for i in range(200):
+        write(service, [Command(Verb.INSERT, f"d.c{i}", ["x"], [b"x"])])
+    await service.clock.advance(20.0)
+    instants = [at for at, _, _ in service.store.commands]
+    assert min(at for at in instants if at > killed_ns) >= killed_ns + int((1.0 + OPERATION_S) * SECOND_NS)
+    assert worst_window(instants) <= 96
+    await service.stop()
+
+
+async def test_a_second_writer_waits_until_the_first_is_gone() -> None:
+    service = Service()
+    await service.start_writer()
+    await service.clock.advance(1.1)
+    first = service.writer_task
+    service.lease = service.lease.another()
+    service.new_writer()
+    await service.start_writer()
+    await service.clock.advance(20.0)
+    assert service.writer.stats()["epoch"] == 0
+    assert service.writer.stats()["last_error"] == "another writer holds the lease"
+    assert len(service.store.commands) == 2
+    await end(first)
+    await service.clock.advance(3.1)
+    assert service.writer.stats()["epoch"] == 2
+    await service.stop()
+
+
+async def test_a_writer_that_has_lost_its_lease_sends_nothing_more_and_ends(service: Service) -> None:
+    service.lease.rival = True
+    await service.clock.advance(1.1)
+    assert service.writer_task is not None
+    with pytest.raises(ExceptionGroup) as caught:
+        answer(service.writer_task)
+    assert caught.group_contains(Fenced)
+    write(service, commands("a"))
+    await service.clock.advance(10.0)
+    assert service.sent == []
+
+
+async def test_while_the_lease_cannot_be_renewed_nothing_is_sent_after_its_end(service: Service) -> None:
+    service.lease.faults.plan("renew", *[LogUnavailable("redis is away")] * 4)
+    await service.clock.advance(3.1)
+    late = write(service, commands("a"))
+    await service.clock.advance(0.5)
+    assert service.sent == []
+    await service.clock.advance(3.0)
+    assert outcomes(answer(late)[0]) == [Outcome.STORED]
+
+
+async def test_a_writer_that_was_stopped_for_longer_than_its_lease_asks_before_it_sends(service: Service) -> None:
+    service.clock._now_ns += 10 * SECOND_NS  # the process was stopped: time went on and nothing of it ran
+    write(service, commands("a"))
+    service.lease.rival = True
+    await settle()
+    assert service.sent == []
+    await service.clock.advance(2.0)
+    assert service.sent == []
+    assert service.writer_task is not None
+    assert service.writer_task.done()
+
+
+async def close(service: Service, seconds: float = 1.0) -> None:
+    await end(service.writer_task)
+    closing = asyncio.create_task(service.writer.close())
+    await service.clock.advance(seconds)
+    answer(closing)
+
+
+async def test_a_writer_that_closes_with_nothing_in_doubt_gives_the_lease_back(service: Service) -> None:
+    await close(service)
+    assert service.lease.released
+
+
+async def test_a_writer_that_closes_in_doubt_lets_the_lease_run_out(service: Service) -> None:
+    service.store.faults.plan("store reply", CommandUnknown("lost"))
+    service.store.faults.plan("probe", *[CommandNotSent("away")] * 99)
+    write(service, commands("a"))
+    await service.clock.advance(0.2)
+    await close(service)
+    assert not service.lease.released
+
+
+async def test_a_doubt_that_was_settled_lasts_until_the_longest_operation_is_over(service: Service) -> None:
+    service.store.faults.plan("store reply", CommandUnknown("lost"))
+    write(service, commands("a"))
+    await service.clock.advance(OPERATION_S - 0.5)  # MongoDB answers again, and the lost command may still be executed
+    await close(service, 0.1)
+    assert not service.lease.released
+
+
+async def test_a_writer_that_follows_an_unclean_one_is_as_unclean_until_its_quarantine_is_over() -> None:
+    service = Service()
+    service.lease = service.lease.__class__(clean=False, clock=service.clock)
+    service.new_writer()
+    await service.start_writer()
+    await service.clock.advance(2.0)
+    await close(service)
+    assert not service.lease.released
+
+
+async def test_closing_waits_for_what_is_under_way(service: Service) -> None:
+    service.store.hold = asyncio.Event()
+    task = write(service, commands("a"))
+    await service.clock.advance(0.1)
+    await end(service.writer_task)
+    closing = asyncio.create_task(service.writer.close())
+    await service.clock.advance(1.0)
+    assert not closing.done()
+    service.store.hold.set()
+    await service.clock.advance(0.1)
+    answer(closing)
+    assert outcomes(answer(task)[0]) == [Outcome.STORED]
+    assert service.lease.released
+
+
+async def test_closing_ends_while_mongodb_is_away_and_nothing_is_sent_afterwards(service: Service) -> None:
+    service.store.faults.plan("find", CommandNotSent("away"))
+    service.store.faults.plan("probe", *[CommandNotSent("away")] * 20)
+    find(service, "a")
+    await service.clock.advance(0.5)
+    await close(service)
+    before = len(service.store.commands)
+    await service.clock.advance(60.0)
+    assert len(service.store.commands) == before
+
+
+async def test_a_release_that_does_not_reach_the_log_does_not_keep_the_writer_from_closing(service: Service) -> None:
+    service.lease.faults.plan("release", LogUnavailable("away"))
+    await close(service)
+    assert not service.lease.released
+
+
+async def test_the_sizes_of_counted_collections_are_known_without_asking_each_time(service: Service) -> None:
+    write(service, commands("a", "b", "c"))
+    await service.clock.advance(0.1)
+    write(service, commands("b", verb=Verb.DELETE))
+    await service.clock.advance(0.1)
+    assert service.writer.stats()["documents"] == {NAMESPACE: 2}
+    assert [verb for _, verb, _ in service.store.commands].count("count") == 1
+    assert service.writer.stats()["mean_writes"] == 2.0
