@@ -121,6 +121,11 @@ class Lane:
                 if monotonic() + pause >= deadline:
                     raise (OutcomeUnknown if began else BufferUnavailable)(str(error), 1.0) from error
                 await asyncio.sleep(pause)
+            except SpillwayError as error:
+                if not began or not error.retryable:
+                    raise
+                # This attempt surely kept nothing; an earlier one may have.
+                raise OutcomeUnknown(f"an earlier attempt may have been kept: {error}", error.retry_after_s) from error
 
     @staticmethod
     def _answer(group: list[_Request], kept: Kept) -> None:
