@@ -23,7 +23,10 @@ class ActorAway(SpillwayError):
 
 
 class Remote:
-    """A named actor, looked up when first needed and again after its death. Errors of ours come back as values and are raised here."""
+    """A named actor, looked up when first needed and again after its death.
+
+    Errors of ours come back as values and are raised here.
+    """
 
     def __init__(self, name: str, namespace: str) -> None:
         self.name = name

@@ -107,7 +107,7 @@ class Lane:
             self._send()
 
     async def _append(self, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept:
-        """The same call again until the deadline: the ids are given, so twice equals once. It hides a buffer's restart."""
+        """The same call again until the deadline: the ids are given, so twice is once. It hides a buffer's restart."""
         deadline = monotonic() + self._timeout_s
         attempt, began = 0, False
         while True:

@@ -1,6 +1,7 @@
 """The Ray shells. Each builds one service with its adapters and lives as long as the service does.
 
-An error of ours is *returned*, not raised: Ray wraps raised ones in a traceback, which costs milliseconds under overload.
+An error of ours is *returned*, not raised: Ray wraps raised ones in a traceback, which costs milliseconds
+under overload.
 A service whose background work dies ends its process, so that Ray restarts it: a half-dead actor would go on answering.
 """
 
@@ -10,7 +11,7 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,21 +25,20 @@ from actors.adapters.redis_log import RedisLog, is_empty, streams
 from actors.adapters.telemetry import RayTelemetry
 from actors.budget import Budget
 from actors.buffer import Buffer
-from actors.calls import ActorAway, Remote
+from actors.calls import Remote
 from actors.core.batching import BatchPolicy, Command
-from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError, WriterUnavailable
+from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError
 from actors.core.outcome import Report
 from actors.core.ports import DeadLetter, Found, Keyed, Resolved, State
 from actors.core.sharding import heir_of, shard_of
 from actors.inflow import Bounds, Kept
 from actors.outbox import Outbox
+from actors.remote_sink import RemoteSink
 from actors.tenure import Tenure
 from actors.writer import Writer
 
 T = TypeVar("T")
 log = logging.getLogger("spillway")
-
-_ANSWER_S = 3_600.0  # a batch may wait for MongoDB as long as it takes; a dead writer is noticed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +77,6 @@ class WriterConfig:
     max_writes: int
     max_bytes: int
     counted: tuple[str, ...]
-
-
-class RemoteSink:
-    """The MongoWriter, dressed as a `BatchSink`."""
-
-    def __init__(self, writer: Remote) -> None:
-        self._writer = writer
-
-    async def write(self, commands: Sequence[Command]) -> list[Report]:
-        reports: list[Report] = await self._ask("write", list(commands), timeout_s=_ANSWER_S)
-        return reports
-
-    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
-        documents: list[bytes | None] = await self._ask("find", namespace, list(ids), timeout_s=10.0)
-        return documents
-
-    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        documents: list[tuple[str, bytes]] = await self._ask("sample", namespace, limit, timeout_s=10.0)
-        return documents
-
-    async def _ask(self, method: str, *arguments: Any, timeout_s: float) -> Any:
-        try:
-            return await self._writer.call(method, *arguments, timeout_s=timeout_s)
-        except ActorAway as error:
-            raise WriterUnavailable(str(error), 1.0) from error
 
 
 class BufferActor:
@@ -254,7 +229,7 @@ class MongoWriter:
         return self._writer.stats()
 
     async def release(self) -> None:
-        """Stop sending and give the lease back. Only after the buffers are drained; the actor is of no use afterwards."""
+        """Stop sending and give the lease back. Only after the buffers are drained; the actor is of no use then."""
         self._life.cancel()
         self._run.cancel()
         await asyncio.wait([self._run])
@@ -265,7 +240,7 @@ class MongoWriter:
 
 
 def _calm_collector() -> None:
-    """Look for reference cycles rarely: a backlog of a hundred thousand tuples has none, and every look walks all of them."""
+    """Look for reference cycles rarely: a backlog of a hundred thousand tuples has none, and a look walks them all."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 

@@ -67,7 +67,7 @@ class RemoteIntake:
     async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
         receipts: dict[int, Receipt] = {}
         fresh = True
-        # Numbered by group and not by shard: another body may belong to other shards, and must still meet the same record.
+        # Numbered by group, not by shard: another body may belong to other shards, and must meet the same record.
         for number, (shard, group) in enumerate(self._by_shard(enumerate(writes)).items()):
             payload = encode_writes([write for _, write in group])
             answer = await self._lanes[shard].append_keyed(Keyed(f"{key}:{number}", fingerprint, payload), len(group))

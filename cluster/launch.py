@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -75,12 +76,9 @@ async def drain(settings: Settings, timeout_s: float) -> int:
     """
     buffers = [Remote(name, topology.NAMESPACE) for name in existing() if name.startswith("buffer-")]
     left = await asyncio.gather(*(_drain_one(buffer, timeout_s) for buffer in buffers))
-    try:
-        await Remote(topology.writer_name(), topology.NAMESPACE).call(
-            "release", timeout_s=settings.mongodb_timeout_s + 5
-        )
-    except (ActorAway, SpillwayError):
-        pass  # then the next writer waits out its lease
+    writer = Remote(topology.writer_name(), topology.NAMESPACE)
+    with contextlib.suppress(SpillwayError):  # then the next writer waits out its lease
+        await writer.call("release", timeout_s=settings.mongodb_timeout_s + 5)
     for name in existing():
         ray.kill(ray.get_actor(name, namespace=topology.NAMESPACE))
     return sum(left)

@@ -117,12 +117,22 @@ class Parts:
         wrapper = self._haproxy_wrapper()
         config_file = folder.run / "head.json"
         HeadConfig(
-            serve_config=str(SERVE_CONFIG), http_host=settings.http_host, http_port=settings.http_port,
-            dashboard_port=chosen.dashboard, metrics_port=chosen.metrics, temp_dir=str(temp_dir),
+            serve_config=str(SERVE_CONFIG),
+            http_host=settings.http_host,
+            http_port=settings.http_port,
+            dashboard_port=chosen.dashboard,
+            metrics_port=chosen.metrics,
+            temp_dir=str(temp_dir),
         ).write(config_file)
         environment = ray_environment.head_environment(
-            chosen, token_file=folder.token(), sockets=folder.sockets, haproxy=wrapper, root=PROJECT_ROOT,
-            hard_nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1], cores=os.cpu_count() or 1, inherited=os.environ,
+            chosen,
+            token_file=folder.token(),
+            sockets=folder.sockets,
+            haproxy=wrapper,
+            root=PROJECT_ROOT,
+            hard_nofile=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+            cores=os.cpu_count() or 1,
+            inherited=os.environ,
         )
         url = record.http_url
         return self._ours(

@@ -72,7 +72,7 @@ def head_environment(
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAINING_S),
         "RAY_worker_niceness": "0",
-        # A call's arguments above this go through the object store: two more processes for a batch of a few hundred writes.
+        # Arguments above this go through the object store: two more processes for a batch of a few hundred writes.
         "RAY_max_direct_call_object_size": str(8 * 1024 * 1024),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",

@@ -241,9 +241,8 @@ def load(**overrides: Any) -> Settings:
         ("mongodb_uri", settings.mongodb_uri, ("mongodb", "mongodb+srv")),
     ):
         if urlsplit(url).scheme not in schemes:
-            raise SettingsError(
-                f"Bad settings; nothing was started.\n  {name}: must begin with {' or '.join(s + '://' for s in schemes)}"
-            )
+            wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise SettingsError(f"Bad settings; nothing was started.\n  {name}: must begin with {wanted}")
     return settings
 
 

@@ -15,7 +15,7 @@ def buffer_names(shards: int) -> list[str]:
 
 
 def stream_names(shards: int) -> list[str]:
-    """Stream names of a pool of `shards` buffers. They carry the pool's size: another size is another set of streams."""
+    """Stream names of a pool of `shards` buffers. They carry its size: another size is another set of streams."""
     return [f"{index}of{shards}" for index in range(shards)]
 
 

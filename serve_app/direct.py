@@ -30,7 +30,7 @@ class DirectPort:
         self._serving: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        """Begin to listen; doing it again does nothing. A port that is taken is logged, and the front door still serves."""
+        """Begin to listen; again does nothing. A port that is taken is logged, and the front door still serves."""
         if not self._port or self._server is not None:
             return
         try:

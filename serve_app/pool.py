@@ -1,7 +1,7 @@
 """Which documents GET /api/data reads: a bounded pool of ids, so that reads stay within what caches can hold.
 
-They come from MongoDB by the hundred, in one command, and are in the shared cache from then on. Ids of our own fresh writes
-would do too, but each of them costs MongoDB a command of its own once it has left the buffer.
+They come from MongoDB by the hundred, in one command, and are in the shared cache from then on. Ids of our own fresh
+writes would do too, but each of them costs MongoDB a command of its own once it has left the buffer.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from actors.core.document import Key, Kind, Write
+from actors.core.document import Kind, Write
 
 
 class Entry(NamedTuple):

@@ -1,4 +1,4 @@
-"""The service as an operator has it: started by `python -m cluster up`, hurt by its process ids, judged from outside."""
+"""The service as an operator has it: started by `python -m cluster up`, hurt by its process ids, judged outside."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ class Service:
     def request(
         self, method: str, path: str, body: bytes | None = None, **headers: str
     ) -> tuple[int, dict[str, str], dict[str, Any]]:
-        request = urllib.request.Request(self.url + path, body, {k.replace("_", "-"): v for k, v in headers.items()}, method=method)
+        request = urllib.request.Request(
+            self.url + path, body, {k.replace("_", "-"): v for k, v in headers.items()}, method=method
+        )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, {k.lower(): v for k, v in answer.headers.items()}, json.loads(answer.read())

@@ -1,4 +1,4 @@
-"""Kill each part under load: nothing lost, nothing doubled, never more than 100 commands a second, and it comes back by itself."""
+"""Kill each part under load: nothing lost or doubled, never over 100 commands a second, and it comes back by itself."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_while_redis_is_away_nothing_is_acknowledged(service: Service) -> None:
     redis.suspend()
     try:
         service.eventually(lambda: service.get("/readyz")[0] == 503, 10)
-        status, headers, body = service.request("POST", "/v1/shop/orders", b'{"sum": 1}', Content_Type="application/json")
+        status, headers, body = service.request(
+            "POST", "/v1/shop/orders", b'{"sum": 1}', Content_Type="application/json"
+        )
         assert status == 503
         assert headers["content-type"] == "application/problem+json"
         assert int(headers["retry-after"]) >= 1

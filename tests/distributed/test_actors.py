@@ -84,7 +84,9 @@ async def test_a_killed_buffer_replays_its_log(settings: Settings, stored: Any, 
     assert await ray.get_actor(topology.buffer_names(1)[0], namespace=topology.NAMESPACE).pid.remote() != killed
 
 
-async def test_a_killed_writer_is_followed_and_nothing_is_doubled(settings: Settings, stored: Any, eventually: Any) -> None:
+async def test_a_killed_writer_is_followed_and_nothing_is_doubled(
+    settings: Settings, stored: Any, eventually: Any
+) -> None:
     intake = await ready(settings)
     writes = inserts(settings, 400)
     await intake.append(writes[:200])

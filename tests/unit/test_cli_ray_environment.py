@@ -14,8 +14,14 @@ PORTS = Ports(gcs=1, dashboard=2, metrics=3, fallback_proxy=4, haproxy_stats=5, 
 
 def environment(**inherited: str) -> dict[str, str]:
     return head_environment(
-        PORTS, token_file=Path("/s/token"), sockets=Path("/x/t"), haproxy=Path("/s/haproxy"), root=Path("/p"),
-        hard_nofile=20_000, cores=2, inherited=inherited,
+        PORTS,
+        token_file=Path("/s/token"),
+        sockets=Path("/x/t"),
+        haproxy=Path("/s/haproxy"),
+        root=Path("/p"),
+        hard_nofile=20_000,
+        cores=2,
+        inherited=inherited,
     )
 
 

@@ -32,8 +32,14 @@ class Stage:
         self.signals: list[int] = []
         self.cleared = 0
         recipe = Recipe(
-            name="Part", command=["part"], log=log, ready=lambda: self.is_ready, ready_timeout_s=20.0,
-            stop_timeout_s=stop_timeout_s, advice="Look there.", before_start=self.clear,
+            name="Part",
+            command=["part"],
+            log=log,
+            ready=lambda: self.is_ready,
+            ready_timeout_s=20.0,
+            stop_timeout_s=stop_timeout_s,
+            advice="Look there.",
+            before_start=self.clear,
         )
         self.child = Child(recipe, spawn=self.spawn, clock=lambda: self.now, pause=self.pause, kill=self.kill)
 
