@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from cluster import topology
@@ -125,3 +126,10 @@ def test_streams_and_actors_carry_the_size_of_their_pool_and_their_generation() 
     assert topology.stream_names(3) == ["0of3", "1of3", "2of3"]
     assert topology.buffer_names(2) == [f"buffer-0of2-g{topology.GENERATION}", f"buffer-1of2-g{topology.GENERATION}"]
     assert topology.writer_name().endswith(f"-g{topology.GENERATION}")
+
+
+def test_the_example_file_lists_every_option_with_its_default_and_its_comment() -> None:
+    text = (Path(__file__).resolve().parents[2] / "cluster" / "settings.example.yaml").read_text()
+    assert yaml.safe_load(text) == {name: field.default for name, field in Settings.model_fields.items()}
+    for name, field in Settings.model_fields.items():
+        assert f"# {field.description}" in text, name
