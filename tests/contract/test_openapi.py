@@ -8,6 +8,7 @@ from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, settings
+from jsonschema import Draft202012Validator
 
 from actors.core.document import Kind, Write, encode_writes
 from actors.core.errors import QueueFull
@@ -49,10 +50,25 @@ calm = schemathesis.openapi.from_asgi("/openapi.json", edge())
 flooded = schemathesis.openapi.from_asgi("/openapi.json", edge(QueueFull("full", 1.5)))
 
 
+def is_sound_after_all(case: Any) -> bool:
+    """Schemathesis breaks one branch of an `anyOf` and takes the result for wrong, although another branch allows it.
+
+    True when nothing but the body was meant to be wrong, and jsonschema finds that body right.
+    """
+    negative = [place for place, component in case.meta.components.items() if component.mode.is_negative]
+    if case.media_type != "application/json" or [place.value for place in negative] != ["body"]:
+        return False
+    raw = case.operation.schema.raw_schema
+    body = raw["paths"][case.path][case.method.lower()]["requestBody"]["content"]["application/json"]["schema"]
+    return bool(Draft202012Validator({**body, "components": raw["components"]}).is_valid(case.body))
+
+
 @calm.parametrize()
 @BOUNDED
 def test_the_service_is_as_documented(case: Any) -> None:
-    case.call_and_validate()
+    response = case.call()
+    excluded = [schemathesis.checks.negative_data_rejection] if is_sound_after_all(case) else []
+    case.validate_response(response, excluded_checks=excluded)
 
 
 @flooded.parametrize()
