@@ -14,7 +14,7 @@ from actors.core.pacing import backoff_s
 from actors.core.ports import Keyed, KeyedAnswer
 from actors.inflow import Kept
 
-SLOTS = 1  # calls under way at once: a call costs the same for one write as for a hundred, and more make each smaller
+SLOTS = 2  # calls under way at once: one is answered while the next travels; more make each smaller
 MAX_CALL_BYTES = 4 * 1024 * 1024
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
