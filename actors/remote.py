@@ -11,7 +11,7 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -92,38 +92,26 @@ class BufferActor:
         self._life = asyncio.create_task(_live(self._live()))
 
     async def append(self, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept | SpillwayError:
-        if self._buffer is None:
-            return self._trouble
-        return await _returning(self._buffer.append(payload, writes, keyed))
+        return await self._asking(lambda buffer: buffer.append(payload, writes, keyed))
 
     async def wait_for(self, position: str, timeout_s: float) -> Resolved | SpillwayError:
-        if self._buffer is None:
-            return self._trouble
-        return await _returning(self._buffer.wait_for(position, timeout_s))
+        return await self._asking(lambda buffer: buffer.wait_for(position, timeout_s))
 
     async def state(self, stream: str, position: str, offset: int) -> State | SpillwayError:
-        if self._buffer is None:
-            return self._trouble
-        return await _returning(self._buffer.state(stream, position, offset))
+        return await self._asking(lambda buffer: buffer.state(stream, position, offset))
 
     async def read(self, namespace: str, ids: list[str]) -> list[Found] | SpillwayError:
-        if self._buffer is None:
-            return self._trouble
-        return await _returning(self._buffer.read(namespace, ids))
+        return await self._asking(lambda buffer: buffer.read(namespace, ids))
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]] | SpillwayError:
-        if self._buffer is None:
-            return self._trouble
-        return await _returning(self._buffer.sample(namespace, limit))
+        return await self._asking(lambda buffer: buffer.sample(namespace, limit))
 
     async def stats(self) -> dict[str, Any] | SpillwayError:
         return self._trouble if self._buffer is None else self._buffer.stats()
 
     async def drain(self, timeout_s: float) -> int | SpillwayError:
         """Refuse new writes; returns how many writes are left when all is poured or the time is up."""
-        if self._buffer is None:
-            return self._trouble
-        return await _returning(self._buffer.drain(timeout_s))
+        return await self._asking(lambda buffer: buffer.drain(timeout_s))
 
     async def dead_letters(self, limit: int, after: str) -> list[DeadLetter] | SpillwayError:
         return await _returning(self._shelf.list(limit, after))
@@ -136,6 +124,10 @@ class BufferActor:
 
     async def pid(self) -> int:
         return os.getpid()
+
+    async def _asking(self, question: Callable[[Buffer], Awaitable[T]]) -> T | SpillwayError:
+        """The buffer's answer, or what keeps it from answering."""
+        return self._trouble if self._buffer is None else await _returning(question(self._buffer))
 
     async def _live(self) -> None:
         buffer = await self._open()
@@ -249,9 +241,8 @@ async def _returning(work: Awaitable[T]) -> T | SpillwayError:
     try:
         return await work
     except SpillwayError as error:
-        error.__traceback__ = error.__cause__ = error.__context__ = (
-            None  # they cannot all be pickled, and nobody reads them
-        )
+        # they cannot all be pickled, and nobody reads them
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         return error
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import ray
 from ray.util import list_named_actors
 
-from actors.calls import ActorAway, Remote
+from actors.calls import Remote
 from actors.core.batching import BatchPolicy
-from actors.core.errors import LogUnavailable, SpillwayError, UnsafeLog
+from actors.core.errors import SpillwayError, UnsafeLog
 from actors.inflow import Bounds
 from actors.remote import BufferActor, BufferConfig, MongoWriter, WriterConfig
 from actors.remote_intake import RemoteIntake
@@ -58,10 +58,12 @@ def end_strangers(settings: Settings) -> None:
     ours = {topology.writer_name(), *topology.buffer_names(settings.buffers)}
     for name in existing():
         if name not in ours:
-            try:
-                ray.kill(ray.get_actor(name, namespace=topology.NAMESPACE))
-            except ValueError:
-                continue  # somebody else has just done it
+            _end(name)
+
+
+def _end(name: str) -> None:
+    with contextlib.suppress(ValueError):  # somebody else has just done it
+        ray.kill(ray.get_actor(name, namespace=topology.NAMESPACE))
 
 
 def existing() -> list[str]:
@@ -72,23 +74,23 @@ def existing() -> list[str]:
 async def drain(settings: Settings, timeout_s: float) -> int:
     """Refuse new writes, pour what is there, let the writer go. Returns how many writes are left in the log.
 
-    Needs a connected Ray. What is left is poured by the next start.
+    Needs a connected Ray. What is left is poured by the next start. Raises what kept a buffer from answering, after all
+    actors have been ended: then nobody knows how many are left, and no number is better than a wrong one.
     """
     buffers = [Remote(name, topology.NAMESPACE) for name in existing() if name.startswith("buffer-")]
-    left = await asyncio.gather(*(_drain_one(buffer, timeout_s) for buffer in buffers))
+    asked = (buffer.call("drain", timeout_s, timeout_s=timeout_s + 5) for buffer in buffers)
+    left = await asyncio.gather(*asked, return_exceptions=True)
     writer = Remote(topology.writer_name(), topology.NAMESPACE)
     with contextlib.suppress(SpillwayError):  # then the next writer waits out its lease
         await writer.call("release", timeout_s=settings.mongodb_timeout_s + 5)
     for name in existing():
-        ray.kill(ray.get_actor(name, namespace=topology.NAMESPACE))
-    return sum(left)
-
-
-async def _drain_one(buffer: Remote, timeout_s: float) -> int:
-    try:
-        return int(await buffer.call("drain", timeout_s, timeout_s=timeout_s + 5))
-    except (ActorAway, LogUnavailable):
-        return 0
+        _end(name)
+    total = 0
+    for answer in left:
+        if isinstance(answer, BaseException):
+            raise answer
+        total += int(answer)
+    return total
 
 
 def buffer_configs(settings: Settings) -> list[BufferConfig]:

@@ -24,7 +24,7 @@ HUNGRY_REFRESH_S = 1.0  # while it holds fewer than a request reads, as at the s
 
 
 class Pool:
-    """Ids that MongoDB was seen to hold, topped up with our own. Time is an argument (monotonic seconds)."""
+    """Ids that MongoDB was seen to hold. Time is an argument (monotonic seconds)."""
 
     def __init__(self, intake: Intake, namespace: str) -> None:
         self._intake = intake

@@ -11,6 +11,7 @@ from typing import Any
 import bson
 import pytest
 
+from actors.calls import ActorAway
 from actors.core.document import Kind, Write
 from actors.core.errors import IdempotencyConflict, QueueFull, UnsafeLog
 from actors.remote_intake import RemoteIntake
@@ -142,6 +143,17 @@ async def test_a_drain_pours_everything_and_hands_over_cleanly(settings: Setting
     status = await intake.status()
     assert status["backlog"]["writes"] == 0
     assert status["writer"].get("held_s", 0) <= 1.0
+
+
+async def test_a_drain_that_a_buffer_does_not_answer_never_says_that_nothing_is_left(settings: Settings) -> None:
+    import ray
+
+    await ready(settings)
+    handle = ray.get_actor(topology.buffer_names(1)[0], namespace=topology.NAMESPACE)
+    os.kill(int(await handle.pid.remote()), signal.SIGSTOP)
+    with pytest.raises(ActorAway):
+        await launch.drain(settings, 0.0)
+    assert launch.existing() == []
 
 
 async def test_a_pool_that_changes_its_size_loses_nothing(settings: Settings, stored: Any, eventually: Any) -> None:
