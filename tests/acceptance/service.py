@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -12,13 +11,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +86,23 @@ class Service:
             subprocess.run([sys.executable, "-m", "cluster", "down"], cwd=ROOT, env=self.environment, timeout=60)
             raise AssertionError(f"up did not stop within {STOP_S:.0f} s:\n{self.tail()}") from None
 
+    def well(self) -> bool:
+        """Whether it can be used: it runs, and gets ready within 30 s."""
+        if self.process.poll() is not None:
+            return False
+        try:
+            self.eventually(self.ready, 30)
+        except AssertionError:
+            return False
+        return True
+
+    def ready(self) -> bool:
+        """Whether /readyz says 200; no answer is a no."""
+        try:
+            return self.get("/readyz")[0] == 200
+        except (OSError, ValueError):
+            return False
+
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
 
@@ -108,6 +122,11 @@ class Service:
     def actor(self, name: str) -> psutil.Process:
         """The process of a Ray actor or replica, by the title that `ps` shows."""
         (found, *_) = self.processes(f"ray::{name}")
+        return found
+
+    def haproxy(self) -> psutil.Process:
+        """The process of Serve's front door."""
+        (found, *_) = [process for process in self.processes() if process.name() == "haproxy"]
         return found
 
     def part(self, name: str) -> psutil.Process:
@@ -137,74 +156,3 @@ class Service:
             assert self.process.poll() is None, f"up ended with {self.process.returncode}:\n{self.tail()}"
             assert time.monotonic() < deadline, f"still not so after {timeout_s:.0f} s:\n{self.tail()}"
             time.sleep(0.2)
-
-
-class Flood:
-    """Users on GET /api/data who record every outcome the way `loadtests/verify.py` reads it."""
-
-    def __init__(self, service: Service, folder: Path, users: int = 16) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self._service = service
-        self._folder = folder
-        self._users = users
-        self._stop = asyncio.Event()
-
-    def run(self, seconds: float, *faults: tuple[float, Callable[[], Any]]) -> None:
-        """Load for `seconds`; each fault strikes at its second."""
-        asyncio.run(self._run(seconds, faults))
-
-    def verify(self) -> str:
-        """The verifier's output; raises `AssertionError` with it unless it found nothing wrong."""
-        addresses = self._service.status_of_run()
-        command = [sys.executable, "loadtests/verify.py", str(self._folder), "--base-url", addresses["http_url"]]
-        command += ["--mongodb-uri", addresses["mongodb_uri"], "--witness", addresses["witness_record"]]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.outcomes}"
-        return done.stdout
-
-    async def _run(self, seconds: float, faults: tuple[tuple[float, Callable[[], Any]], ...]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "answers.log").open("w") as record:
-            record.write(f"started {int(time.time() * 1000)}\n")
-            limits = httpx.Limits(max_connections=None)
-            async with httpx.AsyncClient(timeout=30, limits=limits, trust_env=False) as session:  # it repeats nothing
-                strikes: list[Awaitable[None]] = [self._strike(at, fault) for at, fault in faults]
-                users = [self._user(session, record.write) for _ in range(self._users)]
-                await asyncio.gather(self._end(seconds), *strikes, *users)
-            stopped = int(time.time() * 1000)
-            status = json.dumps(self._service.get("/v1/status")[2])
-            record.write(f"stopped {stopped} {status}\n")
-
-    async def _end(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._stop.set()
-
-    @staticmethod
-    async def _strike(at: float, fault: Callable[[], Any]) -> None:
-        await asyncio.sleep(at)
-        await asyncio.to_thread(fault)
-
-    async def _user(self, session: httpx.AsyncClient, write: Callable[[str], Any]) -> None:
-        while not self._stop.is_set():
-            try:
-                answer = await session.get(f"{self._service.url}/api/data")
-            except httpx.ConnectError:
-                write("refused 0 1212\n")  # no connection was made, so nothing was sent
-                self.outcomes["fail"] += 1
-                await asyncio.sleep(0.05)
-                continue
-            except httpx.HTTPError:
-                write("unknown 0 0\n")
-                self.outcomes["unknown"] += 1
-                continue
-            status, body = answer.status_code, answer.text
-            if status == 200:
-                write(body.replace("\n", " ") + "\n")
-                self.outcomes["ok"] += 1
-            elif status == 503 or 400 <= status < 500:
-                write(f"refused {status} 0\n")
-                self.outcomes["fail"] += 1
-                await asyncio.sleep(0.05)
-            else:
-                write(f"unknown {status} 0\n")
-                self.outcomes["unknown"] += 1
