@@ -126,8 +126,15 @@ class Inflow:
             raise QueueFull(f"{self._backlog.writes} writes ({self._backlog.bytes} bytes) wait for MongoDB", wait_s)
 
     def _is_full(self, writes: int, size: int) -> bool:
-        """Full at the bound, and then until well below it: no flapping at the edge."""
-        self._full = self._fill(writes, size) > (_REOPEN_AT if self._full else 1.0)
+        """Full at the bound, and then until what is held is well below it: no flapping at the edge.
+
+        An empty buffer takes any call, or one that is larger than the bound would be told to come again for ever.
+        """
+        held = self._fill(0, 0)
+        if self._full:
+            self._full = held > _REOPEN_AT
+        if not self._full:
+            self._full = held > 0 and self._fill(writes, size) > 1.0
         return self._full
 
     def _fill(self, writes: int, size: int) -> float:

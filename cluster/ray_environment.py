@@ -98,10 +98,13 @@ def haproxy_wrapper(binary: str) -> str:
     """A shell script that puts HAProxy's statistics and metrics on loopback, then becomes HAProxy.
 
     Ray's template binds them to every interface, and the statistics page can switch servers off without a password.
+    Nor does it tell the replicas who connected: X-Forwarded-For is set here, and what a client says there is replaced.
     The configuration's path is the third argument of every start.
     """
     return (
         "#!/bin/sh\n"
-        "sed -i -e 's/bind \\*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' \"$3\"\n"
+        "sed -i -e 's/bind \\*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' \\\n"
+        "  -e '/set-header X-Forwarded-For/d' \\\n"
+        "  -e '/^frontend http_frontend/a\\    http-request set-header X-Forwarded-For %[src]' \"$3\"\n"
         f"exec '{binary}' \"$@\"\n"
     )

@@ -78,7 +78,7 @@ def routes(
         route(
             "GET", "/api/data", data.read_and_write, "Data", "Five reads and five writes",
             f"Reads five documents of {limits.data_namespace} and writes five, durable when this answers.",
-            {"200": c.answer("DataAnswer", "Five writes are durable.")}, c.APPEND,
+            {"200": c.answer("DataAnswer", "Five writes are durable.", c.QUOTA)}, (*c.APPEND, "quota-exceeded"),
         ),
         route(
             "GET", "/api/stats", data.stats, "Data", "How many documents are stored", f"In {limits.data_namespace}.",

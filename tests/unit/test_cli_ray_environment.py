@@ -65,6 +65,7 @@ def test_a_client_gets_the_address_and_the_token() -> None:
 def test_the_wrapper_moves_open_binds_to_loopback_and_becomes_haproxy() -> None:
     script = haproxy_wrapper("/opt/haproxy")
     assert "bind 127.0.0.1:" in script
+    assert "http-request set-header X-Forwarded-For %[src]" in script
     assert script.endswith("exec '/opt/haproxy' \"$@\"\n")
 
 
