@@ -110,7 +110,9 @@ class Commands(BaseModel):
 class Batch(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    mean_writes: float
+    mean_writes: float | None = Field(description="In one command, since the writer's start; null before the first.")
+    last_writes: int | None = None
+    largest_writes: int | None = None
 
 
 class Status(BaseModel):

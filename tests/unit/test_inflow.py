@@ -9,7 +9,7 @@ import pytest
 from composed import BOUNDS, Service, answer, delete, end, insert, keyed, patch, put
 
 from actors.adapters.clock import ManualClock, settle
-from actors.adapters.memory import MemoryLog
+from actors.adapters.memory import MemoryLog, RecordingTelemetry
 from actors.backlog import Backlog
 from actors.core.document import MalformedPayload, decode_writes, encode_writes
 from actors.core.errors import BufferUnavailable, Draining, Fenced, LogUnavailable, OutcomeUnknown, QueueFull
@@ -40,7 +40,10 @@ class Intake:
         self.log = log or MemoryLog(clock=self.clock)
         self.backlog = Backlog()
         self.drained = RateMeter()
-        self.inflow = Inflow(self.log, self.backlog, bounds, self.clock, self.drained, lambda: None)
+        self.telemetry = RecordingTelemetry()
+        self.inflow = Inflow(
+            self.log, self.backlog, bounds, self.clock, self.telemetry, self.drained, lambda: None
+        )
         self.run: asyncio.Task[None] | None = None
         self.calls: list[asyncio.Task[Kept]] = []
 
