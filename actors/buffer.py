@@ -155,17 +155,18 @@ class Buffer:
 
     async def _report(self) -> None:
         """Every second, whatever the load: a number per write would cost more than the write."""
-        counted = {"accepted_writes": 0, "drained_writes": 0, "dead_lettered_writes": 0}
+        accepted = drained = refused = 0
         while True:
             stats = self.stats()
             self._telemetry.gauge("backlog_writes", stats["writes"])
             self._telemetry.gauge("backlog_bytes", stats["bytes"])
             self._telemetry.gauge("lag_seconds", stats["lag_s"])
             self._telemetry.gauge("redis_up", float(stats["log_up"]))
-            for name, before in counted.items():
-                total = stats[f"{name.removesuffix('_writes')}_total"]
-                self._telemetry.count(name, total - before)
-                counted[name] = total
+            self._telemetry.count("accepted_writes", stats["accepted_total"] - accepted)
+            self._telemetry.count("drained_writes", stats["drained_total"] - drained)
+            self._telemetry.count("dead_lettered_writes", stats["dead_lettered_total"] - refused)
+            accepted, drained = stats["accepted_total"], stats["drained_total"]
+            refused = stats["dead_lettered_total"]
             await self._clock.sleep(_REPORT_S)
 
     # Pouring

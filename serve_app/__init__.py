@@ -8,6 +8,7 @@ reads.py        GET of a document: near cache, then the intake
 receipts.py     what became of an accepted write
 dead_letters.py what MongoDB refused
 health.py       probes and GET /v1/status
+metrics.py      GET /metrics: the same for Prometheus
 docs_page.py    /openapi.json, /docs and /problems/{code}
 contract.py     the OpenAPI description of every route; schemas.py the bodies in it
 appends.py      appends that outlive the client that asked for them

@@ -27,6 +27,7 @@ from serve_app.errors import Problem
 from serve_app.health import Health, StatusBoard
 from serve_app.ids import RESERVED_ID
 from serve_app.limits import EdgeLimits
+from serve_app.metrics import Metrics
 from serve_app.near_cache import NearCache
 from serve_app.parameters import RESERVED_DATABASES
 from serve_app.pool import Pool
@@ -137,6 +138,7 @@ def make_app(intake: Intake, limits: EdgeLimits, monotonic: Callable[[], float] 
         Receipts(intake),
         DeadLetters(intake, appends, near),
         Health(board),
+        Metrics(board),
     )
     return Edge([r._replace(handler=_answering(r.handler)) for r in table], appends)
 

@@ -146,6 +146,11 @@ def answer(schema: str | None, description: str, headers: Iterable[str] = ()) ->
     return described | ({"headers": sent} if sent else {})
 
 
+def page(media_type: str, description: str) -> Json:
+    """A success with a text of this type."""
+    return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
+
+
 def problems(codes: Iterable[str]) -> Json:
     """One response per status of these codes, naming the codes."""
     by_status: dict[int, list[str]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,6 +14,7 @@ from serve_app.data import Data
 from serve_app.dead_letters import DeadLetters
 from serve_app.health import Health
 from serve_app.limits import EdgeLimits
+from serve_app.metrics import Metrics
 from serve_app.reads import Reader
 from serve_app.receipts import Receipts
 from serve_app.writes import Writes
@@ -38,6 +40,7 @@ def routes(
     receipts: Receipts,
     letters: DeadLetters,
     health: Health,
+    metrics: Metrics,
 ) -> list[Route]:
     """Every route of the service but the pages about it, in the order of the documentation."""
     collection = "/v1/{database:database}/{collection}"
@@ -150,6 +153,10 @@ def routes(
         route(
             "GET", "/v1/status", health.status, "Operation", "Numbers for operators", "At most half a second old.",
             {"200": c.answer("Status", "Whatever could be learned.")}, asked,
+        ),
+        route(
+            "GET", "/metrics", metrics.get, "Operation", "The same for Prometheus", "At most half a second old.",
+            {"200": c.page(CONTENT_TYPE_LATEST, "Whatever could be learned.")}, asked,
         ),
         route(
             "GET", "/readyz", health.ready, "Operation", "Can writes be accepted?",

@@ -102,9 +102,9 @@ class Backlog(BaseModel):
 class Commands(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    last_second: int
-    worst_window: int = Field(description="Most commands in any window of one second so far.")
-    limit: int
+    last_second: int | None = Field(description="Null while the writer does not answer, as the others.")
+    worst_window: int | None = Field(description="Most commands in any window of one second so far.")
+    limit: int | None
 
 
 class Batch(BaseModel):
