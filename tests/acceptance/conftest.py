@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.service import Service
 from tests.acceptance.session import Session
-from tests.acceptance.trial import Trial
+from tests.acceptance.trial import Trial, Trials
 
 SESSION = pytest.StashKey[Session]()
 FAST = {"SPILLWAY_WRITER_LEASE_S": "1", "SPILLWAY_MONGODB_TIMEOUT_S": "2"}
@@ -76,7 +76,7 @@ def start(session: Session, request: pytest.FixtureRequest) -> Iterator[Callable
 
 
 @pytest.fixture
-def trial(session: Session, request: pytest.FixtureRequest) -> Callable[[Service, str], Trial]:
+def trial(session: Session, request: pytest.FixtureRequest) -> Trials:
     """Makes the trial of one fault, by the name it has in the table."""
 
     def trial(service: Service, fault: str) -> Trial:

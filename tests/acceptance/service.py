@@ -125,9 +125,9 @@ class Service:
         return found
 
     def haproxy(self) -> psutil.Process:
-        """The process of Serve's front door."""
-        (found, *_) = [process for process in self.processes() if process.name() == "haproxy"]
-        return found
+        """The process of Serve's front door; after a reload the one before may still be finishing its requests."""
+        doors = [process for process in self.processes() if process.name() == "haproxy"]
+        return max(doors, key=psutil.Process.create_time)
 
     def part(self, name: str) -> psutil.Process:
         """The process of a part that `up` started; `name` is how its name in the record begins."""

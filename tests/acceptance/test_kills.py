@@ -8,9 +8,7 @@ import psutil
 import pytest
 
 from tests.acceptance.service import Service
-from tests.acceptance.trial import Fault, Trial
-
-Trials = Callable[[Service, str], Trial]
+from tests.acceptance.trial import Fault, Trials
 
 VICTIMS: dict[str, Callable[[Service], psutil.Process]] = {
     "a replica": lambda service: service.actor("ServeReplica"),

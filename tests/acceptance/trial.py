@@ -44,7 +44,7 @@ class Fault:
 
 @dataclass
 class Trial:
-    """One row of the table, measured on a running service. `patience` stretches every bound on time; 1 is the promise."""
+    """One row of the table, measured on a running service. `patience` stretches every bound on time: 1 as promised."""
 
     fault: str
     service: Service
@@ -157,3 +157,7 @@ class Trial:
             return self.flood.history.judge(database[self.flood.orders].find(), database[self.flood.edits].find())
         finally:
             client.close()
+
+
+Trials = Callable[[Service, str], Trial]
+"""Makes the trial of one fault, by the name it has in the table."""
