@@ -29,6 +29,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _up(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "cluster", "up", "--witness"]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+
+
 @dataclass
 class Service:
     """One running `python -m cluster up`."""
@@ -51,19 +59,23 @@ class Service:
         }
         environment.pop("RAY_AUTH_MODE", None)  # `up` chooses
         log = folder / "up.log"
-        command = [sys.executable, "-m", "cluster", "up", "--witness"]
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-        service = cls(folder, environment, process, log)
-        try:
-            service.eventually(lambda: service.status_of_run().get("state") == "running", START_S)
-        except AssertionError:
-            service.stop()
-            raise
-        service.addresses = service.status_of_run()
+        service = cls(folder, environment, _up(environment, log), log)
+        service._await_running()
         return service
+
+    def restart(self, **settings: str) -> None:
+        """Starts it anew after `stop`, on the same data and the same HTTP ports, with some settings changed."""
+        self.environment.update(settings)
+        self.process = _up(self.environment, self.log)
+        self._await_running()
+
+    def _await_running(self) -> None:
+        try:
+            self.eventually(lambda: self.status_of_run().get("state") == "running", START_S)
+        except AssertionError:
+            self.stop()
+            raise
+        self.addresses = self.status_of_run()
 
     @property
     def url(self) -> str:
@@ -75,10 +87,10 @@ class Service:
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
         return json.loads(done.stdout) if done.returncode == 0 else {}
 
-    def stop(self) -> int:
-        """Ctrl-C; returns the exit code."""
+    def stop(self, by: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C, or another signal that asks for a stop; returns the exit code."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(by)
         try:
             return self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
