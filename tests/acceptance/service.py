@@ -136,10 +136,22 @@ class Service:
         (found, *_) = self.processes(f"ray::{name}")
         return found
 
+    def find(self, name: str) -> psutil.Process | None:
+        """An actor, replica, HAProxy or part by the beginning of its name; None while it is being restarted."""
+        if name == "haproxy":
+            doors = [process for process in self.processes() if process.name() == "haproxy"]
+            return max(doors, key=psutil.Process.create_time, default=None)
+        actors = self.processes(f"ray::{name}")
+        if actors:
+            return actors[0]
+        pids = [part["pid"] for known, part in self.status_of_run()["parts"].items() if known.startswith(name)]
+        return psutil.Process(pids[0]) if pids and psutil.pid_exists(pids[0]) else None
+
     def haproxy(self) -> psutil.Process:
         """The process of Serve's front door; after a reload the one before may still be finishing its requests."""
-        doors = [process for process in self.processes() if process.name() == "haproxy"]
-        return max(doors, key=psutil.Process.create_time)
+        found = self.find("haproxy")
+        assert found is not None, "there is no HAProxy"
+        return found
 
     def part(self, name: str) -> psutil.Process:
         """The process of a part that `up` started; `name` is how its name in the record begins."""
