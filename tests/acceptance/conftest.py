@@ -48,7 +48,7 @@ def _services(session: Session) -> Iterator[list[Service]]:
     running: list[Service] = []
     yield running
     for service in running:
-        service.stop()
+        assert service.stop() == 0
 
 
 @pytest.fixture

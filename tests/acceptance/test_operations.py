@@ -19,6 +19,7 @@ from tests.acceptance.trial import Fault, Trials
 Start = Callable[..., Service]
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_stop_under_load_and_a_new_start_lose_nothing(start: Start, trial: Trials, by: signal.Signals) -> None:
     service = start()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from tests.acceptance.flood import Users
 from tests.acceptance.service import Service
 from tests.acceptance.trial import Fault, Trials
@@ -39,6 +41,7 @@ def test_mongodb_is_down(service: Service, trial: Trials) -> None:
     assert (found["mongodb"], found["backlog"]["writes"], found["writer"]["last_error"]) == ("up", 0, "")
 
 
+@pytest.mark.chaos
 def test_the_lag_grows(start: Start, trial: Trials) -> None:
     service = start(SPILLWAY_BATCH_SIZE="5", SPILLWAY_RATE_LIMIT_PER_S="10", SPILLWAY_WRITER_LANES="2")
 
@@ -61,6 +64,7 @@ def test_the_lag_grows(start: Start, trial: Trials) -> None:
     assert row.worst_window <= 10
 
 
+@pytest.mark.chaos
 def test_the_limiter_is_saturated(start: Start, trial: Trials) -> None:
     service = start(SPILLWAY_RATE_LIMIT_PER_S="10", SPILLWAY_WRITER_LANES="2")
 
@@ -90,6 +94,7 @@ def test_the_limiter_is_saturated(start: Start, trial: Trials) -> None:
     assert found["commands"]["limit"] == 100
 
 
+@pytest.mark.chaos
 def test_the_writer_flaps(service: Service, trial: Trials) -> None:
     before = status(service)["writer"]["epoch"]
 

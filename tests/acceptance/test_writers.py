@@ -47,6 +47,7 @@ def test_a_writer_that_wakes_up_after_its_lease_stops_itself(
     assert service.get("/v1/status")[2]["writer"]["epoch"] > before + 1
 
 
+@pytest.mark.chaos
 def test_a_second_writer_waits_while_there_is_one(service: Service, trial: Trials, lone_writer: LoneWriter) -> None:
     before = service.get("/v1/status")[2]["writer"]["epoch"]
 
