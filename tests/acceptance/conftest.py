@@ -23,7 +23,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What only `make chaos` runs is left out of `make test`, and said so."""
+    """What only `make chaos` runs is left out of `make test`. Those with services of their own run last, alone."""
+    items.sort(key=lambda item: "start" in getattr(item, "fixturenames", ()))
     if config.getoption("--chaos"):
         return
     left_out = [item for item in items if item.get_closest_marker("chaos")]
@@ -62,8 +63,15 @@ def service(session: Session, _services: list[Service]) -> Service:
 
 
 @pytest.fixture
-def start(session: Session, request: pytest.FixtureRequest) -> Iterator[Callable[..., Service]]:
-    """Starts services of this test's own, with settings as keyword arguments; they are stopped with the test."""
+def start(
+    session: Session, _services: list[Service], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Service]]:
+    """Starts services of this test's own, with settings as keyword arguments; they are stopped with the test.
+
+    The shared one is stopped first: two at once would measure each other.
+    """
+    while _services:
+        assert _services.pop().stop() == 0
     running: list[Service] = []
 
     def start(**settings: str) -> Service:

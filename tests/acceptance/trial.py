@@ -74,7 +74,9 @@ class Trial:
         self.flood = Flood(self.service.url, self.folder, self.seed, users)
         self.readiness = Readiness(self.service.url)
         last = max((fault.at_s + fault.lasts_s for fault in faults), default=FIRST_FAULT_S)
+        loads = len(self.service.aof_loads_s())
         asyncio.run(self._strike(faults, load_s or last + AFTER_S))
+        self.row.load_s = sum(self.service.aof_loads_s()[loads:])
 
     def judge(self) -> Row:
         """Waits for the drain, counts, and raises `AssertionError` with everything that is wrong at once."""
