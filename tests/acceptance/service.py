@@ -22,7 +22,9 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0  # a first start builds FerretDB
 STOP_S = 90.0
-PORT_TAKEN = re.compile(r"address already in use|already occupied", re.IGNORECASE)
+# Not the service's fault: another one took a port between our look at it and Ray's use, or Ray's own patience of 30 s
+# was not enough for a machine that does a lot at once.
+BAD_LUCK = re.compile(r"address already in use|already occupied|timed out during startup", re.IGNORECASE)
 
 
 def free_port() -> int:
@@ -76,9 +78,8 @@ class Service:
             self.eventually(self._runs, START_S)
         except AssertionError as error:
             self.stop()
-            if tries == 1 or not PORT_TAKEN.search(str(error)):
+            if tries == 1 or not BAD_LUCK.search(str(error)):
                 raise
-            # Another service of this machine took a port between our look at it and Ray's use of it.
             self.process = _up(self.environment, self.log)
             self._await_running(tries - 1)
         self.addresses = self.status_of_run()
