@@ -6,6 +6,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=k8s/steps.sh
 source "$here/steps.sh"
+root=${here%/*}
 
 readonly OPERATOR_VERSION=1.7.0
 readonly CHARTS=https://ray-project.github.io/kuberay-helm/
@@ -79,7 +80,7 @@ make_cluster() {
 make_image() {
     [[ -n $build ]] || return 0
     say "Image"
-    step docker build --tag "$IMAGE" "$here/.."
+    step docker build --tag "$IMAGE" "$root"
     [[ $create != kind ]] || step kind load docker-image "$IMAGE" --name spillway
     [[ $create != k3d ]] || step k3d image import "$IMAGE" --cluster spillway
 }
@@ -97,23 +98,26 @@ make_secrets() {
         "${kubectl[@]}" apply --server-side -f "$here/base/namespace.yaml"
     local name
     for name in redis mongodb; do
-        step_unless "$(typed "${kubectl[@]}") -n $NAMESPACE get secret spillway-$name" make_secret "$name"
+        through="with_secret $name" note="Secret spillway-$name with a random password, by standard input" \
+            step_unless "$(typed "${kubectl[@]}") -n $NAMESPACE get secret spillway-$name" \
+            "${kubectl[@]}" -n "$NAMESPACE" create -f -
     done
 }
 
-# By standard input: arguments are seen by everybody who lists processes.
-make_secret() {
-    local password
+# with_secret NAME COMMAND...: not an argument of the command, since everybody who lists processes sees those.
+with_secret() {
+    local name=$1 password
+    shift
     password=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
     {
-        printf 'apiVersion: v1\nkind: Secret\nmetadata: {name: spillway-%s}\nstringData:\n' "$1"
-        if [[ $1 == redis ]]; then
-            printf '  password: "%s"\n  url: "redis://:%s@spillway-redis:6379/0"\n' "$password" "$password"
+        printf 'apiVersion: v1\nkind: Secret\nmetadata: {name: spillway-%s}\nstringData:\n  password: "%s"\n' "$name" "$password"
+        if [[ $name == redis ]]; then
+            printf '  url: "redis://:%s@spillway-redis:6379/0"\n' "$password"
         else
-            printf '  username: spillway\n  password: "%s"\n  uri: "%s"\n' "$password" \
-                "mongodb://spillway:$password@spillway-mongodb-0.spillway-mongodb:27017/?replicaSet=rs0&authSource=admin"
+            printf '  username: spillway\n  uri: "mongodb://spillway:%s@%s"\n' "$password" \
+                "spillway-mongodb-0.spillway-mongodb:27017/?replicaSet=rs0&authSource=admin"
         fi
-    } | "${kubectl[@]}" -n "$NAMESPACE" create -f -
+    } | "$@"
 }
 
 apply_overlay() {
@@ -125,18 +129,18 @@ wait_for_it() {
     say "Waiting, at most ${timeout} s for each"
     local part
     for part in redis mongodb; do
-        step watched "${kubectl[@]}" -n "$NAMESPACE" rollout status "statefulset/spillway-$part" "--timeout=${timeout}s"
+        through=watched step "${kubectl[@]}" -n "$NAMESPACE" rollout status "statefulset/spillway-$part" "--timeout=${timeout}s"
     done
-    step watched "${kubectl[@]}" -n "$NAMESPACE" wait rayservice/spillway --for=condition=Ready "--timeout=${timeout}s"
+    through=watched step "${kubectl[@]}" -n "$NAMESPACE" wait rayservice/spillway --for=condition=Ready "--timeout=${timeout}s"
 }
 
 # watched COMMAND...: runs it, and tells every ten seconds how the pods are.
 watched() {
     "$@" &
-    local waiting=$! seconds=0
+    local waiting=$! looks=0
     while kill -0 "$waiting" 2>/dev/null; do
-        sleep 1
-        ((++seconds % 10)) || "${kubectl[@]}" -n "$NAMESPACE" get pods --no-headers 2>/dev/null | sed 's/^/    /' || true
+        sleep 0.2
+        ((++looks % 50)) || "${kubectl[@]}" -n "$NAMESPACE" get pods --no-headers 2>/dev/null | sed 's/^/    /' || true
     done
     wait "$waiting" || fail "It is not ready." \
         "$(typed "${kubectl[@]}" -n "$NAMESPACE") get events --sort-by=.lastTimestamp" \
@@ -153,12 +157,12 @@ forward() {
 }
 
 smoke_test() {
-    local url=http://127.0.0.1:$port ask=(curl --fail --silent --show-error --max-time 40 --noproxy '*')
+    local type="Content-Type: application/json" url=http://127.0.0.1:$port ask=(curl --fail --silent --show-error --max-time 40 --noproxy '*')
     say "Smoke test: a write that is answered when MongoDB has it, then the same document read, then deleted"
-    step forward "${kubectl[@]}" -n "$NAMESPACE" port-forward service/spillway "$port:8000"
+    through=forward note="meanwhile" step "${kubectl[@]}" -n "$NAMESPACE" port-forward service/spillway "$port:8000"
     step "${ask[@]}" --retry 30 --retry-delay 1 --retry-connrefused --output /dev/null "$url/readyz"
     step "${ask[@]}" --output /dev/null --request PUT "$url/v1/smoke/notes/setup?ack=db" \
-        --header 'Content-Type: application/json' --data '{"text": "setup"}'
+        --header "$type" --data '{"text": "setup"}'
     step "${ask[@]}" "$url/v1/smoke/notes/setup"
     say
     step "${ask[@]}" --output /dev/null --request DELETE "$url/v1/smoke/notes/setup"

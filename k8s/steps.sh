@@ -14,28 +14,28 @@ fail() {
 
 # A command as a person would type it.
 typed() {
-    local words
-    printf -v words ' %q' "$@"
-    printf '%s' "${words:1}"
+    local word line=""
+    for word in "$@"; do
+        [[ $word =~ ^[A-Za-z0-9_@%+=:,./-]+$ ]] || word=${word@Q}
+        line+=" $word"
+    done
+    printf '%s' "${line:1}"
 }
 
-# step COMMAND...
+# [through=FUNCTION] [note=TEXT] step COMMAND...: the function, when there is one, is given the command to run.
 step() {
-    say "  + $(typed "$@")"
-    [[ -n $dry_run ]] || "$@"
+    say "  + $(typed "$@")${note:+    # $note}"
+    [[ -n $dry_run ]] || ${through:-} "$@"
 }
 
-# step_unless QUESTION COMMAND...: the command runs when the question (words without quotes) is answered with a failure.
+# step_unless QUESTION COMMAND...: a step that is left out when the question (words without quotes) succeeds.
 step_unless() {
-    local question=$1
+    local question=$1 words
     shift
-    if [[ -n $dry_run ]]; then
-        say "  + $(typed "$@")    # unless: $question"
-        return
-    fi
-    local words
     read -ra words <<<"$question"
-    if "${words[@]}" >/dev/null 2>&1; then
+    if [[ -n $dry_run ]]; then
+        note="${note:+$note; }unless: $question" step "$@"
+    elif "${words[@]}" >/dev/null 2>&1; then
         say "  = there already: $question"
     else
         step "$@"
