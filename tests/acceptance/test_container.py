@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -35,8 +36,8 @@ class Container:
         for path in (self.srv, *self.srv.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
         self.before = self.files()
-        for path in (self.state, home):
-            path.mkdir(mode=0o700)
+        self.state.mkdir(mode=0o700)
+        home.mkdir(mode=0o500)  # read-only too, as all of the image is in compose.yaml
         self.port = free_port()
         self.environment = {
             **image.environment(),
@@ -83,6 +84,16 @@ class Container:
             told: dict[str, object] = json.loads(answer.read())
             return told
 
+    def smoke_test(self) -> None:
+        """What k8s/setup.sh asks a new service, word for word."""
+        script = [str(image.ROOT / "k8s/setup.sh"), "--dry-run", "--port", str(self.port)]
+        shown = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+        asked = [shlex.split(line.removeprefix("  + ")) for line in shown.splitlines() if line.startswith("  + curl")]
+        assert len(asked) == 5
+        for command in asked:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+
     def files(self) -> list[str]:
         return sorted(str(path) for path in self.srv.rglob("*"))
 
@@ -113,6 +124,7 @@ def test_it_starts_by_itself_gets_healthy_drains_at_sigterm_and_leaves_nothing(
     container: Container, mongodb_uri: str
 ) -> None:
     container.start()
+    container.smoke_test()
     database = f"image{uuid.uuid4().hex[:8]}"
     items = [{"number": number} for number in range(200)]
     answers = [container.post(f"/v1/{database}/notes/batch", items) for _ in range(5)]
