@@ -14,6 +14,7 @@ import bson
 import pytest
 from pymongo import AsyncMongoClient
 
+from actors.channel import Channel
 from actors.core.document import Kind, Write
 from actors.core.errors import OutcomeUnknown, SpillwayError
 from actors.remote_intake import RemoteIntake
@@ -24,6 +25,7 @@ from loadtests.window import read_record, traffic
 from tests.witness import Witness
 
 ROOT = Path(__file__).resolve().parents[2]
+MACHINES = ROOT / "tests/distributed/machines"
 BUFFERS = 3
 USERS = 6
 WRITES = 5  # of one append: they belong to several buffers, on several nodes
@@ -35,10 +37,10 @@ pytestmark = pytest.mark.usefixtures("clean_up")
 
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[Any]:
-    """Nodes on this machine, each with processes of its own. The driver is on the head."""
+    """Nodes on this machine, whose processes find no channel to each other. The driver is on the head."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ["PYTHONPATH"] = f"{MACHINES}:{ROOT}"
     import ray
     from ray.cluster_utils import Cluster
 
@@ -50,6 +52,7 @@ def ray_cluster() -> Iterator[Any]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+        os.environ["PYTHONPATH"] = str(ROOT)
 
 
 @pytest.fixture
@@ -77,6 +80,7 @@ def settings(redis_url: str, witness: Witness, nodes: dict[str, Any]) -> Setting
         key_prefix=f"t{run}",
         data_namespace=f"spillwaytest.run{run}",
         buffers=BUFFERS,
+        batch_size=4,  # so that the cap is what holds the commands back
         writer_lease_s=1.0,
         mongodb_timeout_s=1.0,
         request_timeout_s=10.0,
@@ -84,10 +88,15 @@ def settings(redis_url: str, witness: Witness, nodes: dict[str, Any]) -> Setting
 
 
 @pytest.fixture
-async def intake(settings: Settings) -> RemoteIntake:
+async def intake(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> RemoteIntake:
+    monkeypatch.setattr(Channel, "connect", other_machine)  # for the driver, what MACHINES is for the actors
     intake = launch.ensure_actors(settings)
     await launch.refuse_unsafe_log(intake, 60)
     return intake
+
+
+async def other_machine(name: str) -> Channel:
+    raise ConnectionRefusedError("this actor is on another machine")
 
 
 class Flood:
