@@ -151,7 +151,7 @@ def _homes() -> Iterator[str]:
 
     Not Ray's SPREAD: each creator's node counts for itself there, and all replicas create at once.
     """
-    living = [node for node in ray.nodes() if node["Alive"]]
+    living = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     living.sort(key=lambda node: (_HEAD in node["Resources"], node["NodeID"]))
     return cycle(node["NodeID"] for node in living)
 
