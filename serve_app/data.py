@@ -75,7 +75,8 @@ class Data:
         finally:
             if reading is not None:
                 reading.cancel()  # does nothing when it is done
-        return json_answer(200, {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(now_s)}, quota)
+        answer = {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(now_s)}
+        return json_answer(200, answer, quota)
 
     async def stats(self, request: Request) -> Answer:
         """The stored count, known from the writer's own bookkeeping: no scan."""

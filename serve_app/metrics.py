@@ -44,13 +44,13 @@ EXPORTED = (
     Exported("spillway_drained_writes", "Writes named by a Report since then.", _at("drained_total"), True),
     Exported("spillway_dead_lettered_writes", "Writes MongoDB refused since then.", _at("dead_lettered_total"), True),
     Exported("spillway_dead_letters", "Dead letters on the shelf.", _at("dead_letters")),
-    Exported("spillway_commands_last_second", "Commands to MongoDB in the last second.", _in("commands", "last_second")),
+    Exported("spillway_commands_last_second", "To MongoDB in the last second.", _in("commands", "last_second")),
     Exported("spillway_worst_window_commands", "Most in any second so far.", _in("commands", "worst_window")),
     Exported("spillway_limit_commands", "Most that are allowed in any second.", _in("commands", "limit")),
     Exported("spillway_mean_command_writes", "Writes in one command, on average.", _in("batch", "mean_writes")),
     Exported("spillway_writer_epoch", "How many writers there have been.", _in("writer", "epoch")),
     Exported("spillway_writer_held_seconds", "Until the writer may send.", _in("writer", "held_s")),
-)  # fmt: skip
+)
 UP = "spillway_up"
 
 

@@ -98,7 +98,7 @@ class Callers:
         if self._header and self._is_trusted(peer):
             for name, value in reversed(request.scope["headers"]):  # of several the proxy's own is the last
                 if name == self._header:
-                    return "named " + value[:200].decode("latin-1").strip()
+                    return f"named {value[:200].decode('latin-1').strip()}"
         return peer
 
     def _is_trusted(self, peer: str) -> bool:

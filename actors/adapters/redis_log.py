@@ -12,15 +12,16 @@ from typing import Any
 from uuid import uuid4
 
 from actors.adapters.redis_link import Client, reading, refuse_unsafe, telling
+from actors.core.dead_letter import DeadLetter
 from actors.core.errors import LogUnavailable
-from actors.core.ports import Appended, DeadLetter, DeadLetters, Keyed, KeyedAnswer, Logged
+from actors.core.ports import Appended, DeadLetters, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
 _FIELD = b"w1"  # frames of actors.core.document; a new layout gets a new name, and both are read
 _PAGE = 100
 
-# Records are counted by the slot of time (a 24th of their life) in which they expire: the count errs by one slot at most,
-# upwards, and 25 numbers stand for an index of a million entries.
+# Records are counted by the slot of time (a 24th of their life) in which they expire: the count errs by one slot at
+# most, upwards, and 25 numbers stand for an index of a million entries.
 # One script, so that a torn log file drops all of it or nothing, and so that an owner whose time is over keeps nothing.
 _APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED epoch ' .. ARGV[1]) end

@@ -6,7 +6,6 @@ from collections import deque
 
 from actors.core.pacing import SECOND_NS
 
-
 _LEAST_NS = SECOND_NS  # what happened in less is no rate yet
 
 

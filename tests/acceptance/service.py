@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,12 +22,23 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0  # a first start builds FerretDB
 STOP_S = 90.0
+# Not the service's fault: another one took a port between our look at it and Ray's use, or Ray's own patience of 30 s
+# was not enough for a machine that does a lot at once.
+BAD_LUCK = re.compile(r"address already in use|already occupied|timed out during startup", re.IGNORECASE)
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _up(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "cluster", "up", "--witness"]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
 
 
 @dataclass
@@ -51,34 +63,54 @@ class Service:
         }
         environment.pop("RAY_AUTH_MODE", None)  # `up` chooses
         log = folder / "up.log"
-        command = [sys.executable, "-m", "cluster", "up", "--witness"]
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-        service = cls(folder, environment, process, log)
-        try:
-            service.eventually(lambda: service.status_of_run().get("state") == "running", START_S)
-        except AssertionError:
-            service.stop()
-            raise
-        service.addresses = service.status_of_run()
+        service = cls(folder, environment, _up(environment, log), log)
+        service._await_running()
         return service
+
+    def restart(self, **settings: str) -> None:
+        """Starts it anew after `stop`, on the same data and the same HTTP ports, with some settings changed."""
+        self.environment.update(settings)
+        self.process = _up(self.environment, self.log)
+        self._await_running()
+
+    def _await_running(self, tries: int = 3) -> None:
+        try:
+            self.eventually(self._runs, START_S)
+        except AssertionError as error:
+            self.stop()
+            if tries == 1 or not BAD_LUCK.search(str(error)):
+                raise
+            self.process = _up(self.environment, self.log)
+            self._await_running(tries - 1)
+        self.addresses = self.status_of_run()
+
+    def _runs(self) -> bool:
+        record = self.status_of_run()
+        return bool(record) and record["state"] == "running" and record["owner"]["pid"] == self.process.pid
 
     @property
     def url(self) -> str:
         return str(self.addresses["http_url"])
 
     def status_of_run(self) -> dict[str, Any]:
-        """What `python -m cluster status --json` says; empty when it says that nothing runs."""
-        command = [sys.executable, "-m", "cluster", "status", "--json"]
-        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
-        return json.loads(done.stdout) if done.returncode == 0 else {}
+        """The record that `up` keeps, which `python -m cluster status --json` prints; empty while there is none.
 
-    def stop(self) -> int:
-        """Ctrl-C; returns the exit code."""
+        Read from its file: a process started for each look would be half of the load on a small machine.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.state / "run" / "state.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    @property
+    def state(self) -> Path:
+        return Path(self.environment["SPILLWAY_STATE_DIR"])
+
+    def stop(self, by: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C, or another signal that asks for a stop; returns the exit code."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(by)
         try:
             return self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -103,6 +135,12 @@ class Service:
         except (OSError, ValueError):
             return False
 
+    def aof_loads_s(self) -> list[float]:
+        """How long each start of Redis took to read its append-only file."""
+        log = (self.state / "logs" / "redis.log").read_text(errors="replace")
+        found = re.findall(r"DB loaded from append only file: ([0-9.]+) seconds", log)
+        return [float(seconds) for seconds in found]
+
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
 
@@ -124,9 +162,21 @@ class Service:
         (found, *_) = self.processes(f"ray::{name}")
         return found
 
+    def find(self, name: str) -> psutil.Process | None:
+        """An actor, replica, HAProxy or part by the beginning of its name; None while it is being restarted."""
+        if name == "haproxy":
+            doors = [process for process in self.processes() if process.name() == "haproxy"]
+            return max(doors, key=psutil.Process.create_time, default=None)
+        actors = self.processes(f"ray::{name}")
+        if actors:
+            return actors[0]
+        pids = [part["pid"] for known, part in self.status_of_run()["parts"].items() if known.startswith(name)]
+        return psutil.Process(pids[0]) if pids and psutil.pid_exists(pids[0]) else None
+
     def haproxy(self) -> psutil.Process:
-        """The process of Serve's front door."""
-        (found, *_) = [process for process in self.processes() if process.name() == "haproxy"]
+        """The process of Serve's front door; after a reload the one before may still be finishing its requests."""
+        found = self.find("haproxy")
+        assert found is not None, "there is no HAProxy"
         return found
 
     def part(self, name: str) -> psutil.Process:

@@ -1,4 +1,4 @@
-"""More than the cap can drain, for as long as `--overload-s` says: nothing grows, and what was refused never appears."""
+"""More than the cap can drain, as long as `--overload-s` says: nothing grows, and what was refused never appears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document holds when the service cannot: full, away, slow, doubtful, over a quota, every route, every check.
+"""The OpenAPI document holds when the service cannot: full, away, slow, in doubt, over a quota; on every route.
 
 A 503 or 504 that the document names is an answer of the contract. An undocumented status, or a 500, is a fault.
 """
@@ -129,7 +129,7 @@ test_a_caller_over_its_quota = under("over quota")
 
 def test_the_troubles_were_met() -> None:
     """Else the sieve above has let everything through unseen."""
-    assert SEEN >= {
+    assert {
         "queue-full", "draining", "log-unavailable", "buffer-unavailable", "writer-unavailable", "mongodb-unavailable",
         "outcome-unknown", "idempotency-full", "quota-exceeded", "count-unknown", "not-ready",
-    }  # fmt: skip
+    } <= SEEN  # fmt: skip

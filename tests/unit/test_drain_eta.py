@@ -48,7 +48,7 @@ async def test_the_end_of_a_drain_is_told_within_a_fifth() -> None:
             told.append((now_s(service), eta))
         assert now_s(service) - began < 120, "it does not drain"
     end = now_s(service)
-    judged = [(at, eta, end - at) for at, eta in told if end - at >= 1.0]  # in the last second it is a matter of moments
+    judged = [(at, eta, end - at) for at, eta in told if end - at >= 1.0]  # the last second is a matter of moments
     assert len(judged) >= 5
     assert all(0.8 * left <= eta <= 1.2 * left for _, eta, left in judged), judged
     await service.stop()

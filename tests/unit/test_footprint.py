@@ -13,7 +13,8 @@ def test_the_defaults_fit_into_the_redis_we_start() -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"max_queue_bytes": 512 * MIB}, {"max_queue_size": 400_000}, {"idempotency_max_keys": 10**6}, {"buffers": 4}]
+    "more",
+    [{"max_queue_bytes": 512 * MIB}, {"max_queue_size": 400_000}, {"idempotency_max_keys": 10**6}, {"buffers": 4}],
 )
 def test_every_bound_counts(more: dict[str, int]) -> None:
     assert needed_bytes(load(**more)) > needed_bytes(load())

@@ -12,7 +12,8 @@ from edge import EdgeClient, problem
 from fake_intake import UP
 from prometheus_client.parser import text_string_to_metric_families
 
-from serve_app.metrics import EXPORTED, UP as UP_METRIC
+from serve_app.metrics import EXPORTED
+from serve_app.metrics import UP as UP_METRIC
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL: dict[str, Any] = UP | {
