@@ -15,6 +15,8 @@ HAPROXY_FOLDER = "h"
 """Inside the folder for sockets; one letter, because HAProxy refuses socket paths above 97 bytes."""
 FRONT_DOOR_CHECK_S = 0.2
 """Seconds between two looks at HAProxy. After three in vain Serve starts another; its own 10 would be half a minute."""
+FRONT_DOOR_START_S = 30.0
+"""Seconds HAProxy and the proxy behind it may take to start, three times; with Serve's own 5 a busy machine never does."""
 DRAINING_S = 2
 """Seconds a replica keeps serving after it was told to stop; Serve's own 30 would outlast its shutdown."""
 
@@ -73,6 +75,7 @@ def head_environment(
         "RAY_SERVE_HAPROXY_LOG_TARGET": "127.0.0.1:514 sample 1:1000",
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(FRONT_DOOR_CHECK_S),
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(FRONT_DOOR_START_S),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAINING_S),
         "RAY_worker_niceness": "0",
         # Arguments above this go through the object store: two more processes for a batch of a few hundred writes.
