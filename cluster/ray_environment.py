@@ -16,7 +16,7 @@ HAPROXY_FOLDER = "h"
 FRONT_DOOR_CHECK_S = 0.2
 """Seconds between two looks at HAProxy. After three in vain Serve starts another; its own 10 would be half a minute."""
 FRONT_DOOR_START_S = 30.0
-"""Seconds HAProxy and the proxy behind it may take to start, three times; with Serve's own 5 a busy machine never does."""
+"""Seconds HAProxy and the proxy behind it may take to start, three times; Serve's own 5 never do on a busy machine."""
 DRAINING_S = 2
 """Seconds a replica keeps serving after it was told to stop; Serve's own 30 would outlast its shutdown."""
 
