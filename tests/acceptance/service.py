@@ -76,9 +76,9 @@ class Service:
     def _await_running(self, tries: int = 3) -> None:
         try:
             self.eventually(self._runs, START_S)
-        except AssertionError as error:
+        except BaseException as error:  # Ctrl-C as well: nobody else knows of it yet
             self.stop()
-            if tries == 1 or not BAD_LUCK.search(str(error)):
+            if tries == 1 or not isinstance(error, AssertionError) or not BAD_LUCK.search(str(error)):
                 raise
             self.process = _up(self.environment, self.log)
             self._await_running(tries - 1)
