@@ -46,10 +46,13 @@ def haproxy_wrapper(binary: str, pages: Path) -> str:
 
     Ray's template binds the statistics and metrics to every interface, and the statistics page can switch servers off
     without a password. The error pages become ours, also where it has not been told of a replica yet and says 404.
+    Nor does it tell the replicas who connected: X-Forwarded-For is set here, and what a client says there is replaced.
     The configuration's path is the third argument of every start.
     """
     edits = ["s/bind \\*:/bind 127.0.0.1:/", "s/bind :/bind 127.0.0.1:/"]
     edits += ["s/http-request return status 404 .*/http-request return status 503 default-errorfiles/"]
     edits += [f"s|errorfile {status} .*|errorfile {status} {pages}/{status}.http|" for status in _PAGES]
+    edits += ["/set-header X-Forwarded-For/d"]  # of an earlier start on the same file
+    edits += ["/^frontend http_frontend/a\\    http-request set-header X-Forwarded-For %[src]"]
     sed = " ".join(f"-e '{edit}'" for edit in edits)
     return f"#!/bin/sh\nsed -i {sed} \"$3\"\nexec '{binary}' \"$@\"\n"

@@ -17,6 +17,8 @@ TEMPLATE = """defaults
     errorfile 504 /somewhere/500.http
 frontend prometheus
     bind :9101
+frontend http_frontend
+    bind *:8000
 backend default_backend
     http-request return status 404 content-type text/plain lf-string "Path '%[path]' not found."
 listen stats
@@ -36,6 +38,7 @@ def test_the_wrapper_mends_the_configuration_and_becomes_haproxy(tmp_path: Path)
     assert "http-request return status 503 default-errorfiles" in lines
     assert "bind 127.0.0.1:9101" in lines
     assert "bind 127.0.0.1:8404" in lines
+    assert lines[lines.index("frontend http_frontend") + 1] == "http-request set-header X-Forwarded-For %[src]"
     for status in (502, 503, 504):
         assert f"errorfile {status} {tmp_path}/pages/{status}.http" in lines
 
