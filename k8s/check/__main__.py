@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Spillway's 
 out = Console(highlight=False)
 
 Report = dict[str, dict[str, list[Fault]]]
-"""Check -> overlay -> faults."""
+"""Check, overlay, faults."""
 
 ACCEPTED = f"accepted by Kubernetes {programs.VERSION}, strictly"
 NOT_HERE = (
@@ -103,15 +103,17 @@ def trials(api: Api, overlays: dict[str, list[Document]], crd: Path, steps: Step
 def show(report: Report) -> bool:
     """Prints the table and each fault once; returns whether there are any."""
     table = Table("", *OVERLAYS, box=None, pad_edge=False)
-    said: dict[str, None] = {}
+    where: dict[str, list[str]] = {}
     for name, by_overlay in report.items():
         marks = ["[red]✗[/red]" if by_overlay[overlay] else "[green]✓[/green]" for overlay in OVERLAYS]
         table.add_row(name, *marks)
-        said |= {f"{name} · {overlay}: {fault}": None for overlay in OVERLAYS for fault in by_overlay[overlay]}
+        for overlay in OVERLAYS:
+            for fault in by_overlay[overlay]:
+                where.setdefault(f"{name}\n  {fault}", []).append(overlay)
     out.print(table)
-    for line in said:
-        out.print(f"[red]✗[/red] {escape(line)}", soft_wrap=True)
-    return bool(said)
+    for fault_text, overlays in where.items():
+        out.print(f"[red]✗[/red] {', '.join(overlays)}: {escape(fault_text)}", soft_wrap=True)
+    return bool(where)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def _ray(pod: Pod) -> Iterator[Fault]:
     if not 0 < connections <= (max_connections(files) if files else 0):
         yield Fault(pod.owner, f"{connections} connections of HAProxy do not fit {OPEN_FILES}={files}")
         return
-    cores = int(quantity(pod.containers[0]["resources"]["limits"]["cpu"]))
+    cores = int(pod.limit("cpu") or 1)
     for name, value in tuning(files, cores).items():
         if values.get(name) != value:
             yield Fault(pod.owner, f"{name} is {values.get(name)!r}, cluster/ray_environment.py has {value!r}")
@@ -110,6 +110,6 @@ def _redis_memory(documents: Sequence[Document], settings: Settings) -> Iterator
             yield Fault(where, f"maxmemory {memory} is below four times max_queue_bytes ({settings.max_queue_bytes})")
         for pod in pods(documents):
             if pod.labels.get("app.kubernetes.io/component") == "redis":
-                limit = int(quantity(pod.containers[0]["resources"]["limits"]["memory"]))
-                if limit < 2 * memory:
+                limit = pod.limit("memory")
+                if limit is not None and limit < 2 * memory:
                     yield Fault(pod.owner, f"its memory limit {limit} is below twice maxmemory ({memory})")

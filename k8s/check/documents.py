@@ -54,6 +54,11 @@ class Pod:
         every = [port for container in self.containers for port in container.get("ports") or ()]
         return {port.get("name", str(port["containerPort"])): port["containerPort"] for port in every}
 
+    def limit(self, resource: str) -> Decimal | None:
+        """Of the first container; None when it has none."""
+        limits = (self.containers[0].get("resources") or {}).get("limits") or {}
+        return quantity(limits[resource]) if resource in limits else None
+
 
 def parse(text: str) -> list[Document]:
     """The documents of a YAML stream, without empty ones."""

@@ -17,11 +17,11 @@ OVERLAYS = tuple(sorted(path.parent.name for path in (render.FOLDER / "overlays"
 def inspect(documents: Sequence[Document]) -> dict[str, list[Fault]]:
     """The faults of one overlay, by check."""
     checks: dict[str, Callable[[], list[Fault]]] = {
-        "names that others hold (ports, Secrets, ConfigMaps, volumes)": lambda: references.faults(documents, secrets()),
+        "names, ports, Secrets, volumes": lambda: references.faults(documents, secrets()),
         "requests, limits, images, drain": lambda: limits.faults(documents, ray_version()),
         "environment and settings": lambda: variables.faults(documents),
         "ports, descriptors, memory agree": lambda: agreement.faults(documents),
-        "Serve config: schema, unknown keys, options": lambda: serve.faults(documents),
+        "Serve config: schema, keys, options": lambda: serve.faults(documents),
     }
     return {name: check() for name, check in checks.items()}
 

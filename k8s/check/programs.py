@@ -29,7 +29,7 @@ OPERATOR = "1.7.0"
 """The KubeRay operator these manifests are for."""
 CRD_BESIDE = PROJECT_ROOT.parent / "shared" / "crd" / f"ray.io_rayservices.v{OPERATOR}.yaml"
 CRD_MODULE, CRD_MODULE_VERSION = "github.com/ray-project/kuberay/ray-operator", "v1.6.1"
-CRD_MODULE_SUM = "h1:1hs7Di2U/vm09ot7MIU8jUqEo7gHDc4gkbv1eFvqCsQ="
+CRD_MODULE_SUM = "h1:IMtV0QW8AxGp4/CbPLd/olXBBxpUNQQr1n4Mu59khl4="
 """The newest operator whose module is to be had; the module of 1.7.0 is not."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,17 @@ ESTABLISHED_S = 60
 
 
 def install(api: Api, definition: Path) -> None:
-    """Makes the API server know RayService. Raises `Refused`."""
+    """Makes the API server know RayService, and returns when it does. Raises `Refused`."""
     api.apply_file(definition)
-    api.run("wait", "--for=condition=Established", f"--timeout={ESTABLISHED_S}s", "crd/rayservices.ray.io")
+    deadline = time.monotonic() + ESTABLISHED_S
+    while True:
+        try:
+            api.run("get", "rayservices.ray.io", "--all-namespaces")
+            return
+        except Refused:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def faults(api: Api, documents: Sequence[Document], given: Sequence[Document] = ()) -> list[Fault]:
