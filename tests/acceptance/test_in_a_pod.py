@@ -1,4 +1,4 @@
-"""The manifests' Serve config, environment and preStop hook, in a Ray that is started as the operator starts it in a pod."""
+"""The manifests' Serve config, environment and preStop hook, in a Ray started as the operator starts it in a pod."""
 
 from __future__ import annotations
 
@@ -58,11 +58,12 @@ def test_the_contract_is_served_and_the_stop_hook_leaves_nothing_in_the_log(pod:
     assert (status, answer["status"], len(set(answer["writes"]))) == (200, "success", 5)
     service.eventually(lambda: len(service.get("/api/data")[2]["reads"]) == 5, 60)
     service.eventually(lambda: service.get("/api/stats")[2]["total_documents"] >= 5, 60)
-    posted = service.request("POST", "/v1/shop/orders", b'{"sum": 3}', Content_Type="application/json", Prefer="wait=20")
+    as_json = {"Content_Type": "application/json"}
+    posted = service.request("POST", "/v1/shop/orders", b'{"sum": 3}', Prefer="wait=20", **as_json)
     assert (posted[0], posted[2]["state"]) == (201, "stored")
     direct = Service(service.folder, service.environment, service.process, service.log, {"http_url": pod.direct_url})
     accepted = [id_ for _ in range(20) for id_ in direct.get("/api/data")[2]["writes"]]
-    last = service.request("POST", "/v1/shop/orders", b'{"sum": 4}', Content_Type="application/json")
+    last = service.request("POST", "/v1/shop/orders", b'{"sum": 4}', **as_json)
     assert last[0] == 202
 
     assert pod.stop_hook() == "left 0"
@@ -72,7 +73,7 @@ def test_the_contract_is_served_and_the_stop_hook_leaves_nothing_in_the_log(pod:
         orders = {str(document["_id"]) for document in client["shop"]["orders"].find({}, {"_id": 1})}
     assert set(answer["writes"]) | set(accepted) <= stored
     assert {posted[2]["id"], last[2]["id"]} <= orders
-    assert service.request("POST", "/v1/shop/orders", b'{"sum": 5}', Content_Type="application/json")[0] == 503
+    assert service.request("POST", "/v1/shop/orders", b'{"sum": 5}', **as_json)[0] == 503
 
 
 @pytest.fixture
@@ -145,7 +146,8 @@ def _ray_start(gcs_port: int, sockets: Path) -> list[str]:
     parameters = dict(service["spec"]["rayClusterConfig"]["headGroupSpec"]["rayStartParams"])
     assert parameters.pop("disable-usage-stats") == "true"  # which the operator writes without a value
     parameters |= {"metrics-export-port": str(free_port()), "port": str(gcs_port), "node-ip-address": "127.0.0.1"}
-    for name in ("dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "ray-client-server-port"):
+    fixed = ("dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "ray-client-server-port")
+    for name in fixed:  # unless they are told otherwise
         parameters[name] = str(free_port())
     parameters["temp-dir"] = str(sockets / "r")
     options = [f"--{name}={value}" for name, value in parameters.items()]

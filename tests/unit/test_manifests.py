@@ -275,7 +275,7 @@ def test_changes_go_by_name_and_null_removes() -> None:
     assert render.merged(config, change) == {
         "applications": [{"name": "a", "deployments": [{"name": "E", "x": 1, "y": {"z": 2}}]}]
     }
-    with pytest.raises(ValueError, match="b: cluster/serve.yaml has no such name"):
+    with pytest.raises(ValueError, match=r"b: cluster/serve\.yaml has no such name"):
         render.merged(config, {"applications": {"b": {}}})
 
 
