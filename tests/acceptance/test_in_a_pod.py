@@ -73,7 +73,8 @@ def test_the_contract_is_served_and_the_stop_hook_leaves_nothing_in_the_log(pod:
         orders = {str(document["_id"]) for document in client["shop"]["orders"].find({}, {"_id": 1})}
     assert set(answer["writes"]) | set(accepted) <= stored
     assert {posted[2]["id"], last[2]["id"]} <= orders
-    assert service.request("POST", "/v1/shop/orders", b'{"sum": 5}', **as_json)[0] == 503
+    refused = service.request("POST", "/v1/shop/orders", b'{"sum": 5}', **as_json)[0]
+    assert refused in (503, 504)  # the actors are gone, and no other pod is there yet
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from k8s.check import __main__ as check
 from k8s.check import render
-from k8s.check.documents import Document, quantity
+from k8s.check.documents import Document, Fault
 from k8s.check.inspection import OVERLAYS, drift, inspect, ray_version
 from k8s.check.serve import config_faults
 from tests.unit.manifests import base, container, edit_serve, find, head, set_variable, stateful
@@ -269,31 +272,21 @@ def test_an_edited_made_file_has_drifted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "k8s/base/serve-config.yaml" in {fault.where for fault in drift()}
 
 
-def test_changes_go_by_name_and_null_removes() -> None:
-    config = {"applications": [{"name": "a", "deployments": [{"name": "E", "num_replicas": 1, "x": 1}]}]}
-    change = {"applications": {"a": {"deployments": {"E": {"num_replicas": None, "y": {"z": 2}}}}}}
-    assert render.merged(config, change) == {
-        "applications": [{"name": "a", "deployments": [{"name": "E", "x": 1, "y": {"z": 2}}]}]
-    }
-    with pytest.raises(ValueError, match=r"b: cluster/serve\.yaml has no such name"):
-        render.merged(config, {"applications": {"b": {}}})
-
-
 def test_the_serve_config_that_serve_run_takes_has_no_fault() -> None:
     assert config_faults(render.SOURCE.read_text()) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "number"), [("500m", 0.5), ("1536Mi", 1536 * 2**20), ("2", 2), ("1Gi", 2**30), (4, 4), ("1.5G", 1.5e9)]
-)
-def test_quantities_are_numbers(text: str | int, number: float) -> None:
-    assert float(quantity(text)) == number
-
-
-def test_an_unknown_quantity_is_refused() -> None:
-    with pytest.raises(ValueError, match="'lots' is no quantity"):
-        quantity("lots")
-
-
 def test_rays_version_is_the_pinned_one() -> None:
     assert ray_version().count(".") == 2
+
+
+def test_the_report_names_each_fault_once_with_its_overlays(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Console(record=True, width=200, file=io.StringIO())
+    monkeypatch.setattr(check, "out", page)
+    fault = Fault("Service/spillway", "has [no] port")
+    none: dict[str, list[Fault]] = {overlay: [] for overlay in OVERLAYS}
+    assert check.show({"names": none | {"dev": [fault], "workers": [fault]}})
+    text = page.export_text()
+    assert text.count("Service/spillway: has [no] port") == 1
+    assert "dev, workers: names" in text
+    assert not check.show({"names": none})

@@ -1,0 +1,30 @@
+"""What the manifests' checks are made of: quantities, and changes to a Serve config by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from k8s.check import render
+from k8s.check.documents import quantity
+
+
+def test_changes_go_by_name_and_null_removes() -> None:
+    config = {"applications": [{"name": "a", "deployments": [{"name": "E", "num_replicas": 1, "x": 1}]}]}
+    change = {"applications": {"a": {"deployments": {"E": {"num_replicas": None, "y": {"z": 2}}}}}}
+    assert render.merged(config, change) == {
+        "applications": [{"name": "a", "deployments": [{"name": "E", "x": 1, "y": {"z": 2}}]}]
+    }
+    with pytest.raises(ValueError, match=r"b: cluster/serve\.yaml has no such name"):
+        render.merged(config, {"applications": {"b": {}}})
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("500m", 0.5), ("1536Mi", 1536 * 2**20), ("2", 2), ("1Gi", 2**30), (4, 4), ("1.5G", 1.5e9)]
+)
+def test_quantities_are_numbers(text: str | int, number: float) -> None:
+    assert float(quantity(text)) == number
+
+
+def test_an_unknown_quantity_is_refused() -> None:
+    with pytest.raises(ValueError, match="'lots' is no quantity"):
+        quantity("lots")
