@@ -178,3 +178,18 @@ def test_what_a_schema_cannot_see_is_refused_in_the_pod_itself(
     with pytest.raises(Refused) as refusal:
         api.apply([trial.as_pod(pod, "spillway")], dry_run=True)
     assert message in str(refusal.value)
+
+
+def test_the_definition_can_come_from_a_cluster_and_is_taken_again(
+    api: Api, folder: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(api.config))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = programs.crd(steps, None, True, folder)
+    assert found.origin == "the cluster that kubectl talks to"
+    assert "serverside-applied" in api.apply_file(found.path)
+
+
+def test_a_definition_that_is_not_there_is_said_by_name(folder: Path, steps: Steps) -> None:
+    with pytest.raises(BuildFailed, match="There is no file /nowhere"):
+        programs.crd(steps, "/nowhere", False, folder)
