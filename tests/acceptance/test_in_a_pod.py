@@ -144,7 +144,7 @@ def _serve_config(http_port: int) -> dict[str, Any]:
 
 
 def _started_ray(log: Path, variables: dict[str, str], gcs_port: int, sockets: Path) -> subprocess.Popen[bytes]:
-    """Ray gives up when its agent needs more than 15 s to start; on a busy machine it is tried again, as by a kubelet."""
+    """Ray gives up when its agent needs more than 15 s to start; on a busy machine it is tried again."""
     for _ in range(STARTS):
         process = _start(log, variables, *_ray_start(gcs_port, sockets))
         deadline = time.monotonic() + START_S
