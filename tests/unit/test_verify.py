@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from loadtests import verify
 from loadtests.answers import Answers, read_answers
-from loadtests.compare import Comparison, Verdict
+from loadtests.verdict import Comparison, Verdict
 from loadtests.report import Outcome
 from loadtests.service import Drain
 from loadtests.window import Stamp, Traffic

@@ -13,7 +13,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from loadtests.answers import WRITES_PER_REQUEST, Answers
+from loadtests.answers import Answers
 
 PAYLOAD_CHARACTERS = 512
 _ALPHABET = (string.ascii_letters + string.digits).encode()
@@ -123,7 +123,7 @@ class Comparison:
             verdict.lost.add(identity)
         for identity in self._unread:
             verdict.phantoms.add(identity)
-        verdict.unknown = min(len(self._unaccepted), answers.unknown * WRITES_PER_REQUEST)
+        verdict.unknown = min(len(self._unaccepted), answers.unknown * answers.writes_per_request)
         for ghost in list(self._unaccepted)[verdict.unknown :]:
             verdict.ghosts.add(ghost)
         return verdict
