@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -101,6 +102,74 @@ def run(
     show(trial.outcome, console)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if trial.problems() else 0)
+
+
+@app.command()
+def compare(
+    users: Annotated[str, typer.Option(help="Loads, comma-separated.")] = "64,1000",
+    seconds: Annotated[float, typer.Option(min=1, help="How long each load lasts.")] = 30.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; the table shows medians.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of 10 s.")] = False,
+    kill: Annotated[bool, typer.Option(help="Also kill each one under load and see what it lost.")] = True,
+    out: Out = None,
+) -> None:
+    """Ours and the baselines one after the other, in one run; they are started here. Writes compare.html."""
+    from loadtests.compare import compare as contend
+
+    def work(folder: Path, console: Console, k6: str) -> Path:
+        length, rounds = (10.0, 1) if quick else (seconds, repeats)
+        return contend(folder, numbers(users), length, rounds, kill, console, k6)
+
+    _experiment("compare", out, work)
+
+
+@app.command()
+def scale(
+    replicas: Annotated[str, typer.Option(help="Replicas, comma-separated; changed without a restart.")] = "1,2,4",
+    buffers: Annotated[str, typer.Option(help="Buffers, comma-separated.")] = "1,2,4",
+    batch: Annotated[str, typer.Option(help="Writes in one flush at most, comma-separated.")] = "200,500,1000",
+    rate_cap: Annotated[str, typer.Option(help="Commands allowed in any second, comma-separated.")] = "50,100,200",
+    users: Annotated[int, typer.Option(min=1)] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each cell lasts.")] = 30.0,
+    quick: Annotated[bool, typer.Option("--quick", help="10 s a cell.")] = False,
+    out: Out = None,
+) -> None:
+    """One axis after the other, each cell judged; the service is started here. Writes scale.html."""
+    from loadtests.scale import Axis
+    from loadtests.scale import scale as experiment
+
+    axes = [
+        Axis("replicas", "replicas", numbers(replicas), None),
+        Axis("buffers", "buffers", numbers(buffers), "SPILLWAY_BUFFERS"),
+        Axis("batch", "writes in one flush at most", numbers(batch), "SPILLWAY_BATCH_SIZE"),
+        Axis("rate cap", "commands allowed in any second", numbers(rate_cap), "SPILLWAY_RATE_LIMIT_PER_S"),
+    ]
+
+    def work(folder: Path, console: Console, k6: str) -> Path:
+        return experiment(folder, axes, users, 10.0 if quick else seconds, console, k6)
+
+    _experiment("scale", out, work)
+
+
+def numbers(text: str) -> list[int]:
+    """The whole numbers in a comma-separated list, each once, in order. Raises typer.BadParameter."""
+    try:
+        return sorted({int(word) for word in text.split(",") if word.strip()})
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no list of whole numbers, as 1,2,4 is") from error
+
+
+def _experiment(name: str, out: Path | None, work: Callable[[Path, Console, str], Path]) -> None:
+    """Do the work in a folder of its own; exit code 2 with the reason when it cannot be done."""
+    console = Console()
+    folder = out or ROOT / ".spillway" / "loadtests" / time.strftime(f"%Y%m%d-%H%M%S-{name}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        page = work(folder.resolve(), console, find_k6())
+    except (ServiceError, GeneratorError, NoVerdict, OSError) as error:
+        console.print(f"[bold red]no result:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
 def _target(

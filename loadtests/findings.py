@@ -28,6 +28,7 @@ class Generator:
     share_of_machine: float
     machine_busy: float
     cpu_us_per_request: float | None
+    others_cores: float  # what programs took that are no part of the run
     saturated: str | None
 
 
@@ -49,6 +50,7 @@ def generator_of(samples: Sequence[Sample], cores: int, requests: int, dropped: 
         share_of_used=k6 / mean(used) if used and mean(used) else 0.0,
         share_of_machine=share,
         machine_busy=busy,
+        others_cores=max(busy * cores - mean(used), 0.0) if used else 0.0,
         cpu_us_per_request=k6 * seconds / requests * 1e6 if requests and seconds else None,
         saturated=reason,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,8 +71,8 @@ class Trial:
         return found
 
 
-def conduct(load: Load, target: Target, console: Console, k6: str) -> Trial:
-    """Run a scenario against a target and judge it; the records are in `load.out`.
+def conduct(load: Load, target: Target, console: Console, k6: str, until: Callable[[], None] = lambda: None) -> Trial:
+    """Run a scenario against a target and judge it; the records are in `load.out`. The judge waits for `until`.
 
     Raises GeneratorError (the message holds the commands that mend the machine), ServiceError, NoVerdict, ValueError
     for an unknown scenario, OSError.
@@ -96,6 +96,7 @@ def conduct(load: Load, target: Target, console: Console, k6: str) -> Trial:
         loaded_until_s = time.time()
         if code == ABORTED or not answers.exists():
             raise GeneratorError(f"{generator.reason(code)}: {_tail(load.out / K6_LOG)}")
+        until()
         outcome = verify(
             load.out,
             load.base_urls[0],

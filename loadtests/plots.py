@@ -6,7 +6,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -60,7 +60,8 @@ class Plot:
     stacked: bool = False
     markers: bool = False
     note: str = ""
-    shades: Sequence[tuple[float, float, str]] = field(default_factory=tuple)  # from, to, name
+    shades: Sequence[tuple[float, float, str]] = ()  # from, to, name
+    x_max: float | None = None  # so that plots of one run stand one above the other
 
     @property
     def empty(self) -> bool:
@@ -119,6 +120,8 @@ def _curves(axes: mpl.axes.Axes, plot: Plot) -> None:
     axes.set_ylabel(plot.y_label)
     axes.set_ylim(bottom=0)
     axes.margins(x=0.01)
+    if plot.x_max is not None:
+        axes.set_xlim(0, plot.x_max)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     _finish(axes)
 
@@ -142,12 +145,13 @@ def _finish(axes: mpl.axes.Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
         axes.legend(
-            handles,
-            labels,
-            loc="upper left",
-            bbox_to_anchor=(1.0, 1.02),
+            *(handles, labels),
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            ncols=6,
             borderaxespad=0.2,
             handlelength=1.2,
+            columnspacing=1.2,
             fontsize=8,
         )
 

