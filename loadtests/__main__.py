@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from loadtests import facts, scenario, trial_page
 from loadtests.generator import GeneratorError, Load, find_k6
-from loadtests.laboratory import Target, conduct, measure_capacity
+from loadtests.laboratory import Target, closed_loop, conduct
 from loadtests.report import show
 from loadtests.service import ROOT, Addresses, ServiceError, find_service
 from loadtests.verify import COMMANDS_PER_SECOND, DRAIN_TIMEOUT_S, NoVerdict
@@ -81,8 +82,9 @@ def run(
         k6 = find_k6()
         console.print(f"{name}: {', '.join(target.urls)}", highlight=False)
         if name == "rate" and rate is None:
-            load = Load(name, target.urls, folder, quick, users, seconds, measure_capacity(load, console, k6))
-            console.print(f"capacity: {load.rate:,.0f} requests/s with 64 users", highlight=False)
+            asked = Load("flood", target.urls, folder / "capacity", quick, users, seconds)
+            load = replace(load, rate=closed_loop(asked, console, k6))
+            console.print(f"capacity: {load.rate:,.0f} requests/s in a closed loop", highlight=False)
         trial = conduct(load, target, console, k6)
         about = {
             **facts.machine(),

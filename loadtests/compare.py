@@ -14,12 +14,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import compare_page, contest, facts
+from loadtests import compare_page, contest, facts, trial_page
 from loadtests.baselines.baseline import KINDS, Baseline
 from loadtests.contender import Contender
 from loadtests.contest import Loss, Round
 from loadtests.generator import Load
-from loadtests.laboratory import Target, Trial, conduct, measure_capacity
+from loadtests.laboratory import Target, Trial, closed_loop, conduct, stop_if_interrupted
 from loadtests.page import milliseconds, number
 from loadtests.service import ROOT, ServiceError
 from loadtests.spillway import Spillway
@@ -61,10 +61,12 @@ def compare(
                     versions |= {f"{part}, {name}": version for part, version in about.items()}
                 base = folder / f"{repeat + 1}-{_slug(name)}"
                 warm = Load("flood", target.urls, base / "warm-up", users=16, seconds=WARM_UP_S)
-                measure_capacity(warm, console, k6)
+                closed_loop(warm, console, k6)
                 for users in loads:
                     load = Load("flood", target.urls, base / f"users{users}", users=users, seconds=seconds)
                     trial = conduct(load, target, console, k6)
+                    stop_if_interrupted(trial)
+                    trial_page.write(trial, load.out, versions)
                     rounds.append(_round(name, users, trial))
                     console.print(f"  {users:,} users: {_line(trial)}", highlight=False)
                 if with_kill and repeat == repeats - 1:
@@ -76,9 +78,8 @@ def compare(
     about = {**facts.machine(), **facts.code(), **facts.generator(k6), **versions}
     found = contest.standings(rounds)
     page = compare_page.page_of(found, losses, rounds, [(c.name, c.about) for c in everyone.values()], about)
-    (folder / "compare.json").write_text(
-        json.dumps(compare_page.json_of(found, losses, rounds, about), indent=1) + "\n"
-    )
+    content = compare_page.json_of(found, losses, rounds, about)
+    (folder / "compare.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     (folder / "compare.html").write_text(page.html(), encoding="utf-8")
     return folder / "compare.html"
 
@@ -106,7 +107,7 @@ def _kill(contender: Contender, target: Target, folder: Path, seconds: float, co
     thread = threading.Thread(target=strike, name="kill")
     thread.start()
     try:
-        load = Load("flood", target.urls, folder, users=KILL_USERS, seconds=seconds)
+        load = Load("kill", target.urls, folder, users=KILL_USERS, seconds=seconds)
         trial = conduct(load, target, console, k6, until=thread.join)
     finally:
         thread.join()

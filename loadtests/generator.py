@@ -82,7 +82,8 @@ def inspect(k6: str, load: Load) -> Plan:
 def start_k6(k6: str, load: Load, answers: Path, summary: Path, log: Path) -> subprocess.Popen[bytes]:
     """Start the scenario; k6's own words go to `log`. Raises GeneratorError when it cannot be started.
 
-    It gets Ctrl-C of the terminal too and then ends its requests by itself: wait for it, and its record is whole.
+    Ctrl-C of the terminal does not reach it: pass it on once, and k6 ends its requests by itself. Wait for it, and its
+    record is whole; a second one would cut it short.
     """
     command = [
         *(k6, "run", "--quiet", "--no-color", "--no-usage-report", "--address", ""),
@@ -95,7 +96,9 @@ def start_k6(k6: str, load: Load, answers: Path, summary: Path, log: Path) -> su
     ]
     try:
         with log.open("ab") as output:
-            return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            return subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+            )
     except OSError as error:
         raise GeneratorError(f"k6 cannot be started: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -113,23 +114,29 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
     return _trial(load, target, plan, code, outcome, sampler.seen, loaded_until_s)
 
 
-def measure_capacity(load: Load, console: Console, k6: str) -> float:
-    """Requests/s that a closed loop of 64 users gets through, for the steps of `rate`. Not judged.
+def closed_loop(load: Load, console: Console, k6: str) -> float:
+    """Requests/s that a scenario gets through. Neither watched nor judged: to warm up, or to know the capacity.
 
-    Raises what `conduct` raises.
+    Raises GeneratorError, OSError.
     """
-    trial = replace(load, scenario="flood", out=load.out / "capacity", rate=None, users=None, seconds=None)
-    trial.out.mkdir(parents=True, exist_ok=True)
-    plan = inspect(k6, trial)
-    for old in (trial.out / ANSWERS, trial.out / SUMMARY):
+    load.out.mkdir(parents=True, exist_ok=True)
+    plan = inspect(k6, load)
+    answers, summary, log = load.out / ANSWERS, load.out / SUMMARY, load.out / K6_LOG
+    for old in (answers, summary):
         old.unlink(missing_ok=True)
-    process = start_k6(k6, trial, trial.out / ANSWERS, trial.out / SUMMARY, trial.out / K6_LOG)
-    with Sampler(Watch(None), None, trial.out / ANSWERS) as sampler:
-        _await(process, plan, sampler, console, "capacity")
-    if not (trial.out / SUMMARY).exists():
-        raise GeneratorError(f"the capacity could not be measured: {_tail(trial.out / K6_LOG)}")
-    metrics = json.loads((trial.out / SUMMARY).read_text(encoding="utf-8"))["metrics"]
+    process = start_k6(k6, load, answers, summary, log)
+    with Sampler(Watch(None), None, answers) as sampler:
+        _await(process, plan, sampler, console, load.out.name)
+    if not summary.exists():
+        raise GeneratorError(f"k6 left no figures: {_tail(log)}")
+    metrics = json.loads(summary.read_text(encoding="utf-8"))["metrics"]
     return float(metrics["http_reqs"]["values"]["count"]) / plan.seconds
+
+
+def stop_if_interrupted(trial: Trial) -> None:
+    """For experiments of many trials: Ctrl-C in one ends them all. Raises KeyboardInterrupt."""
+    if trial.code == INTERRUPTED:
+        raise KeyboardInterrupt
 
 
 def _prepare(plan: Plan, load: Load, watch: Watch) -> str | None:
@@ -152,14 +159,19 @@ def _await(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(name or plan.name, total=plan.seconds)
-        began = time.monotonic()
+        began, interrupted = time.monotonic(), False
         while True:
             try:
                 return process.wait(0.5)
             except subprocess.TimeoutExpired:
                 progress.update(task, completed=time.monotonic() - began, description=_live(plan, sampler.seen, name))
             except KeyboardInterrupt:
-                continue
+                if not interrupted:
+                    process.send_signal(signal.SIGINT)
+                interrupted = True
+            except BaseException:
+                process.kill()
+                raise
 
 
 def _live(plan: Plan, seen: list[Sample], name: str | None) -> str:

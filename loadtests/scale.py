@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import facts
+from loadtests import facts, trial_page
 from loadtests.generator import Load
-from loadtests.laboratory import Trial, conduct, measure_capacity
+from loadtests.laboratory import Trial, closed_loop, conduct, stop_if_interrupted
 from loadtests.page import Page, Table, milliseconds, number
 from loadtests.plots import Curve, Plot
 from loadtests.serve_api import set_replicas
@@ -67,8 +67,11 @@ def scale(folder: Path, axes: Sequence[Axis], users: int, seconds: float, consol
             load = Load("flood", service.target().urls, folder / f"{axis.name}-{value}".replace(" ", "-"))
             load = Load(load.scenario, load.base_urls, load.out, users=users, seconds=seconds)
             warm = Load("flood", load.base_urls, load.out / "warm-up", users=16, seconds=WARM_UP_S)
-            measure_capacity(warm, console, k6)
-            cells.append(_cell(axis, value, conduct(load, service.target(), console, k6)))
+            closed_loop(warm, console, k6)
+            trial = conduct(load, service.target(), console, k6)
+            stop_if_interrupted(trial)
+            cells.append(_cell(axis, value, trial))
+            trial_page.write(trial, load.out, cells[-1].versions)
             console.print(f"  {value}: {_line(cells[-1])}", highlight=False)
     about = {**facts.machine(), **facts.code(), **facts.generator(k6), **(cells[0].versions if cells else {})}
     page = page_of(axes, cells, users, seconds, about)
@@ -166,14 +169,8 @@ def _table(axis: Axis, cells: Sequence[Cell]) -> Table:
         )
         for cell in cells
     ]
-    how = (
-        "changed by Serve's config API, nothing restarted"
-        if axis.variable is None
-        else f"by {axis.variable}, restarted"
-    )
-    note = (
-        f"{axis.label[0].upper()}{axis.label[1:]}, {how}; all else as it is by default. Last column: passed the judge."
-    )
+    how = f"by {axis.variable}, restarted" if axis.variable else "by Serve's config API, nothing restarted"
+    note = f"Changed {how}; all else as it is by default. Last column: whether the cell passed the judge."
     return Table(axis.name.capitalize(), head, rows, note)
 
 

@@ -21,6 +21,7 @@ export function ask(more) {
   if (good) accepted(answer, answer.body);
   else notAccepted(answer);
   if (__ENV.THINK) think(__ENV.THINK); // the scenario's own, so it is not known before an iteration begins
+  return good;
 }
 
 function think(range) {
