@@ -26,6 +26,7 @@ from actors.adapters.telemetry import RayTelemetry
 from actors.budget import Budget
 from actors.buffer import Buffer
 from actors.calls import Remote
+from actors.channel import ChannelServer
 from actors.core.batching import BatchPolicy, Command
 from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError
 from actors.core.outcome import Report
@@ -90,6 +91,11 @@ class BufferActor:
         self._buffer: Buffer | None = None
         self._trouble: SpillwayError = LogUnavailable("the buffer is still reading its log", 1.0)
         self._life = asyncio.create_task(_live(self._live()))
+        self._channel = asyncio.create_task(ChannelServer(self).open())
+
+    async def channel(self) -> str:
+        """The name under which it answers calls on this machine without Ray."""
+        return await asyncio.shield(self._channel)
 
     async def append(self, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept | SpillwayError:
         return await self._asking(lambda buffer: buffer.append(payload, writes, keyed))
@@ -207,6 +213,11 @@ class MongoWriter:
         )
         self._run = asyncio.create_task(self._writer.run())
         self._life = asyncio.create_task(_live(self._run))
+        self._channel = asyncio.create_task(ChannelServer(self).open())
+
+    async def channel(self) -> str:
+        """The name under which it answers calls on this machine without Ray."""
+        return await asyncio.shield(self._channel)
 
     async def write(self, commands: list[Command]) -> list[Report] | SpillwayError:
         return await _returning(self._writer.write(commands))
