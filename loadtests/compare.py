@@ -136,7 +136,7 @@ def _line(trial: Trial) -> str:
 
 
 def _loss_line(loss: Loss) -> str:
-    return f"lost {loss.lost:,} of {loss.accepted:,} accepted, back after {loss.back_s:.1f} s"
+    return f"lost {number(loss.lost)} of {loss.accepted:,} accepted, back after {loss.back_s:.1f} s"
 
 
 def _slug(name: str) -> str:

@@ -42,7 +42,7 @@ def page_of(
     labels = [f"{load:,} users" for load in users]
     return Page(
         title="Spillway and what one would write instead",
-        subtitle=f"medians of {max((item.rounds for item in found), default=0)} rounds, interleaved, on one machine; "
+        subtitle=f"rounds: {max((item.rounds for item in found), default=0)}, interleaved, medians, on one machine; "
         + time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         passed=passed,
         verdict="Ours wins as wanted" if passed else "Ours does not win as wanted",
@@ -88,7 +88,7 @@ def _loss_table(losses: Sequence[Loss]) -> Table:
         (
             loss.contender,
             number(loss.accepted),
-            number(loss.lost),
+            "unknown" if loss.lost is None else number(loss.lost),
             number(loss.queued),
             number(loss.doubled),
             number(loss.ghosts),

@@ -49,7 +49,7 @@ class Loss:
     contender: str
     accepted: int
     missing: int  # accepted, not in MongoDB when the judge looked
-    queued: int | None  # of these, still waiting to be stored
+    queued: int | None  # writes of whatever run that still waited then
     doubled: int
     ghosts: int
     unknown_requests: int
@@ -57,9 +57,9 @@ class Loss:
     back_s: float  # from the kill until it was ready again
 
     @property
-    def lost(self) -> int:
-        """Accepted writes that are neither in MongoDB nor waiting."""
-        return max(self.missing - (self.queued or 0), 0)
+    def lost(self) -> int | None:
+        """Accepted writes that are not in MongoDB; None while others wait, since nobody can tell them apart."""
+        return None if self.missing and self.queued else self.missing
 
 
 def order(contenders: Sequence[str], round_number: int) -> list[str]:

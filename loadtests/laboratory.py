@@ -40,7 +40,7 @@ class Target:
     witness_record: Path | None = None
     run_id: str | None = None
     redis_url: str | None = None
-    limit: int = COMMANDS_PER_SECOND
+    limit: int | None = COMMANDS_PER_SECOND  # None: not judged
     drain_timeout_s: float = DRAIN_TIMEOUT_S
 
 

@@ -137,6 +137,7 @@ def _bars(axes: mpl.axes.Axes, plot: Bars) -> None:
     axes.set_xticks(places, plot.labels)
     axes.set_ylabel(plot.y_label)
     axes.grid(axis="x", visible=False)
+    axes.set_axisbelow(True)
     _finish(axes)
 
 

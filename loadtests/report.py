@@ -26,7 +26,7 @@ class Outcome:
     answers: Answers
     verdict: Verdict
     drain: Drain
-    limit: int  # commands in any window of 1 s
+    limit: int | None  # commands in any window of 1 s; None: not judged
     traffic: Traffic | None  # what the witness saw; None without a witness
     self_reported: int | None  # the service's own worst window, since its start
     summary: Mapping[str, Any]  # k6's figures; empty when there are none
@@ -47,6 +47,8 @@ class Outcome:
             finding = getattr(verdict, name)
             if finding.count:
                 found.append(f"{finding.count} {name}, for example {', '.join(finding.examples)}")
+        if self.limit is None:
+            return found
         if self.worst is None:
             found.append("no witness, and the service reports no worst window")
         elif self.worst > self.limit:

@@ -46,7 +46,7 @@ class Cell:
     lag_most_s: float | None
     writes_per_command: float | None
     worst_window: int | None
-    limit: int
+    limit: int | None
     verdict: str
     problems: list[str]
     saturated: str | None
@@ -164,7 +164,7 @@ def _table(axis: Axis, cells: Sequence[Cell]) -> Table:
             number(cell.documents_per_s),
             number(cell.lag_most_s, " s", 2),
             number(cell.writes_per_command),
-            f"{number(cell.worst_window)} of {cell.limit}",
+            f"{number(cell.worst_window)} of {number(cell.limit)}",
             "no" if cell.problems else "yes",
         )
         for cell in cells

@@ -59,7 +59,7 @@ def page_of(trial: Trial, facts: Mapping[str, str]) -> Page:
             (milliseconds(figures["p99_ms"]), "p99"),
             (number(figures["unknown_requests"] + figures["refused_requests"]), "requests not accepted"),
             (number(figures["documents_per_second"]), "documents/s stored, drain included"),
-            (f"{number(figures['worst_window'])} of {figures['limit']}", "commands in the busiest second"),
+            (f"{number(figures['worst_window'])} of {number(figures['limit'])}", "commands in the busiest second"),
         ],
         tables=_tables(trial),
         plots=plots_of(trial),
@@ -72,7 +72,7 @@ def warnings_of(trial: Trial) -> list[str]:
     found = []
     if trial.generator.saturated:
         found.append(f"The generator was saturated, so the service may do better: {trial.generator.saturated}.")
-    if trial.target.witness_record is None:
+    if trial.target.witness_record is None and trial.target.limit is not None:
         found.append(NO_WITNESS)
     if trial.generator.others_cores > OTHERS:
         found.append(
@@ -168,7 +168,7 @@ def plots_of(trial: Trial) -> list[Plot]:
         seconds,
         "commands",
         [Curve("fullest window ending here", *series.commands(trial.stamps, start_s, until_s))] if trial.stamps else [],
-        limit=(trial.outcome.limit, f"limit {trial.outcome.limit}"),
+        limit=None if trial.outcome.limit is None else (trial.outcome.limit, f"limit {trial.outcome.limit}"),
         note="By the witness, a proxy before MongoDB: every command but hello, authentication and endSessions.",
     )
     plots = [

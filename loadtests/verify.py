@@ -46,7 +46,7 @@ def verify(
     mongodb_uri: str,
     witness: Path | None = None,
     unknown: int = 0,
-    limit: int = COMMANDS_PER_SECOND,
+    limit: int | None = COMMANDS_PER_SECOND,
     drain_timeout_s: float = DRAIN_TIMEOUT_S,
     console: Console | None = None,
     drained: Callable[[], None] = lambda: None,

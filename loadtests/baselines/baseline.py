@@ -69,7 +69,7 @@ class Baseline:
             self._programs[name] = Program(command, folder / f"{name}.log", environment)
         address = f"http://127.0.0.1:{port}"
         has_redis = redis_url if self._kind.appendfsync else None
-        target = Target(self.name, (address,), mongodb_uri, run_id=run_id, redis_url=has_redis)
+        target = Target(self.name, (address,), mongodb_uri, run_id=run_id, redis_url=has_redis, limit=None)
         self._target = replace(target, drain_timeout_s=self._kind.drain_timeout_s)
         try:
             self._start(lambda name: True)

@@ -138,11 +138,11 @@ def test_everyone_begins_in_turn() -> None:
     assert contest.order(["a", "b", "c"], 1) == ["b", "c", "a"]
 
 
-def test_what_still_waits_is_not_lost() -> None:
-    def loss(missing: int, queued: int | None) -> int:
+def test_what_may_still_wait_is_not_called_lost() -> None:
+    def lost(missing: int, queued: int | None) -> int | None:
         return Loss("x", 100, missing, queued, 0, 0, 0, 0, 1.0).lost
 
-    assert (loss(10, 4), loss(10, None), loss(3, 9)) == (6, 10, 0)
+    assert (lost(10, 4), lost(10, 0), lost(10, None), lost(0, 9)) == (None, 10, 10, 0)
 
 
 # ------------------------------------------------------------------------------------------------------ Serve's API

@@ -217,6 +217,7 @@ def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
     assert outcome(traffic=None).final_line() == "lost 0, doubled 0, ghosts 0, worst window 55 (self-reported)"
     assert outcome(traffic=None, self_reported=101).problems()
     assert outcome(traffic=None, self_reported=None).problems()
+    assert not outcome(traffic=None, self_reported=None, limit=None).problems()
 
 
 @pytest.mark.parametrize(
