@@ -8,7 +8,7 @@
 | `processes.py`, `samples.py` | what is looked at once a second while k6 runs |
 | `laboratory.py` | one trial: check, load, watch, judge |
 | `series.py`, `findings.py` | the figures over time; saturation and breaking point |
-| `trial_page.py`, `page.py`, `plots.py`, `facts.py` | the report of a trial; any report; its drawings; where it was measured |
+| `trial_page.py`, `page.py`, `plots.py`, `facts.py` | a trial's report; any report; drawings; where it was measured |
 | `compare.py`, `contest.py`, `compare_page.py` | ours beside the baselines: doing, judging, showing |
 | `scale.py`, `serve_api.py` | one axis after the other; Serve's config API |
 | `contender.py`, `spillway.py`, `baselines/` | services that experiments start themselves |

@@ -41,14 +41,14 @@ def contenders(folder: Path) -> list[Contender]:
 def compare(
     folder: Path, loads: Sequence[int], seconds: float, repeats: int, with_kill: bool, console: Console, k6: str
 ) -> Path:
-    """Run everything, write compare.html and compare.json into the folder, and return the page's path.
+    """Run everything, keep compare.html and compare.json in the folder up to date, and return the page's path.
 
     Raises what `conduct` raises, and ServiceError when a contender does not start.
     """
     everyone = {contender.name: contender for contender in contenders(folder)}
     rounds: list[Round] = []
     losses: list[Loss] = []
-    versions: dict[str, str] = {}
+    about = {**facts.machine(), **facts.code(), **facts.generator(k6)}
     for repeat in range(repeats):
         for name in contest.order(list(everyone), repeat):
             contender = everyone[name]
@@ -57,8 +57,8 @@ def compare(
                 with console.status(f"starting {name}"):
                     target = contender.start()
                 if target.redis_url:
-                    about = facts.servers(target.redis_url, target.mongodb_uri)
-                    versions |= {f"{part}, {name}": version for part, version in about.items()}
+                    versions = facts.servers(target.redis_url, target.mongodb_uri)
+                    about |= {f"{part}, {name}": version for part, version in versions.items()}
                 base = folder / f"{repeat + 1}-{_slug(name)}"
                 warm = Load("flood", target.urls, base / "warm-up", users=16, seconds=WARM_UP_S)
                 closed_loop(warm, console, k6)
@@ -66,7 +66,7 @@ def compare(
                     load = Load("flood", target.urls, base / f"users{users}", users=users, seconds=seconds)
                     trial = conduct(load, target, console, k6)
                     stop_if_interrupted(trial)
-                    trial_page.write(trial, load.out, versions)
+                    trial_page.write(trial, load.out, about)
                     rounds.append(_round(name, users, trial))
                     console.print(f"  {users:,} users: {_line(trial)}", highlight=False)
                 if with_kill and repeat == repeats - 1:
@@ -75,13 +75,20 @@ def compare(
             finally:
                 with console.status(f"stopping {name}"):
                     contender.stop()
-    about = {**facts.machine(), **facts.code(), **facts.generator(k6), **versions}
+            _keep(folder, list(everyone.values()), rounds, losses, about)
+    return folder / "compare.html"
+
+
+def _keep(
+    folder: Path, everyone: Sequence[Contender], rounds: list[Round], losses: list[Loss], about: dict[str, str]
+) -> None:
+    """After each contender: what was measured stays when a later one cannot be."""
     found = contest.standings(rounds)
-    page = compare_page.page_of(found, losses, rounds, [(c.name, c.about) for c in everyone.values()], about)
     content = compare_page.json_of(found, losses, rounds, about)
     (folder / "compare.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    names = [(contender.name, contender.about) for contender in everyone]
+    page = compare_page.page_of(found, losses, rounds, names, about)
     (folder / "compare.html").write_text(page.html(), encoding="utf-8")
-    return folder / "compare.html"
 
 
 def _round(name: str, users: int, trial: Trial) -> Round:

@@ -14,8 +14,11 @@ COLUMNS = (
     "p99_ms",
     "not_accepted",
     "backlog_at_stop_writes",
-    "worst_window",
+    "backlog_at_stop_seconds",
 )
+WANTED_RATIO = {64: 1.7, 1000: 2.5}
+WANTED_P99_MS = {1000: 1_000.0}
+WANTED_BACKLOG_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,11 @@ class Loss:
     def lost(self) -> int | None:
         """Accepted writes that are not in MongoDB; None while others wait, since nobody can tell them apart."""
         return None if self.missing and self.queued else self.missing
+
+    def faults(self) -> list[str]:
+        """What may not happen to a service that keeps its word; `lost` that cannot be told counts as lost."""
+        counts = {"lost": self.missing, "doubled": self.doubled, "ghosts": self.ghosts}
+        return [f"{count:,} {name}" for name, count in counts.items() if count]
 
 
 def order(contenders: Sequence[str], round_number: int) -> list[str]:
@@ -109,13 +117,15 @@ def _median(values: Sequence[float | None]) -> float | None:
     return median(known) if known else None
 
 
-WANTED_RATIO = {64: 1.7, 1000: 2.5}
-WANTED_P99_MS = {1000: 1_000.0}
-
 
 def goals(found: Sequence[Standing], ours: str, rival: str) -> list[tuple[str, bool]]:
     """What `compare` must show against the hand-made service, and whether it does, for the loads that were measured."""
     met = []
+    for mine in (item for item in found if item.contender == ours):
+        waits_s = mine.medians["backlog_at_stop_seconds"]
+        text = f"{mine.users:,} users: when they stop, less than {WANTED_BACKLOG_S:.0f} s of writes wait"
+        shown = "unknown" if waits_s is None else f"{waits_s:.2f} s"
+        met.append((f"{text} (are {shown})", waits_s is not None and waits_s < WANTED_BACKLOG_S))
     for users, wanted in WANTED_RATIO.items():
         mine, other = find(found, ours, users), find(found, rival, users)
         if mine is None or other is None:

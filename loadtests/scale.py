@@ -54,11 +54,12 @@ class Cell:
 
 
 def scale(folder: Path, axes: Sequence[Axis], users: int, seconds: float, console: Console, k6: str) -> Path:
-    """Measure each cell, write scale.html and scale.json into the folder, and return the page's path.
+    """Measure each cell, keep scale.html and scale.json in the folder up to date, and return the page's path.
 
     Raises what `conduct` raises, and ServiceError when the service does not start or Serve does not change.
     """
     cells: list[Cell] = []
+    about = {**facts.machine(), **facts.code(), **facts.generator(k6)}
     for axis in axes:
         if not axis.values:
             continue
@@ -73,12 +74,18 @@ def scale(folder: Path, axes: Sequence[Axis], users: int, seconds: float, consol
             cells.append(_cell(axis, value, trial))
             trial_page.write(trial, load.out, cells[-1].versions)
             console.print(f"  {value}: {_line(cells[-1])}", highlight=False)
-    about = {**facts.machine(), **facts.code(), **facts.generator(k6), **(cells[0].versions if cells else {})}
-    page = page_of(axes, cells, users, seconds, about)
+            _keep(folder, axes, cells, users, seconds, {**about, **cells[-1].versions})
+    return folder / "scale.html"
+
+
+def _keep(
+    folder: Path, axes: Sequence[Axis], cells: Sequence[Cell], users: int, seconds: float, about: dict[str, str]
+) -> None:
+    """After each cell: what was measured stays when a later one cannot be."""
     content = {"cells": [asdict(cell) for cell in cells], "users": users, "seconds": seconds, "facts": about}
     (folder / "scale.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    page = page_of(axes, cells, users, seconds, about)
     (folder / "scale.html").write_text(page.html(), encoding="utf-8")
-    return folder / "scale.html"
 
 
 def _services(axis: Axis, folder: Path, console: Console) -> Iterator[tuple[int, Spillway]]:

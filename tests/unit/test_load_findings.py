@@ -107,8 +107,9 @@ def test_only_what_was_given_reaches_the_scenario(tmp_path: Any) -> None:
 # ------------------------------------------------------------------------------------------------------ the contest
 
 
-def played(name: str, users: int, rate: float, p99: float = 50.0) -> Round:
+def played(name: str, users: int, rate: float, p99: float = 50.0, waits_s: float | None = 0.5) -> Round:
     found: dict[str, Any] = {"requests_per_second": rate, "p99_ms": p99, "unknown_requests": 1, "refused_requests": 2}
+    found["backlog_at_stop_seconds"] = waits_s
     return Round(name, users, found, [])
 
 
@@ -126,11 +127,27 @@ def test_medians_and_ratios() -> None:
     assert contest.ratio(ours, found[1], "p50_ms") is None
 
 
+def met(*rounds: Round) -> list[bool]:
+    return [met for _, met in contest.goals(contest.standings(rounds), "ours", "rival")]
+
+
 def test_goals_are_judged_for_the_loads_that_were_measured() -> None:
-    rounds = [played("ours", 64, 169.0), played("rival", 64, 100.0)]
-    assert [met for _, met in contest.goals(contest.standings(rounds), "ours", "rival")] == [False]
-    rounds += [played("ours", 1000, 250.0, p99=1000.0), played("rival", 1000, 100.0)]
-    assert [met for _, met in contest.goals(contest.standings(rounds), "ours", "rival")] == [False, True, False]
+    few = [played("ours", 64, 170.0), played("rival", 64, 100.0, waits_s=9.0)]
+    assert met(*few) == [True, True]
+    assert met(played("ours", 64, 169.0), few[1]) == [True, False]
+    many = [played("ours", 1000, 250.0, p99=1000.0), played("rival", 1000, 100.0)]
+    assert met(*few, *many) == [True, True, True, True, False]
+    assert met(few[1]) == []
+
+
+def test_a_drain_that_does_not_keep_up_wins_nothing() -> None:
+    assert met(played("ours", 100, 900.0, waits_s=1.0)) == [False]
+    assert met(played("ours", 100, 900.0, waits_s=None)) == [False]
+
+
+def test_what_a_kill_must_not_do() -> None:
+    assert Loss("x", 100, 0, 7, 0, 0, 5, 2, 1.0).faults() == []
+    assert Loss("x", 100, 2, 7, 1, 3, 0, 0, 1.0).faults() == ["2 lost", "1 doubled", "3 ghosts"]
 
 
 def test_everyone_begins_in_turn() -> None:

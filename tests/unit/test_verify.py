@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from loadtests import verify
 from loadtests.answers import Answers, read_answers
-from loadtests.verdict import Comparison, Verdict
 from loadtests.report import Outcome
 from loadtests.service import Drain
+from loadtests.verdict import Comparison, Verdict
 from loadtests.window import Stamp, Traffic
 
 START_MS = 1_800_000_000_000
