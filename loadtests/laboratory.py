@@ -195,7 +195,10 @@ def _trial(
 ) -> Trial:
     summary = outcome.summary
     metrics = summary.get("metrics", {})
+    steps = steps_of(plan, summary)
     dropped = int(metrics.get("dropped_iterations", {}).get("values", {}).get("count", 0))
+    if steps:  # beyond the breaking point it is the service that holds the users up
+        dropped = sum(step.dropped for step in steps if not step.broken)
     loaded = [sample for sample in seen[1:] if sample.at_s <= loaded_until_s]
     stamps: list[Stamp] = []
     if target.witness_record is not None:
@@ -211,7 +214,7 @@ def _trial(
         samples=seen,
         generator=generator_of(loaded, preflight.cores(), outcome.answers.requests, dropped),
         thresholds=thresholds_of(summary),
-        steps=steps_of(plan, summary),
+        steps=steps,
         stamps=stamps,
     )
 

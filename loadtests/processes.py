@@ -33,7 +33,7 @@ _PARTS = (
     ("baselines.drain", "Drain worker"),
     ("baselines.toy_drain", "Drain worker"),
     ("uvicorn", "uvicorn"),
-    ("multiprocessing", "uvicorn"),
+    ("multiprocessing.spawn", "uvicorn"),
 )
 
 
