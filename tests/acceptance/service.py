@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import psutil
 
@@ -39,8 +39,10 @@ class Service:
     log: Path
     addresses: dict[str, Any] = field(default_factory=dict)
 
+    command: ClassVar = (sys.executable, "-m", "cluster", "up", "--witness")
+
     @classmethod
-    def start(cls, folder: Path, **settings: str) -> Service:
+    def start(cls, folder: Path, **settings: str) -> Self:
         """Raises `AssertionError` with the end of its output when it does not get ready."""
         environment = {
             **os.environ,
@@ -51,10 +53,9 @@ class Service:
         }
         environment.pop("RAY_AUTH_MODE", None)  # `up` chooses
         log = folder / "up.log"
-        command = [sys.executable, "-m", "cluster", "up", "--witness"]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                cls.command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
         service = cls(folder, environment, process, log)
         try:

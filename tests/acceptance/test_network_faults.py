@@ -1,0 +1,64 @@
+"""The network between the service and its servers: late, in crumbs, half-open, refusing, and cut off behind a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.acceptance.proxy import Fault as Wire
+from tests.acceptance.proxy import FaultProxy, ReplyLost, Sliced, Slow, carries, half_open
+from tests.acceptance.conftest import FAST
+from tests.acceptance.session import Session
+from tests.acceptance.test_kills import Trials
+from tests.acceptance.trial import Fault
+from tests.acceptance.wired import Servers, Wired
+
+LASTS_S = 6.0
+INSERT = carries(b"insert\0")
+APPEND = carries(b"EVALSHA", b":stream:")
+
+
+@pytest.fixture(scope="module")
+def wired(session: Session) -> Iterator[Wired]:
+    """One service for all faults of the network."""
+    servers = Servers(session.room("wired"))
+    servers.start()
+    try:
+        service = Wired.beyond(servers, **FAST)
+        yield service
+        service.stop()
+    finally:
+        servers.stop()
+
+
+def wire(proxy: FaultProxy, fault: Wire, **more: str) -> Fault:
+    return Fault(lambda: proxy.inflict(fault), proxy.heal, lasts_s=LASTS_S, **more)
+
+
+FAULTS: dict[str, Callable[[Wired, int], Fault]] = {
+    "MongoDB answers 200 to 300 ms late": lambda it, seed: wire(it.mongodb, Slow(0.1, 0.05, seed)),
+    "Redis answers 100 to 200 ms late": lambda it, seed: wire(it.redis, Slow(0.05, 0.05, seed)),
+    "bytes to and from MongoDB in slices of 3": lambda it, seed: wire(it.mongodb, Sliced()),
+    "bytes to and from Redis in slices of 3": lambda it, seed: wire(it.redis, Sliced()),
+    "connections to MongoDB half-open": lambda it, seed: wire(it.mongodb, half_open(), hides="mongodb"),
+    "connections to Redis half-open": lambda it, seed: wire(it.redis, half_open(), hides="redis"),
+    "connections to MongoDB refused": lambda it, seed: Fault(it.mongodb.refuse, it.mongodb.accept, lasts_s=LASTS_S),
+    "connections to Redis refused": lambda it, seed: Fault(it.redis.refuse, it.redis.accept, lasts_s=LASTS_S),
+}
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_bad_network(wired: Wired, trial: Trials, session: Session, name: str) -> None:
+    row = trial(wired, name).run(FAULTS[name](wired, session.seed))
+    assert row.ok > 50
+
+
+@pytest.mark.parametrize("server", ["MongoDB", "Redis"])
+def test_the_reply_is_lost_after_the_command_was_forwarded(wired: Wired, trial: Trials, server: str) -> None:
+    proxy, lost = (wired.mongodb, ReplyLost(INSERT)) if server == "MongoDB" else (wired.redis, ReplyLost(APPEND))
+    blow = Fault(lambda: proxy.inflict(lost), proxy.heal, lasts_s=2.0)
+    row = trial(wired, f"replies of {server} lost behind the command").run(blow)
+    assert lost.times > 0
+    assert row.ok > 50
