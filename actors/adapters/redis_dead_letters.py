@@ -12,7 +12,7 @@ from actors.adapters.redis_link import Client, reading, telling
 from actors.core.ports import DeadLetter
 
 # The index first: the same rejection, replayed after a crash, must not become a second letter. The HDEL of nothing is
-# for a Redis over its memory limit: once a script has written, it may go on; and the log can be trimmed only after this.
+# for a Redis over its memory limit: once a script has written it may go on, and only after this is the log trimmed.
 _ADD = """
 redis.call('HDEL', KEYS[2], '')
 for i = 1, #ARGV, 6 do

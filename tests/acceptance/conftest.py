@@ -9,6 +9,7 @@ import pytest
 from tests.acceptance.service import Service
 from tests.acceptance.session import Session
 from tests.acceptance.trial import Trial
+from tests.acceptance.wired import Servers, Wired
 
 SESSION = pytest.StashKey[Session]()
 FAST = {"SPILLWAY_WRITER_LEASE_S": "1", "SPILLWAY_MONGODB_TIMEOUT_S": "2"}
@@ -59,6 +60,21 @@ def service(session: Session, _services: list[Service]) -> Service:
     if not _services:
         _services.append(Service.start(session.room("shared"), **FAST))
     return _services[-1]
+
+
+@pytest.fixture(scope="session")
+def wired(session: Session) -> Iterator[Wired]:
+    """A service whose Redis and MongoDB are beyond fault proxies, shared by all tests of the network."""
+    servers = Servers(session.room("wired"))
+    servers.start()
+    try:
+        service = Wired.beyond(servers, **FAST)
+        try:
+            yield service
+        finally:
+            service.stop()
+    finally:
+        servers.stop()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class Way(Enum):
 
 
 def carries(*tokens: bytes) -> Matching:
-    """Whether a request holds all of `tokens`; a command's name and keys are at its beginning, so one look is enough."""
+    """Whether a request holds all of `tokens`; a command's name and keys are at its beginning: one look is enough."""
     return lambda data: all(token in data for token in tokens)
 
 

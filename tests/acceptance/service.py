@@ -54,9 +54,8 @@ class Service:
         environment.pop("RAY_AUTH_MODE", None)  # `up` chooses
         log = folder / "up.log"
         with log.open("ab") as output:
-            process = subprocess.Popen(
-                cls.command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+            process = subprocess.Popen(cls.command, cwd=ROOT, env=environment, **streams)
         service = cls(folder, environment, process, log)
         try:
             service.eventually(lambda: service.status_of_run().get("state") == "running", START_S)

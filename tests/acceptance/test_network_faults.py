@@ -1,35 +1,19 @@
-"""The network between the service and its servers: late, in crumbs, half-open, refusing, and cut off behind a command."""
+"""The network between the service and its servers: late, in slices, half-open, refusing, cut off behind a command."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.acceptance.proxy import Fault as Wire
-from tests.acceptance.proxy import FaultProxy, ReplyLost, Sliced, Slow, carries, half_open
-from tests.acceptance.conftest import FAST
+from tests.acceptance.proxy import FaultProxy, ReplyLost, Sliced, Slow, half_open
 from tests.acceptance.session import Session
 from tests.acceptance.test_kills import Trials
 from tests.acceptance.trial import Fault
-from tests.acceptance.wired import Servers, Wired
+from tests.acceptance.wired import APPEND, INSERT, Wired
 
 LASTS_S = 6.0
-INSERT = carries(b"insert\0")
-APPEND = carries(b"EVALSHA", b":stream:")
-
-
-@pytest.fixture(scope="module")
-def wired(session: Session) -> Iterator[Wired]:
-    """One service for all faults of the network."""
-    servers = Servers(session.room("wired"))
-    servers.start()
-    try:
-        service = Wired.beyond(servers, **FAST)
-        yield service
-        service.stop()
-    finally:
-        servers.stop()
 
 
 def wire(proxy: FaultProxy, fault: Wire, **more: str) -> Fault:
@@ -51,8 +35,10 @@ FAULTS: dict[str, Callable[[Wired, int], Fault]] = {
 @pytest.mark.chaos
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_bad_network(wired: Wired, trial: Trials, session: Session, name: str) -> None:
+    actors = [wired.actor(title).pid for title in ("BufferActor", "MongoWriter")]
     row = trial(wired, name).run(FAULTS[name](wired, session.seed))
     assert row.ok > 50
+    assert [wired.actor(title).pid for title in ("BufferActor", "MongoWriter")] == actors, "nobody had to die for it"
 
 
 @pytest.mark.parametrize("server", ["MongoDB", "Redis"])

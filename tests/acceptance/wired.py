@@ -11,11 +11,14 @@ from typing import Any, ClassVar
 from cluster.embedded import mongo_server, ports, redis_server
 from cluster.embedded.child import Child, Recipe
 from cluster.parts import WITNESS
-from tests.acceptance.proxy import FaultProxy
+from tests.acceptance.proxy import FaultProxy, carries
 from tests.acceptance.service import Service
 from tests.conftest import mongodb_recipe
 
 MIB = 1024 * 1024
+INSERT = carries(b"insert\0")  # to MongoDB
+APPEND = carries(b"EVALSHA", b":stream:")  # to Redis
+ACKNOWLEDGE = carries(b"XTRIM")
 
 
 @dataclass

@@ -20,6 +20,8 @@ from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
 from actors.core.ports import DeadLetter, DeadLetters, Keyed, WriteLog
 from actors.core.position import NOTHING, order
 
+Fill = Callable[[], Awaitable[None]]
+
 
 @dataclass
 class Logs:
@@ -256,7 +258,7 @@ async def test_after_a_reopen_an_append_of_the_epoch_before_keeps_nothing(redis:
 
 
 @pytest.fixture
-async def full(redis: Any) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+async def full(redis: Any) -> AsyncIterator[Fill]:
     """Call it, and Redis is over its memory limit until the test has ended."""
     limit = (await redis.config_get("maxmemory"))["maxmemory"]
 
@@ -267,7 +269,7 @@ async def full(redis: Any) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     await redis.config_set("maxmemory", limit)
 
 
-async def test_a_full_redis_refuses_an_append_and_still_forgets(redis: Any, full: Callable[[], Awaitable[None]]) -> None:
+async def test_a_full_redis_refuses_an_append_and_still_forgets(redis: Any, full: Fill) -> None:
     log = log_on(redis)
     await log.open()
     position = (await log.append(b"x" * 1_000)).position
@@ -278,7 +280,7 @@ async def test_a_full_redis_refuses_an_append_and_still_forgets(redis: Any, full
     assert await entries(log) == []
 
 
-async def test_what_empties_a_full_redis_can_begin_anew(redis: Any, full: Callable[[], Awaitable[None]]) -> None:
+async def test_what_empties_a_full_redis_can_begin_anew(redis: Any, full: Fill) -> None:
     """A buffer and a writer that die then must be followed by others, and a rejected write must not stop the rest."""
     prefix = f"t{uuid.uuid4().hex}"
     await (before := log_on(redis, prefix)).open()
@@ -299,9 +301,7 @@ async def test_what_empties_a_full_redis_can_begin_anew(redis: Any, full: Callab
     assert await after._dead_letters.list(9) == [letter(1), letter(2)]
 
 
-async def test_a_full_redis_does_not_look_alive_to_a_buffer_that_lost_it(
-    redis: Any, full: Callable[[], Awaitable[None]]
-) -> None:
+async def test_a_full_redis_does_not_look_alive_to_a_buffer_that_lost_it(redis: Any, full: Fill) -> None:
     await (log := log_on(redis)).open()
     await full()
     with pytest.raises(LogUnavailable, match="OOM"):
