@@ -1,4 +1,4 @@
-"""The append-only file torn at its end, damaged in its middle, and brought back from a backup: the runbooks, executed."""
+"""The append-only file torn at its end, damaged in its middle, brought back from a backup: the runbooks, executed."""
 
 from __future__ import annotations
 
