@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from cluster import ray_environment, reaper
+from cluster import front_door, ray_environment, reaper
 from cluster.embedded import mongo_server, ports, redis_server, toolchain
 from cluster.embedded.child import Recipe
 from cluster.embedded.steps import Steps
@@ -179,7 +179,8 @@ class Parts:
     def _haproxy_wrapper(self) -> Path:
         binary = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH") or _bundled_haproxy()
         wrapper = self._folder.run / "haproxy"
-        wrapper.write_text(ray_environment.haproxy_wrapper(binary))
+        front_door.write_error_pages(self._folder.run)
+        wrapper.write_text(front_door.haproxy_wrapper(binary, self._folder.run))
         wrapper.chmod(0o700)
         return wrapper
 

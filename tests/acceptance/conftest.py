@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.service import Service
 from tests.acceptance.session import Session
-from tests.acceptance.trial import Trial
+from tests.acceptance.trial import Trial, Trials
 from tests.acceptance.wired import Servers, Wired
 
 SESSION = pytest.StashKey[Session]()
@@ -24,7 +24,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What only `make chaos` runs is left out of `make test`, and said so."""
+    """What only `make chaos` runs is left out of `make test`. Those with services of their own run last, alone."""
+    items.sort(key=lambda item: "start" in getattr(item, "fixturenames", ()))
     if config.getoption("--chaos"):
         return
     left_out = [item for item in items if item.get_closest_marker("chaos")]
@@ -49,7 +50,7 @@ def _services(session: Session) -> Iterator[list[Service]]:
     running: list[Service] = []
     yield running
     for service in running:
-        service.stop()
+        assert service.stop() == 0
 
 
 @pytest.fixture
@@ -78,8 +79,15 @@ def wired(session: Session) -> Iterator[Wired]:
 
 
 @pytest.fixture
-def start(session: Session, request: pytest.FixtureRequest) -> Iterator[Callable[..., Service]]:
-    """Starts services of this test's own, with settings as keyword arguments; they are stopped with the test."""
+def start(
+    session: Session, _services: list[Service], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Service]]:
+    """Starts services of this test's own, with settings as keyword arguments; they are stopped with the test.
+
+    The shared one is stopped first: two at once would measure each other.
+    """
+    while _services:
+        assert _services.pop().stop() == 0
     running: list[Service] = []
 
     def start(**settings: str) -> Service:
@@ -92,7 +100,7 @@ def start(session: Session, request: pytest.FixtureRequest) -> Iterator[Callable
 
 
 @pytest.fixture
-def trial(session: Session, request: pytest.FixtureRequest) -> Callable[[Service, str], Trial]:
+def trial(session: Session, request: pytest.FixtureRequest) -> Trials:
     """Makes the trial of one fault, by the name it has in the table."""
 
     def trial(service: Service, fault: str) -> Trial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,12 +22,20 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0  # a first start builds FerretDB
 STOP_S = 90.0
+PORT_TAKEN = re.compile(r"address already in use|already occupied", re.IGNORECASE)
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _up(command: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
 
 
 @dataclass
@@ -39,7 +48,7 @@ class Service:
     log: Path
     addresses: dict[str, Any] = field(default_factory=dict)
 
-    command: ClassVar = (sys.executable, "-m", "cluster", "up", "--witness")
+    command: ClassVar[Sequence[str]] = (sys.executable, "-m", "cluster", "up", "--witness")
 
     @classmethod
     def start(cls, folder: Path, **settings: str) -> Self:
@@ -53,17 +62,27 @@ class Service:
         }
         environment.pop("RAY_AUTH_MODE", None)  # `up` chooses
         log = folder / "up.log"
-        with log.open("ab") as output:
-            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-            process = subprocess.Popen(cls.command, cwd=ROOT, env=environment, **streams)
-        service = cls(folder, environment, process, log)
-        try:
-            service.eventually(lambda: service.status_of_run().get("state") == "running", START_S)
-        except AssertionError:
-            service.stop()
-            raise
-        service.addresses = service.status_of_run()
+        service = cls(folder, environment, _up(cls.command, environment, log), log)
+        service._await_running()
         return service
+
+    def restart(self, **settings: str) -> None:
+        """Starts it anew after `stop`, on the same data and the same HTTP ports, with some settings changed."""
+        self.environment.update(settings)
+        self.process = _up(self.command, self.environment, self.log)
+        self._await_running()
+
+    def _await_running(self, tries: int = 3) -> None:
+        try:
+            self.eventually(lambda: self.status_of_run().get("state") == "running", START_S)
+        except AssertionError as error:
+            self.stop()
+            if tries == 1 or not PORT_TAKEN.search(str(error)):
+                raise
+            # Another service of this machine took a port between our look at it and Ray's use of it.
+            self.process = _up(self.command, self.environment, self.log)
+            self._await_running(tries - 1)
+        self.addresses = self.status_of_run()
 
     @property
     def url(self) -> str:
@@ -75,10 +94,10 @@ class Service:
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
         return json.loads(done.stdout) if done.returncode == 0 else {}
 
-    def stop(self) -> int:
-        """Ctrl-C; returns the exit code."""
+    def stop(self, by: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C, or another signal that asks for a stop; returns the exit code."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(by)
         try:
             return self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -103,6 +122,12 @@ class Service:
         except (OSError, ValueError):
             return False
 
+    def aof_loads_s(self) -> list[float]:
+        """How long each start of Redis took to read its append-only file."""
+        log = Path(self.environment["SPILLWAY_STATE_DIR"]) / "logs" / "redis.log"
+        found = re.findall(r"DB loaded from append only file: ([0-9.]+) seconds", log.read_text(errors="replace"))
+        return [float(seconds) for seconds in found]
+
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
 
@@ -124,9 +149,21 @@ class Service:
         (found, *_) = self.processes(f"ray::{name}")
         return found
 
+    def find(self, name: str) -> psutil.Process | None:
+        """An actor, replica, HAProxy or part by the beginning of its name; None while it is being restarted."""
+        if name == "haproxy":
+            doors = [process for process in self.processes() if process.name() == "haproxy"]
+            return max(doors, key=psutil.Process.create_time, default=None)
+        actors = self.processes(f"ray::{name}")
+        if actors:
+            return actors[0]
+        pids = [part["pid"] for known, part in self.status_of_run()["parts"].items() if known.startswith(name)]
+        return psutil.Process(pids[0]) if pids and psutil.pid_exists(pids[0]) else None
+
     def haproxy(self) -> psutil.Process:
-        """The process of Serve's front door."""
-        (found, *_) = [process for process in self.processes() if process.name() == "haproxy"]
+        """The process of Serve's front door; after a reload the one before may still be finishing its requests."""
+        found = self.find("haproxy")
+        assert found is not None, "there is no HAProxy"
         return found
 
     def part(self, name: str) -> psutil.Process:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
-HEADS = ("fault", "ok", "refused", "unknown", "lost", "doubled", "ghosts", "worst window", "s to ready", "s to drained")
+COUNTS = ("ok", "refused", "unknown", "lost", "doubled", "ghosts", "worst window")
+HEADS = ("fault", *COUNTS, "s to notice", "s to ready", "s to drained")
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         counts = (self.ok, self.fail, self.unknown, self.lost, self.doubled, self.ghosts)
         window = "-" if self.worst_window is None else str(self.worst_window)
-        return (self.fault, *map(str, counts), window, _seconds(self.ready_s), _seconds(self.drained_s))
+        ready = _seconds(self.ready_s) + (f" ({self.load_s:.1f} AOF)" if self.load_s >= 0.05 else "")
+        return (self.fault, *map(str, counts), window, _seconds(self.noticed_s), ready, _seconds(self.drained_s))
 
 
 def text_table(rows: Sequence[Row]) -> str:

@@ -14,8 +14,7 @@ import redis
 from actors.core.document import Kind, Write, encode_writes
 from tests.acceptance.disk import append_only_file, data_folder, down
 from tests.acceptance.service import Service
-from tests.acceptance.test_kills import Trials
-from tests.acceptance.trial import FIRST_FAULT_S, Fault
+from tests.acceptance.trial import FIRST_FAULT_S, Fault, Trials
 
 AWAY_S = 8.0
 STREAM = b"spillway:stream:0of1"

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.acceptance.proxy import FaultProxy, Held, Matching, Way
-from tests.acceptance.test_kills import Trials
-from tests.acceptance.trial import Fault
+from tests.acceptance.trial import Fault, Trials
 from tests.acceptance.wired import ACKNOWLEDGE, APPEND, INSERT, Wired
 
 CAUGHT_S = 30.0

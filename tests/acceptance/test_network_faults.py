@@ -9,8 +9,7 @@ import pytest
 from tests.acceptance.proxy import Fault as Wire
 from tests.acceptance.proxy import FaultProxy, ReplyLost, Sliced, Slow, half_open
 from tests.acceptance.session import Session
-from tests.acceptance.test_kills import Trials
-from tests.acceptance.trial import Fault
+from tests.acceptance.trial import Fault, Trials
 from tests.acceptance.wired import APPEND, INSERT, Wired
 
 LASTS_S = 6.0

@@ -14,8 +14,7 @@ from pymongo.collection import Collection
 
 from tests.acceptance.service import Service
 from tests.acceptance.session import Session
-from tests.acceptance.test_kills import Trials
-from tests.acceptance.trial import Fault
+from tests.acceptance.trial import Fault, Trials
 
 STORED_S = 60.0
 MIB = 1024 * 1024

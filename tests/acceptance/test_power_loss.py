@@ -22,8 +22,7 @@ from cluster.embedded.child import Child
 from tests.acceptance.disk import Strace, append_only_file, data_folder, down, synced_at, syncs_of
 from tests.acceptance.service import Service
 from tests.acceptance.session import Session
-from tests.acceptance.test_kills import Trials
-from tests.acceptance.trial import FIRST_FAULT_S, Fault
+from tests.acceptance.trial import FIRST_FAULT_S, Fault, Trials
 
 WRITING_S = 5.0
 WRITERS = 6

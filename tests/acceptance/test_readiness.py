@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tests.acceptance.flood import Users
 from tests.acceptance.service import Service
-from tests.acceptance.test_kills import Trials
-from tests.acceptance.trial import Fault
+from tests.acceptance.trial import Fault, Trials
 
 
 def test_while_mongodb_is_away_writes_are_accepted_and_readiness_says_so(service: Service, trial: Trials) -> None:

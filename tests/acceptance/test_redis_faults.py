@@ -13,8 +13,7 @@ import redis
 
 from tests.acceptance.disk import Strace, data_folder, down, small_disk
 from tests.acceptance.service import Service
-from tests.acceptance.test_kills import Trials
-from tests.acceptance.trial import Fault
+from tests.acceptance.trial import Fault, Trials
 
 MIB = 1024 * 1024
 BACK_S = 60.0
