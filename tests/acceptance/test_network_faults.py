@@ -15,8 +15,8 @@ from tests.acceptance.wired import APPEND, INSERT, Wired
 LASTS_S = 6.0
 
 
-def wire(proxy: FaultProxy, fault: Wire, **more: str) -> Fault:
-    return Fault(lambda: proxy.inflict(fault), proxy.heal, lasts_s=LASTS_S, **more)
+def wire(proxy: FaultProxy, fault: Wire, hides: str = "") -> Fault:
+    return Fault(lambda: proxy.inflict(fault), proxy.heal, lasts_s=LASTS_S, hides=hides)
 
 
 FAULTS: dict[str, Callable[[Wired, int], Fault]] = {

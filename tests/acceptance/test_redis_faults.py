@@ -112,7 +112,7 @@ def test_the_disk_is_full(service: Service, trial: Trials, nearly_full_disk: Exi
 def test_the_memory_is_full(service: Service, trial: Trials) -> None:
     """MongoDB is away until Redis refuses; then buffer and writer die, and all is poured while it is still full."""
     client, mongodb = ask(service), service.part("MongoDB")
-    before = client.config_get("maxmemory")["maxmemory"]
+    before = str(client.config_get("maxmemory")["maxmemory"])
 
     def fill() -> None:
         mongodb.suspend()
