@@ -136,7 +136,7 @@ def down(service: Service) -> Iterator[Path]:
 
 def data_folder(service: Service) -> Path:
     """Where the run's own Redis keeps its files."""
-    return service.folder / "state" / "data" / "redis"
+    return service.state / "data" / "redis"
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def test_the_end_of_the_log_is_torn(service: Service, trial: Trials) -> None:
     row = trial(service, "Redis killed, the end of its file torn; killed again").run(
         Fault(tear), Fault(lambda: service.part("Redis").kill(), at_s=FIRST_FAULT_S + 8.0)
     )
-    assert "Truncating the AOF" in (service.folder / "state" / "logs" / "redis.log").read_text()
+    assert "Truncating the AOF" in (service.state / "logs" / "redis.log").read_text()
     assert row.ok > 50
 
 
