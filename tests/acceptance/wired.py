@@ -3,6 +3,7 @@ MongoDB. The witness stands behind the proxy, so it stamps what MongoDB gets, wh
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ class Servers:
     children: list[Child] = field(default_factory=list)
 
     def start(self) -> None:
+        """They need no more than a few seconds. What cannot be had skips the test, or fails in CI."""
         redis_port, mongodb_port, self.witness_port = (ports.free_port(0) for _ in range(3))
         log = self.folder / "redis.log"
         self._run(redis_server.recipe(redis_server.find(), redis_port, self._room("redis"), log, 512 * MIB))
@@ -72,11 +74,23 @@ class Wired(Service):
 
     @classmethod
     def beyond(cls, servers: Servers, **settings: str) -> Wired:
-        """Starts it. Raises `AssertionError` with the end of its output when it does not get ready."""
+        """Starts the servers and it. Raises `AssertionError` with the end of its output when it does not get ready."""
+        servers.start()
         redis, mongodb = redis_server.address(servers.redis.port), mongo_server.address(servers.mongodb.port)
-        found = cls.start(servers.folder, SPILLWAY_REDIS_URL=redis, SPILLWAY_MONGODB_URI=mongodb, **settings)
+        try:
+            found = cls.start(servers.folder, SPILLWAY_REDIS_URL=redis, SPILLWAY_MONGODB_URI=mongodb, **settings)
+        except BaseException:
+            servers.stop()
+            raise
         found.servers = servers
         return found
+
+    def stop(self, by: signal.Signals = signal.SIGINT) -> int:
+        try:
+            return super().stop(by)
+        finally:
+            if self.addresses:  # else it did not start, and `beyond` stops them
+                self.servers.stop()
 
     @property
     def redis(self) -> FaultProxy:
