@@ -27,13 +27,14 @@ from actors.core.outcome import Outcome, Report
 from actors.core.pacing import backoff_s
 from actors.core.ports import Clock, DocumentStore, Telemetry
 from actors.outbox import Load, Outbox
+from actors.pulse import Pulse
 from actors.reads import Reads
 from actors.tally import Tally
 from actors.tenure import Tenure
 
 T = TypeVar("T")
 
-_WATCH_S = 1.0
+_WATCH_S = 0.3
 
 
 class Writer:
@@ -53,6 +54,7 @@ class Writer:
     ) -> None:
         """`lanes`: commands under way at once. `counted`: collections whose size is known without asking each time."""
         self._store = store
+        self._pulse = Pulse(store.probe, clock)
         self._outbox = outbox
         self._work = asyncio.Event()
         self._reads = Reads(store, self._work.set)
@@ -94,7 +96,7 @@ class Writer:
         """What an operator wants to know, as plain values."""
         return {
             "epoch": self._tenure.epoch,
-            "mongodb": "up" if self._up.is_set() else "down",
+            "mongodb": "up" if self._up.is_set() and not self._pulse.silent else "down",
             "last_error": self._last_error or self._tenure.note,
             "held_s": round(self._budget.held_s, 3),
             "waiting_commands": len(self._outbox),
@@ -233,13 +235,13 @@ class Writer:
         self._lost.set()
 
     async def _watch(self) -> None:
-        """Notice soon that MongoDB is away, also when nobody writes."""
+        """Notice soon that MongoDB is away, also when nobody writes or what is under way is just not answered."""
         while True:
             await self._clock.sleep(_WATCH_S)
             self._tally.report(self._budget.gauge, self._tenure.epoch, up=self._up.is_set())
-            if self._up.is_set() and not self._budget.gauge.last(self._clock.now_ns()):
+            if self._up.is_set():
                 try:
-                    await self._store.probe()
+                    await self._pulse.ask()
                 except CommandNotSent as error:
                     self._lose(str(error))
 

@@ -80,7 +80,7 @@ def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_byt
         ready=lambda: is_ready(url),
         ready_timeout_s=120.0,  # it reads its whole log first
         stop_timeout_s=20.0,
-        advice="If its append-only file is damaged: redis-check-aof --fix on a copy of it. Data folder: " + str(data),
+        advice=f"What to do: docs/operations.md, 'Redis will not start'. Data folder: {data}",
     )
 
 
