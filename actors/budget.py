@@ -19,6 +19,8 @@ class Budget:
     def __init__(self, limit: int, lanes: int, operation_s: float, clock: Clock) -> None:
         """`operation_s`: the longest a command can go on at the server after its sender gave up on it."""
         self.limit = limit
+        self.operation_s = operation_s
+        self.episode = 0  # of unknown outcomes: it ends when the server answers again
         self.gauge = WindowGauge()
         self._clock = clock
         self._operation_ns = int(operation_s * SECOND_NS)
@@ -68,6 +70,7 @@ class Budget:
         for _ in range(self._unknown):
             self._ring.complete(end)
         if self._unknown:
+            self.episode += 1
             self._hold_until = max(self._hold_until, end)
             self._doubt_until = max(self._doubt_until, end)
         self._unknown = 0

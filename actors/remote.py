@@ -28,9 +28,10 @@ from actors.buffer import Buffer
 from actors.calls import Remote
 from actors.channel import ChannelServer
 from actors.core.batching import BatchPolicy, Command
+from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError
 from actors.core.outcome import Report
-from actors.core.ports import DeadLetter, Found, Keyed, Resolved, State
+from actors.core.ports import Found, Keyed, Resolved, State
 from actors.core.sharding import heir_of, shard_of
 from actors.inflow import Bounds, Kept
 from actors.outbox import Outbox
@@ -54,6 +55,7 @@ class BufferConfig:
     key_prefix: str
     allow_unsafe_redis: bool
     once_ttl_s: int
+    once_max: int
     cache_ttl_s: int
     cache_max_entries: int
     policy: BatchPolicy
@@ -119,14 +121,17 @@ class BufferActor:
         """Refuse new writes; returns how many writes are left when all is poured or the time is up."""
         return await self._asking(lambda buffer: buffer.drain(timeout_s))
 
-    async def dead_letters(self, limit: int, after: str) -> list[DeadLetter] | SpillwayError:
-        return await _returning(self._shelf.list(limit, after))
+    async def dead_letters(self, selection: Selection, limit: int, after: str) -> Page | SpillwayError:
+        return await _returning(self._shelf.list(selection, limit, after))
 
     async def dead_letter(self, id: str) -> DeadLetter | SpillwayError | None:
         return await _returning(self._shelf.get(id))
 
-    async def discard_dead_letter(self, id: str) -> bool | SpillwayError:
-        return await _returning(self._shelf.remove(id))
+    async def forget_dead_letters(self, ids: list[str]) -> int | SpillwayError:
+        return await _returning(self._shelf.remove(ids))
+
+    async def count_dead_letters(self) -> int | SpillwayError:
+        return await _returning(self._shelf.size())
 
     async def pid(self) -> int:
         return os.getpid()
@@ -183,9 +188,14 @@ class BufferActor:
 
     def _log(self, stream: str) -> RedisLog:
         config = self._config
-        unsafe = config.allow_unsafe_redis
         return RedisLog(
-            self._redis, config.key_prefix, stream, self._shelf, once_ttl_s=config.once_ttl_s, allow_unsafe=unsafe
+            self._redis,
+            config.key_prefix,
+            stream,
+            self._shelf,
+            once_ttl_s=config.once_ttl_s,
+            once_max=config.once_max,
+            allow_unsafe=config.allow_unsafe_redis,
         )
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from actors.budget import Budget
 from actors.core.batching import Command
+from actors.core.doubts import Doubts
 from actors.core.errors import (
     CommandFailed,
     CommandNotSent,
@@ -26,6 +28,7 @@ from actors.core.pacing import backoff_s
 from actors.core.ports import Clock, DocumentStore, Telemetry
 from actors.outbox import Load, Outbox
 from actors.reads import Reads
+from actors.tally import Tally
 from actors.tenure import Tenure
 
 T = TypeVar("T")
@@ -56,9 +59,9 @@ class Writer:
         self._budget = budget
         self._tenure = tenure
         self._clock = clock
-        self._telemetry = telemetry
         self._counted = tuple(counted)
         self._documents: dict[str, int] = {}
+        self._doubts = Doubts(budget.operation_s)
         self._reads_turn = True
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
@@ -69,9 +72,7 @@ class Writer:
         self._fault: BaseException | None = None
         self._faulty = asyncio.Event()
         self._last_error = ""
-        self._writes = 0
-        self._loads = 0
-        self._commands = 0
+        self._tally = Tally(clock, telemetry)
 
     async def write(self, commands: Sequence[Command]) -> list[Report]:
         """One report per command. Waits for the budget, and for MongoDB while it is away. Raises `Fenced`."""
@@ -85,7 +86,7 @@ class Writer:
         return await self._reads.find(namespace, ids)
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        """Some documents with their ids, at most `limit`. Raises `DatabaseUnavailable`."""
+        """Some documents with their ids, at most `limit`. Raises as `find`."""
         self._refuse_reads_while_away()
         return await self._reads.sample(namespace, limit)
 
@@ -98,9 +99,7 @@ class Writer:
             "held_s": round(self._budget.held_s, 3),
             "waiting_commands": len(self._outbox),
             "waiting_reads": len(self._reads),
-            "writes_total": self._writes,
-            "commands_total": self._commands,
-            "mean_writes": round(self._writes / self._loads, 1) if self._loads else None,
+            **self._tally.stats(),
             "documents": dict(self._documents),
             "commands": {
                 "last_second": self._budget.gauge.last(self._clock.now_ns()),
@@ -166,7 +165,8 @@ class Writer:
         """What to send now; reads and writes take turns, so that neither starves the other."""
         self._reads_turn = not self._reads_turn
         if len(self._outbox) and not (self._reads_turn and len(self._reads)):
-            load = self._outbox.take(self._store.update_limit)
+            now, updates = self._clock.now_ns(), self._store.update_limit
+            load = self._outbox.take(lambda command: self._doubts.most(command, now, updates))
             return lambda: self._store_load(load)
         ask = self._reads.next()
         return None if ask is None else lambda: self._command(ask)
@@ -188,32 +188,37 @@ class Writer:
                 self._work.set()
                 return
             report = Report.rejected(str(refusal))
-        except BaseException:
+        except BaseException as error:
             load.answer_all(Outcome.RETRY)
+            if isinstance(error, CommandUnknown):
+                self._doubts.note(load.command, self._budget.episode, self._clock.now_ns())
             raise
-        self._loads += 1
-        self._writes += len(load.command.ids)
+        self._tally.load(len(load.command.ids))
         if load.command.namespace in self._documents:
             self._documents[load.command.namespace] += report.grown
-        self._telemetry.observe("command_writes", len(load.command.ids))
         load.answer(report)
 
     async def _command(self, send: Callable[[], Awaitable[T]]) -> T:
         """Exactly one command, for which a permit was taken; the permit is given back by what became of it."""
-        self._commands += 1
+        began_ns, outcome = self._clock.now_ns(), "unknown"
         try:
             result = await send()
+            outcome = "done"
         except CommandNotSent as error:
+            outcome = "unsent"
             self._budget.unsent()
             self._lose(str(error))
             raise
-        except (CommandRefused, CommandFailed):
+        except (CommandRefused, CommandFailed) as error:
+            outcome = "refused" if isinstance(error, CommandRefused) else "failed"
             self._budget.complete()
             raise
         except BaseException as error:  # also a cancellation, or a fault of ours: it may have left
             self._budget.unknown()
             self._lose(str(error) or type(error).__name__)
             raise
+        finally:
+            self._tally.command(began_ns, outcome)
         self._budget.complete()
         self._last_error = ""
         return result
@@ -231,6 +236,7 @@ class Writer:
         """Notice soon that MongoDB is away, also when nobody writes."""
         while True:
             await self._clock.sleep(_WATCH_S)
+            self._tally.report(self._budget.gauge, self._tenure.epoch, up=self._up.is_set())
             if self._up.is_set() and not self._budget.gauge.last(self._clock.now_ns()):
                 try:
                     await self._store.probe()
@@ -256,26 +262,20 @@ class Writer:
                 self._last_error, attempt = "", 0
 
     async def _learn(self) -> None:
-        """Kind of server, and sizes of the counted collections; again after every doubt, which may have changed
-        them."""
-        if self._budget.has_unknown:
-            self._learned = False
+        """Kind of server, and sizes of the counted collections; again after every doubt: it may have changed them."""
+        self._learned = self._learned and not self._budget.has_unknown
         self._budget.settle()
         if not self._learned:
-            for ask in (self._store.describe, *map(self._counter, self._counted)):
+            await self._take_permit()
+            await self._command(self._store.describe)
+            for namespace in self._counted:
                 await self._take_permit()
-                await self._command(ask)
+                self._documents[namespace] = await self._command(partial(self._store.count, namespace))
             self._learned = True
 
     async def _until_idle(self) -> None:
         while self._tasks:
             await asyncio.wait(self._tasks)
-
-    def _counter(self, namespace: str) -> Callable[[], Awaitable[None]]:
-        async def count() -> None:
-            self._documents[namespace] = await self._store.count(namespace)
-
-        return count
 
     def _refuse_reads_while_away(self) -> None:
         if not self._up.is_set():

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from serve_app.dead_letters import LETTER_PATTERN, MAX_LIMIT
+from serve_app.dead_letters import CURSOR_PATTERN, MAX_LIMIT, NAMESPACE_PATTERN, REASON_PATTERN
 from serve_app.errors import FAULTS
 from serve_app.ids import ID_PATTERN, MAX_ID_CHARACTERS, TEXT_ID
 from serve_app.parameters import COLLECTION_PATTERN, DATABASE_PATTERN, KEY_PATTERN, RESERVED_DATABASES
@@ -76,13 +76,17 @@ APPEND = (
     "unknown-parameter", "invalid-parameter",
 )  # fmt: skip
 ASK = (*_UNANSWERED, "writer-unavailable", "mongodb-unavailable", "internal", "unknown-parameter", "invalid-parameter")
-WRITE = (*APPEND, "invalid-name", "invalid-header", "idempotency-key-reused", "rejected-by-mongodb")
+WRITE = (
+    *APPEND, "quota-exceeded", "idempotency-full", "invalid-name", "invalid-header", "idempotency-key-reused",
+    "rejected-by-mongodb",
+)  # fmt: skip
 BODY = ("malformed-json", "invalid-document", "unsupported-media-type", "body-too-large", "document-too-large")
 ELSEWHERE = ("not-found", "method-not-allowed")  # a path parameter out of its pattern leads to another address
 
 
-def parameter(place: str, name: str, description: str, schema: Json) -> Json:
-    return {"name": name, "in": place, "required": place == "path", "description": description, "schema": schema}
+def parameter(place: str, name: str, description: str, schema: Json, *, required: bool = False) -> Json:
+    required = required or place == "path"
+    return {"name": name, "in": place, "required": required, "description": description, "schema": schema}
 
 
 DATABASE = parameter(
@@ -111,12 +115,23 @@ ACK = parameter(
     "query", "ack", "db: as Prefer with the longest wait allowed.", {"type": "string", "enum": ["log", "db"]}
 )
 WAITING = (KEY, PREFER, ACK)
-PAGE = (
+_OF = {"type": "string", "pattern": NAMESPACE_PATTERN}
+_WHICH = (
+    parameter(
+        "query", "reason", "Only those whose reason holds this text, in upper or lower case; a code of MongoDB's is "
+        "part of it, as in E11000.", {"type": "string", "pattern": REASON_PATTERN},
+    ),
+    parameter("query", "since", "Only those rejected then or later.", {"type": "string", "format": "date-time"}),
+    parameter("query", "before", "Only those rejected earlier.", {"type": "string", "format": "date-time"}),
     parameter(
         "query", "limit", "Letters on a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100}
     ),
-    parameter("query", "after", "The `next` of the page before.", {"type": "string", "pattern": LETTER_PATTERN}),
+    parameter("query", "after", "The `next` of the page before.", {"type": "string", "pattern": CURSOR_PATTERN}),
 )
+LISTED = (parameter("query", "namespace", "Only those for this database.collection; * for all.", _OF), *_WHICH)
+MEANT = (
+    parameter("query", "namespace", "Those for this database.collection; * for all.", _OF, required=True), *_WHICH
+)  # fmt: skip
 VERBOSE = parameter("query", "verbose", "Adds what /v1/status says.", {"type": "string", "enum": ["", "1", "true"]})
 CACHE_CONTROL = parameter("header", "Cache-Control", "no-cache: not from the replica's own cache.", {"type": "string"})
 
@@ -126,9 +141,12 @@ _HEADERS = {
     "Preference-Applied": "When Prefer was given: how long the answer was held back at most.",
     "Idempotency-Replayed": "true when the Idempotency-Key was known and nothing was kept again.",
     "X-Spillway-Source": "near, buffer, cache or mongodb.",
+    "RateLimit-Policy": "When callers have a quota: q writes at once, all of them again after w seconds of none.",
+    "RateLimit": "When callers have a quota: r writes are left of it, the whole is there again in t seconds.",
 }
 _ALWAYS_SENT = ("Location", "Vary", "X-Spillway-Source")
-WRITTEN = ("Location", "Vary", "Preference-Applied", "Idempotency-Replayed")
+QUOTA = ("RateLimit-Policy", "RateLimit")
+WRITTEN = ("Location", "Vary", "Preference-Applied", "Idempotency-Replayed", *QUOTA)
 
 
 def answer(schema: str | None, description: str, headers: Iterable[str] = ()) -> Json:
@@ -141,6 +159,11 @@ def answer(schema: str | None, description: str, headers: Iterable[str] = ()) ->
         for name in headers
     }
     return described | ({"headers": sent} if sent else {})
+
+
+def page(media_type: str, description: str) -> Json:
+    """A success with a text of this type."""
+    return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
 
 
 def problems(codes: Iterable[str]) -> Json:
@@ -160,6 +183,10 @@ def problems(codes: Iterable[str]) -> Json:
         if any(FAULTS[code].retry_after_s is not None for code in named):
             seconds = {"description": "Whole seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}}
             described[str(status)]["headers"] = {"Retry-After": seconds}
+        if status == 429:
+            described["429"]["headers"] |= {
+                name: {"description": _HEADERS[name], "required": True, "schema": {"type": "string"}} for name in QUOTA
+            }
     return described
 
 

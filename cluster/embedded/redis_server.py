@@ -115,6 +115,15 @@ def weaknesses(url: str) -> list[str]:
     ]
 
 
+def maxmemory_bytes(url: str) -> int:
+    """The limit of this Redis, 0 when it has none or hides it. Raises `redis.RedisError` when it cannot be asked."""
+    with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
+        try:
+            return int(client.config_get("maxmemory").get("maxmemory", 0))
+        except redis.ResponseError:
+            return 0
+
+
 def _version(binary: Path) -> tuple[int, int]:
     try:
         answer = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=5, check=False)
