@@ -193,7 +193,8 @@ def _target(
     urls = tuple(url.strip().rstrip("/") for url in addresses.split(",") if url.strip())
     name = base_url or ("direct port" if urls[0] == found.direct_url else "front door")
     record = witness or found.witness_record
-    return Target(name, urls, database, record, found.run_id, found.redis_url, limit, drain_timeout_s), found
+    target = Target(name, urls, database, record, found.run_id, found.redis_url, limit, drain_timeout_s=drain_timeout_s)
+    return replace(target, roots=(found.owner_pid,) if found.owner_pid else ()), found
 
 
 if __name__ == "__main__":

@@ -61,9 +61,18 @@ def kill(pids: list[int]) -> None:
     psutil.wait_procs(victims, timeout=10.0)
 
 
-def pids_of_run(run_id: str, *parts: str) -> list[int]:
-    """The processes of a run that are these parts, as they are now."""
-    return Watch(run_id).pids(*parts)
+def pids_of(target: Target, *parts: str) -> list[int]:
+    """The processes of a target that are these parts, as they are now."""
+    return Watch(target.run_id, target.roots).pids(*parts)
+
+
+def kill_parts(target: Target, *parts: str) -> None:
+    """`kill -9` every process of these parts. Raises ServiceError when a part has none: nothing would have been tried."""
+    found = {part: pids_of(target, part) for part in parts}
+    missing = [part for part, pids in found.items() if not pids]
+    if missing:
+        raise ServiceError(f"{target.name} has no process that is its {', '.join(missing)}, so it cannot be killed")
+    kill([pid for pids in found.values() for pid in pids])
 
 
 def await_ready(url: str, process: subprocess.Popen[bytes], log: Path, timeout_s: float) -> None:

@@ -41,6 +41,7 @@ class Target:
     run_id: str | None = None
     redis_url: str | None = None
     limit: int | None = COMMANDS_PER_SECOND  # None: not judged
+    roots: tuple[int, ...] = ()  # processes whose children are the service's too
     drain_timeout_s: float = DRAIN_TIMEOUT_S
 
 
@@ -80,7 +81,7 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
     """
     load.out.mkdir(parents=True, exist_ok=True)
     plan = inspect(k6, load)
-    watch = Watch(target.run_id)
+    watch = Watch(target.run_id, target.roots)
     load = replace(load, local_ips=_prepare(plan, load, watch))
     for url in load.base_urls:
         with console.status(f"waiting for {url}/readyz"):

@@ -55,8 +55,13 @@ class Usage:
 class Watch:
     """Looks at the processes of one run, and at k6. Not thread-safe: one thread looks."""
 
-    def __init__(self, run_id: str | None) -> None:
+    def __init__(self, run_id: str | None, roots: tuple[int, ...] = ()) -> None:
+        """A process is the run's when its environment says so, or when it is below one of `roots` (process ids).
+
+        Both are needed: Redis writes its title over its environment, and Ray's workers outlive their parents.
+        """
         self._run_id = run_id
+        self._roots = roots
         self._known: dict[int, tuple[psutil.Process, str]] = {}
         self._spent: dict[int, float] = {}
         self._looked_s = time.monotonic()
@@ -99,11 +104,22 @@ class Watch:
 
     def _discover(self) -> None:
         """Reading every process' environment is dear; it is done now and then."""
+        below = self._below()
         for process in psutil.process_iter():
             if process.pid in self._known and self._known[process.pid][1] not in ("other", "Serve's own actors"):
                 continue
             try:
-                if self._run_id and process.environ().get(RUN_VARIABLE) == self._run_id:
+                if process.pid in below or (self._run_id and process.environ().get(RUN_VARIABLE) == self._run_id):
                     self._known[process.pid] = (process, part_of(" ".join(process.cmdline())))
             except psutil.Error:
                 continue
+
+    def _below(self) -> set[int]:
+        found = set()
+        for root in self._roots:
+            try:
+                process = psutil.Process(root)
+                found |= {root, *(child.pid for child in process.children(recursive=True))}
+            except psutil.Error:
+                continue
+        return found

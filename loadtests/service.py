@@ -35,6 +35,7 @@ class Addresses:
     witness_record: Path | None = None
     redis_url: str | None = None
     run_id: str | None = None
+    owner_pid: int | None = None
     dashboard_url: str | None = None
     token_file: Path | None = None
 
@@ -62,6 +63,7 @@ def find_service(environment: Mapping[str, str] | None = None) -> Addresses:
         witness_record=Path(record) if record else None,
         redis_url=found.get("redis_url"),
         run_id=found.get("run_id"),
+        owner_pid=(found.get("owner") or {}).get("pid"),
         dashboard_url=found.get("dashboard_url"),
         token_file=Path(token) if token else None,
     )

@@ -9,9 +9,10 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from loadtests.contender import RECOVERY_S, START_S, STOP_S, Program, await_ready, free_port, kill, pids_of_run, tail
+from loadtests.contender import RECOVERY_S, START_S, STOP_S, Program, await_ready, free_port, kill_parts, tail
 from loadtests.laboratory import Target
 from loadtests.service import ROOT, Addresses, ServiceError, find_service, is_ready
 
@@ -55,14 +56,12 @@ class Spillway:
         assert address is not None
         assert found.mongodb_uri is not None
         limit = int(self._settings.get("SPILLWAY_RATE_LIMIT_PER_S", "100"))
-        return Target(
-            self.name, (address,), found.mongodb_uri, found.witness_record, found.run_id, found.redis_url, limit
-        )
+        target = Target(self.name, (address,), found.mongodb_uri, found.witness_record, found.run_id, found.redis_url)
+        return replace(target, limit=limit, roots=(found.owner_pid,) if found.owner_pid else ())
 
     def kill(self) -> None:
         """See `Contender`."""
-        assert self.addresses.run_id is not None
-        kill(pids_of_run(self.addresses.run_id, "Replicas", "Buffers", "Writer", "Redis"))
+        kill_parts(self.target(), "Replicas", "Buffers", "Writer", "Redis")
 
     def recover(self) -> None:
         """Nothing to start: `up` and Ray do it. Waits for it."""

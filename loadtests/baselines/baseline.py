@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loadtests.contender import RECOVERY_S, Program, await_ready, free_port, kill, pids_of_run
+from loadtests.contender import RECOVERY_S, Program, await_ready, free_port, kill, kill_parts, pids_of
 from loadtests.laboratory import Target
 from loadtests.processes import RUN_VARIABLE
 
@@ -96,8 +96,8 @@ class Baseline:
     def kill(self) -> None:
         """See `Contender`."""
         assert self._target is not None
-        assert self._target.run_id is not None
-        kill(pids_of_run(self._target.run_id, "uvicorn", "Drain worker", "Redis"))
+        parts = {"uvicorn": "uvicorn", "drain": "Drain worker", "redis": "Redis"}
+        kill_parts(self._target, *(part for name, part in parts.items() if name in self._programs))
 
     def recover(self) -> None:
         """See `Contender`."""
@@ -108,6 +108,8 @@ class Baseline:
         for name, program in self._programs.items():
             if wanted(name):
                 program.start()
+        pids = [program.process.pid for program in self._programs.values() if program.process]
+        self._target = replace(self._target, roots=tuple(pids))
         uvicorn = self._programs["uvicorn"]
         assert uvicorn.process is not None
         await_ready(self._target.urls[0], uvicorn.process, uvicorn.log, RECOVERY_S)
@@ -116,6 +118,6 @@ class Baseline:
         """See `Contender`."""
         for program in reversed(self._programs.values()):
             program.stop(signal.SIGTERM, 15.0)
-        if self._target is not None and self._target.run_id:
-            kill(pids_of_run(self._target.run_id, "uvicorn", "Drain worker", "Redis", "FerretDB"))
+        if self._target is not None:
+            kill(pids_of(self._target, "uvicorn", "Drain worker", "Redis", "FerretDB"))
         self._programs.clear()
