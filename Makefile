@@ -36,6 +36,7 @@ flood: $(TOOLS) ## A minute of k6 against the running service, then the verifica
 test: lint types imports unit contract distributed acceptance ## Everything CI runs
 
 chaos: $(TOOLS) ## Every fault under load against the promised seconds, about an hour; SEED=... repeats a run
+	@command -v strace >/dev/null || echo "Without strace the faults of the disk are left out: apt-get install strace"
 	@$(TEST_ENVIRONMENT) $(BIN)/python -m pytest tests/acceptance --chaos $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 lint: $(TOOLS)
