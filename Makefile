@@ -43,6 +43,7 @@ k8s-render: $(SERVICE) ## Make k8s/**/serve-config.yaml again, after a change of
 	@$(BIN)/python -m k8s.check render
 
 chaos: $(TOOLS) ## Every fault under load against the promised seconds, about an hour; SEED=... repeats a run
+	@command -v strace >/dev/null || echo "Without strace the faults of the disk are left out: apt-get install strace"
 	@$(TEST_ENVIRONMENT) $(BIN)/python -m pytest tests/acceptance --chaos $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 lint: $(TOOLS)

@@ -93,7 +93,8 @@ def test_a_document_that_violates_a_unique_index_becomes_a_dead_letter(
     assert len(buried) == 9
     for id in buried:
         assert "duplicate key" in letters[id]["reason"]
-        assert letters[id]["body"]["email"] == "same@example.org"
+        shown = service.get(f"/v1/dead-letters/{letters[id]['id']}")[2]
+        assert shown["body"]["email"] == "same@example.org"
         state = service.get(f"/v1/receipts/{receipts[id]}")[2]
         assert (state["state"], state["reason"]) == ("dead-lettered", letters[id]["reason"])
 
