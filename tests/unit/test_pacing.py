@@ -43,6 +43,8 @@ class StartRing:
 
     def complete(self, end: int) -> None: ...
 
+    def cancel(self, now: int) -> None: ...
+
 
 class TokenBucket:
     """A strawman: a full bucket and what flows in during the next second are almost two seconds' worth."""
@@ -59,6 +61,8 @@ class TokenBucket:
         self._tokens -= SECOND_NS
 
     def complete(self, end: int) -> None: ...
+
+    def cancel(self, now: int) -> None: ...
 
 
 # One command: how long nothing is asked before it, how long it takes, and where between its two ends the server
