@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 TEST_ENVIRONMENT := RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status doctor flood test lint types imports unit contract distributed acceptance venv tools clean
+.PHONY: help up down status doctor flood test lint types imports unit contract distributed acceptance mutants venv tools clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ flood: $(TOOLS) ## A minute of k6 against the running service, then the verifica
 	@$(BIN)/python -m loadtests flood
 
 test: lint types imports unit contract distributed acceptance ## Everything CI runs
+
+mutants: $(TOOLS) ## Break each promise on purpose, and see the named test turn red
+	@$(TEST_ENVIRONMENT) $(BIN)/python tests/mutants.py
 
 lint: $(TOOLS)
 	@$(BIN)/ruff check .
