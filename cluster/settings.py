@@ -137,6 +137,13 @@ class Settings(BaseSettings):
         ge=2,
         le=1_000_000,
     )
+    operation_bytes: int = _option(
+        0,
+        "Bytes that count as one command; cloud volumes count 262144. 0: a command counts once, whatever it carries.",
+        name="operation_bytes",
+        ge=0,
+        le=16 * MIB,
+    )
     writer_lanes: int = _option(
         4,
         "Commands in flight at once. The ring holds rate_limit_per_s - writer_lanes slots (docs/guarantees.md).",
@@ -236,6 +243,7 @@ def load(**overrides: Any) -> Settings:
         raise SettingsError("Bad settings; nothing was started.\n" + "\n".join(faults)) from None
     if settings.writer_lanes >= settings.rate_limit_per_s:
         raise SettingsError("Bad settings; nothing was started.\n  writer_lanes: must be below rate_limit_per_s")
+    _refuse_too_dear_commands(settings)
     for name, url, schemes in (
         ("redis_url", settings.redis_url, ("redis", "rediss", "unix")),
         ("mongodb_uri", settings.mongodb_uri, ("mongodb", "mongodb+srv")),
@@ -244,6 +252,22 @@ def load(**overrides: Any) -> Settings:
             wanted = " or ".join(f"{scheme}://" for scheme in schemes)
             raise SettingsError(f"Bad settings; nothing was started.\n  {name}: must begin with {wanted}")
     return settings
+
+
+def _refuse_too_dear_commands(settings: Settings) -> None:
+    """Every lane's command is kept back for a crash, and one more has to fit beside them (docs/guarantees.md)."""
+    if not settings.operation_bytes:
+        return
+    most_bytes = settings.rate_limit_per_s // (settings.writer_lanes + 1) * settings.operation_bytes
+    for name, size, at_most in (
+        ("batch_max_bytes", settings.batch_max_bytes, most_bytes),
+        ("max_document_bytes", settings.max_document_bytes, settings.batch_max_bytes),
+    ):
+        if size > at_most:
+            raise SettingsError(
+                f"Bad settings; nothing was started.\n  {name}: with operation_bytes at most {at_most}, or fewer "
+                "writer_lanes"
+            )
 
 
 def _setting_name(location: tuple[int | str, ...]) -> str:

@@ -50,27 +50,27 @@ class Server:
         self.received: list[tuple[Process, int]] = []
         self.clock = clock
         self.fates = cycle(fates)
-        self.under_way: dict[Process, dict[asyncio.Task[None], Fate]] = {}
+        self.under_way: dict[Process, dict[asyncio.Task[None], tuple[Fate, int]]] = {}
 
-    def receive(self, sender: Process, fate: Fate) -> None:
+    def receive(self, sender: Process, fate: Fate, cost: int) -> None:
         self.received.append((sender, self.clock.now_ns()))
         late_s = fate.late_s if fate.name == "lost" else 0.0
-        self._execute(sender, fate, fate.where * fate.latency_s if not late_s else fate.latency_s + late_s)
+        self._execute(sender, fate, cost, fate.where * fate.latency_s if not late_s else fate.latency_s + late_s)
 
     def abandon(self, sender: Process) -> None:
         """It died: what it had sent and was not executed yet is executed later."""
-        for task, fate in list(self.under_way.pop(sender, {}).items()):
+        for task, (fate, cost) in list(self.under_way.pop(sender, {}).items()):
             task.cancel()
-            self._execute(sender, fate, fate.late_s)
+            self._execute(sender, fate, cost, fate.late_s)
 
-    def _execute(self, sender: Process, fate: Fate, seconds: float) -> None:
+    def _execute(self, sender: Process, fate: Fate, cost: int, seconds: float) -> None:
         async def execute() -> None:
             await self.clock.sleep(seconds)
-            self.executed.append(self.clock.now_ns())
+            self.executed += [self.clock.now_ns()] * cost
 
         task = asyncio.create_task(execute())
         under_way = self.under_way.setdefault(sender, {})
-        under_way[task] = fate
+        under_way[task] = (fate, cost)
         task.add_done_callback(lambda done: under_way.pop(done, None))
 
 
@@ -89,10 +89,11 @@ class Process:
         self.budget = Budget(R, LANES, OPERATION_S, self)
         self.tenure = Tenure(self, self)
         flaw(self)
-        outbox, telemetry = Outbox(1, 1 << 20), RecordingTelemetry()
+        outbox, telemetry = Outbox(1, 2), RecordingTelemetry()
         self.writer = Writer(self, outbox, self.budget, self.tenure, self, telemetry, lanes=LANES)  # type: ignore[arg-type]
         self.calls = [
-            asyncio.create_task(self.writer.write([Command(Verb.INSERT, f"d.c{i}", ["x"], [b"x"])])) for i in range(30)
+            asyncio.create_task(self.writer.write([Command(Verb.INSERT, f"d.c{i}", ["x"], [b"x" * (1 + i % 2)])]))
+            for i in range(30)
         ]
         self.run = asyncio.create_task(self.writer.run())
 
@@ -123,10 +124,10 @@ class Process:
     # DocumentStore
 
     async def describe(self) -> None:
-        await self._send()
+        await self._send(1)
 
     async def store(self, command: Command) -> Report:
-        await self._send()
+        await self._send(self.budget.cost(sum(map(len, command.bodies))))
         return Report.all(Outcome.STORED, len(command.ids))
 
     async def probe(self) -> None:
@@ -134,13 +135,13 @@ class Process:
 
     async def close(self) -> None: ...
 
-    async def _send(self) -> None:
+    async def _send(self, cost: int) -> None:
         fate = next(self.server.fates)
         await self.connects.wait()  # after the last look at the lease, before the send: the worst moment to be stopped
         await self.sleep(fate.opening_s)
         if fate.name == "not sent":
             raise CommandNotSent("injected")
-        self.server.receive(self, fate)
+        self.server.receive(self, fate, cost)
         await self.clock.sleep(fate.latency_s)
         await self.goes_on.wait()
         if fate.name == "lost":

@@ -21,6 +21,7 @@ from test_pacing import StartRing, TokenBucket
 
 from actors.adapters.clock import ManualClock
 from actors.adapters.memory import MemoryLease
+from actors.budget import Budget
 from actors.core.errors import Fenced
 from actors.core.pacing import SECOND_NS, CompletionRing
 from actors.tenure import Tenure
@@ -103,6 +104,23 @@ def test_the_pace_is_no_part_of_the_proof(lives: list[Life], fates: list[Fate]) 
     assert worst(lives, fates, unpaced) <= R
 
 
+@settings(max_examples=100)
+@given(with_stopped(1), fates)
+def test_where_bytes_count_it_is_the_sum_of_the_costs_that_is_bounded(lives: list[Life], fates: list[Fate]) -> None:
+    assert worst(lives, fates, weighed) <= R
+
+
+def weighed(process: Process) -> None:
+    """Every second command costs two; six slots are one for each of two lanes' doubles, and one double more."""
+    process.budget = Budget(R, LANES, OPERATION_S, process, operation_bytes=1, max_bytes=2)
+
+
+def cheap(process: Process) -> None:
+    """As if each lane kept back one slot, whatever its command costs."""
+    weighed(process)
+    process.budget._ring = CompletionRing(R - LANES)
+
+
 def unpaced(process: Process) -> None:
     process.budget._ring = CompletionRing(R - LANES, pace_ns=0)
 
@@ -134,7 +152,8 @@ def never_looks_at_its_lease(process: Process) -> None:
 
 
 STRAWMEN = [
-    start_anchored, token_bucket, no_quarantine, no_reserve, unknown_is_taken_for_an_end, never_looks_at_its_lease,
+    cheap, start_anchored, token_bucket, no_quarantine, no_reserve, unknown_is_taken_for_an_end,
+    never_looks_at_its_lease,
 ]  # fmt: skip
 
 

@@ -22,11 +22,11 @@ R = 10  # small, so that a window fills quickly
 
 
 class Limiter(Protocol):
-    def wait_ns(self, now: int) -> int | None: ...
+    def wait_ns(self, now: int, cost: int = 1) -> int | None: ...
 
-    def admit(self, now: int) -> None: ...
+    def admit(self, now: int, cost: int = 1) -> None: ...
 
-    def complete(self, end: int) -> None: ...
+    def complete(self, end: int, cost: int = 1) -> None: ...
 
 
 class StartRing:
@@ -35,15 +35,15 @@ class StartRing:
     def __init__(self, slots: int) -> None:
         self._starts = [-(1 << 62)] * slots
 
-    def wait_ns(self, now: int) -> int:
+    def wait_ns(self, now: int, cost: int = 1) -> int:
         return max(0, self._starts[0] + SECOND_NS - now)
 
-    def admit(self, now: int) -> None:
+    def admit(self, now: int, cost: int = 1) -> None:
         heapq.heapreplace(self._starts, now)
 
-    def complete(self, end: int) -> None: ...
+    def complete(self, end: int, cost: int = 1) -> None: ...
 
-    def cancel(self, now: int) -> None: ...
+    def cancel(self, now: int, cost: int = 1) -> None: ...
 
 
 class TokenBucket:
@@ -52,17 +52,17 @@ class TokenBucket:
     def __init__(self, depth: int) -> None:
         self._depth, self._tokens, self._at = depth, depth * SECOND_NS, 0
 
-    def wait_ns(self, now: int) -> int:
+    def wait_ns(self, now: int, cost: int = 1) -> int:
         self._tokens = min(self._depth * SECOND_NS, self._tokens + (now - self._at) * self._depth)
         self._at = now
         return max(0, -(-(SECOND_NS - self._tokens) // self._depth))
 
-    def admit(self, now: int) -> None:
+    def admit(self, now: int, cost: int = 1) -> None:
         self._tokens -= SECOND_NS
 
-    def complete(self, end: int) -> None: ...
+    def complete(self, end: int, cost: int = 1) -> None: ...
 
-    def cancel(self, now: int) -> None: ...
+    def cancel(self, now: int, cost: int = 1) -> None: ...
 
 
 # One command: how long nothing is asked before it, how long it takes, and where between its two ends the server
