@@ -55,6 +55,7 @@ class Writer:
         self._reads = Reads(store, self._work.set)
         self._budget = budget
         self._tenure = tenure
+        self._may_send = lambda: tenure.holds
         self._clock = clock
         self._telemetry = telemetry
         self._counted = tuple(counted)
@@ -69,9 +70,7 @@ class Writer:
         self._fault: BaseException | None = None
         self._faulty = asyncio.Event()
         self._last_error = ""
-        self._writes = 0
-        self._loads = 0
-        self._commands = 0
+        self._writes = self._loads = self._commands = 0
 
     async def write(self, commands: Sequence[Command]) -> list[Report]:
         """One report per command. Waits for the budget, and for MongoDB while it is away. Raises `Fenced`."""
@@ -153,9 +152,6 @@ class Writer:
             else:
                 await self._take_rest(cost - 1)
                 self._spawn(self._use_lane(send))
-
-    def _may_send(self) -> bool:
-        return self._tenure.holds
 
     async def _take_rest(self, cost: int) -> None:
         """What a large command costs beyond the first slot. MongoDB may go away meanwhile, and come back."""
@@ -261,8 +257,7 @@ class Writer:
                 self._last_error, attempt = "", 0
 
     async def _learn(self) -> None:
-        """Kind of server, and sizes of the counted collections; again after every doubt, which may have changed
-        them."""
+        """Kind of server, and sizes of the counted collections; again after a doubt, which may have changed them."""
         if self._budget.has_unknown:
             self._learned = False
         self._budget.settle()

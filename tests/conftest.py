@@ -27,7 +27,7 @@ MONGODB_TEST_URI = os.environ.get("SPILLWAY_TEST_MONGODB_URI")
 
 # The same examples on every machine and every run: a red test can be run again. Slowness is judged for the whole ring.
 settings.register_profile("spillway", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-# For `make mutants`: that a test fails is all there is to know, and looking for a smaller example takes most of the time.
+# For `make mutants`: that a test fails is all there is to know, and the search for a smaller example takes longest.
 settings.register_profile("mutants", settings.get_profile("spillway"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("spillway")
 

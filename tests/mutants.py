@@ -88,7 +88,7 @@ def copy_tree(target: Path) -> Path:
 
 def run_tests(folder: Path, tests: Sequence[str], limit_s: float | None = None) -> tuple[int, str]:
     """The exit code of pytest, and its short summary."""
-    options = ["-q", "--tb=line", "-rf", "-p", "no:cacheprovider", "--durations=0", "--durations-min=60", "--hypothesis-profile=mutants"]
+    options = ["-q", "--tb=line", "-rf", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
         cwd=folder,

@@ -14,7 +14,7 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
-from actors.core.pacing import SECOND_NS, CompletionRing, WindowGauge, backoff_s
+from actors.core.pacing import SECOND_NS, CompletionRing, WindowGauge, backoff_s, cost_of
 from actors.core.rates import RateMeter, retry_after_s
 
 MS = 1_000_000
@@ -231,3 +231,49 @@ def test_a_refused_caller_waits_until_the_excess_has_drained(
     excess: float, drained_per_s: float, wait_s: float
 ) -> None:
     assert retry_after_s(excess, drained_per_s) == wait_s
+
+
+costly = st.tuples(times, times, st.sampled_from([0.0, 0.5, 1.0]), st.integers(1, 4))
+
+
+@given(st.lists(costly, min_size=R, max_size=2 * R))
+def test_where_commands_cost_more_than_one_the_sum_of_the_costs_is_bounded(
+    steps: list[tuple[int, int, float, int]],
+) -> None:
+    ring, now, instants = CompletionRing(R, pace_ns=0), 0, list[int]()
+    under_way = list[tuple[int, int]]()
+    for pause, latency, where, cost in steps:
+        now += pause
+        while (wait := ring.wait_ns(now, cost)) != 0 or (under_way and under_way[0][0] <= now):
+            if under_way and (wait is None or under_way[0][0] <= now + wait):
+                end, paid = heapq.heappop(under_way)
+                now = max(now, end)
+                ring.complete(end, paid)
+            else:
+                now += wait or 0
+        ring.admit(now, cost)
+        instants += [now + int(latency * where)] * cost
+        heapq.heappush(under_way, (now + latency, cost))
+    assert worst_window(sorted(instants)) <= R
+
+
+def test_a_command_that_costs_three_waits_for_the_third_slot_and_leaves_room_for_three() -> None:
+    ring = CompletionRing(4)
+    for end in (10, 20):
+        ring.admit(ring.wait_ns(0) or 0)
+        ring.complete(end * MS)
+    assert ring.wait_ns(SECOND_NS, 2) == 0
+    assert ring.wait_ns(SECOND_NS, 3) == 10 * MS
+    assert ring.wait_ns(SECOND_NS, 5) is None
+    ring.admit(SECOND_NS + 10 * MS, 3)
+    assert ring.wait_ns(SECOND_NS + 10 * MS) == 3 * SECOND_NS // 4
+    with pytest.raises(RuntimeError, match="not taken"):
+        ring.complete(0, 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "operation_bytes", "cost"),
+    [(0, 0, 1), (1 << 24, 0, 1), (0, 4, 1), (4, 4, 1), (5, 4, 2), (8, 4, 2), (9, 4, 3)],
+)
+def test_what_a_command_costs(size: int, operation_bytes: int, cost: int) -> None:
+    assert cost_of(size, operation_bytes) == cost
