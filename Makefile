@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 TEST_ENVIRONMENT := RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status doctor flood test lint types imports unit contract distributed acceptance mutants venv tools clean
+.PHONY: help up down status letters doctor flood test chaos lint types imports unit contract distributed acceptance mutants venv tools clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ down: $(SERVICE) ## Stop a running service, or clean up after a killed one
 status: $(SERVICE) ## Addresses and numbers of the running service
 	@$(BIN)/python -m cluster status
 
+letters: $(SERVICE) ## What MongoDB refused; more with python -m cluster dead-letters --help
+	@$(BIN)/python -m cluster dead-letters list
+
 doctor: $(SERVICE) ## What is wrong with this machine, and the command that mends it
 	@$(BIN)/python -m cluster doctor
 
@@ -34,6 +37,9 @@ test: lint types imports unit contract distributed acceptance ## Everything CI r
 
 mutants: $(TOOLS) ## Break each promise on purpose, and see the named test turn red
 	@$(TEST_ENVIRONMENT) $(BIN)/python tests/mutants.py
+
+chaos: $(TOOLS) ## Every fault under load against the promised seconds, about an hour; SEED=... repeats a run
+	@$(TEST_ENVIRONMENT) $(BIN)/python -m pytest tests/acceptance --chaos $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 lint: $(TOOLS)
 	@$(BIN)/ruff check .

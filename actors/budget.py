@@ -27,6 +27,8 @@ class Budget:
         `operation_bytes`: how many bytes count as one; 0: a command counts as one. `max_bytes`: of a command.
         """
         self.limit = limit
+        self.operation_s = operation_s
+        self.episode = 0  # of unknown outcomes: it ends when the server answers again
         self.gauge = WindowGauge()
         self._clock = clock
         self._operation_ns = int(operation_s * SECOND_NS)
@@ -84,6 +86,7 @@ class Budget:
         end = self._clock.now_ns() + self._operation_ns
         if self._unknown:
             self._ring.complete(end, self._unknown)
+            self.episode += 1
             self._hold_until = max(self._hold_until, end)
             self._doubt_until = max(self._doubt_until, end)
         self._unknown = 0

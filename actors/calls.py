@@ -1,4 +1,4 @@
-"""Calls between actors: what Ray's failures mean to us, in one place."""
+"""Calls between actors: what failures of Ray and of a channel mean to us, in one place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from actors.channel import CallFailed, Channel, ChannelLost
 from actors.core.errors import SpillwayError
+
+CHANNEL_METHOD = "channel"
+"""What an actor is asked for the name of its channel."""
+_CHANNEL_S = 30.0  # an actor that is being restarted answers when it is back
 
 
 class ActorAway(SpillwayError):
@@ -25,31 +30,61 @@ class ActorAway(SpillwayError):
 class Remote:
     """A named actor, looked up when first needed and again after its death.
 
-    Errors of ours come back as values and are raised here.
+    Calls go through Ray until there is a channel, which there never is to an actor on another machine. Errors of ours
+    come back as values and are raised here.
     """
 
     def __init__(self, name: str, namespace: str) -> None:
         self.name = name
         self._namespace = namespace
         self._handle: Any = None
+        self._channel: Channel | None = None
+        self._opening: asyncio.Task[None] | None = None
 
     async def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
         """The method's answer. Raises what the actor answered as an error, or `ActorAway`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                channel = self._open_one()
+                if channel is not None:
+                    answer = await channel.call(method, *arguments)
+                else:
+                    answer = await getattr(self._found(), method).remote(*arguments)
+        except (RayActorError, ChannelLost) as error:
+            self._handle = self._channel = None
+            raise ActorAway(f"{self.name} is being restarted", began=True) from error
+        except TimeoutError as error:
+            raise ActorAway(f"{self.name} did not answer {method} within {timeout_s:.1f} s", began=True) from error
+        except (RayError, CallFailed) as error:
+            raise ActorAway(f"{self.name}.{method} failed: {str(error).splitlines()[-1]}", began=True) from error
+        if isinstance(answer, SpillwayError):
+            raise answer
+        return answer
+
+    def _open_one(self) -> Channel | None:
+        if self._channel is not None and not self._channel.is_open:  # closed between two calls: nothing was asked of it
+            self._handle = self._channel = None
+        return self._channel
+
+    def _found(self) -> Any:
+        """The actor's handle. Raises `ActorAway` when there is no such actor."""
         if self._handle is None:
             try:
                 self._handle = ray.get_actor(self.name, namespace=self._namespace)
             except ValueError as error:
                 raise ActorAway(f"there is no actor {self.name}", began=False) from error
+            if self._opening is None or self._opening.done():
+                self._opening = asyncio.create_task(self._open_channel(self._handle))
+        return self._handle
+
+    async def _open_channel(self, handle: Any) -> None:
+        """Beside the calls, which go through Ray meanwhile. Nobody waits for it: without it all goes, slower."""
         try:
-            async with asyncio.timeout(timeout_s):
-                answer = await getattr(self._handle, method).remote(*arguments)
-        except RayActorError as error:
-            self._handle = None
-            raise ActorAway(f"{self.name} is being restarted", began=True) from error
-        except TimeoutError as error:
-            raise ActorAway(f"{self.name} did not answer {method} within {timeout_s:.1f} s", began=True) from error
-        except RayError as error:
-            raise ActorAway(f"{self.name}.{method} failed: {str(error).splitlines()[-1]}", began=True) from error
-        if isinstance(answer, SpillwayError):
-            raise answer
-        return answer
+            async with asyncio.timeout(_CHANNEL_S):
+                self._channel = await Channel.connect(await getattr(handle, CHANNEL_METHOD).remote())
+        except (RayError, TimeoutError):
+            self._handle = None  # it died again; the next call looks it up and comes back here
+        except OSError:
+            if handle is not self._handle:  # it has been restarted under another handle
+                self._handle = None
+            # else it lives on another machine

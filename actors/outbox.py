@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from actors.core.batching import Command, Origin, Verb
+from actors.core.batching import Command, Origin
 from actors.core.errors import Fenced
 from actors.core.outcome import Outcome, Report, join
 
@@ -96,16 +96,15 @@ class Outbox:
                 return
             await asyncio.wait(sent)
 
-    def take(self, update_limit: int) -> Load:
-        """The oldest part and all that may share its command. Only when there is one. A part that is larger than a
-        server takes updates at once is cut into pieces first."""
-        most = self._max_writes
-        if self._parts[0].command.verb == Verb.UPDATE:
-            most = min(most, update_limit)
-            if len(self._parts[0].command.ids) > update_limit:
-                self._cut(self._parts.popleft(), update_limit)
+    def take(self, most_of: Callable[[Command], int]) -> Load:
+        """The oldest part and all that may share its command. Only when there is one. A part of more writes than
+        `most_of` allows it is cut into pieces first."""
+        most = most_of(self._parts[0].command)
+        if len(self._parts[0].command.ids) > most:
+            self._cut(self._parts.popleft(), most)
         if self._cuts and self._parts[0].size > self._max_bytes and len(self._parts[0].command.ids) > 1:
             self._cut_by_bytes(self._parts.popleft())
+        most = min(most, self._max_writes)
         first = self._parts.popleft()
         merged = [first]
         if not first.alone:

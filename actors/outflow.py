@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from actors.backlog import Backlog
 from actors.core.batching import BatchPolicy, Entry, Origin, Place, Plan, Round, plan
+from actors.core.dead_letter import DeadLetter
 from actors.core.document import Kind, encode_writes
 from actors.core.errors import LogUnavailable, OutcomeUnknown, WriterUnavailable
 from actors.core.outcome import Outcome
 from actors.core.pacing import SECOND_NS, backoff_s
-from actors.core.ports import BatchSink, Clock, DeadLetter, Telemetry, WriteLog
+from actors.core.ports import BatchSink, Clock, Telemetry, WriteLog
 from actors.core.position import NOTHING, order
 from actors.core.rates import RateMeter
 
 _REMEMBERED_REJECTIONS = 1_000
 
 Drop = Callable[[list[tuple[str, str]]], Awaitable[None]]
+
+
+class _Rejection(NamedTuple):
+    reason: str
+    attempts: int
 
 
 class Outflow:
@@ -121,7 +128,7 @@ class Outflow:
 
     async def flush(self, entries: list[Entry]) -> None:
         """Pour `entries`, the oldest open ones, until a Report names each of their writes; then they are resolved."""
-        rejected: dict[Place, str] = {}
+        rejected: dict[Place, _Rejection] = {}
         while True:
             planned = plan(entries, rejected.keys(), Origin(self._log.stream, self._log.epoch))
             fresh = await self._apply(planned)
@@ -132,15 +139,15 @@ class Outflow:
             await self._bury(entries, rejected)
         self._resolve(entries)
 
-    async def _apply(self, planned: Plan) -> dict[Place, str]:
-        rejected: dict[Place, str] = {}
+    async def _apply(self, planned: Plan) -> dict[Place, _Rejection]:
+        rejected: dict[Place, _Rejection] = {}
         for round_ in planned.rounds:
             rejected.update(await self._apply_round(round_))
         return rejected
 
-    async def _apply_round(self, round_: Round) -> dict[Place, str]:
+    async def _apply_round(self, round_: Round) -> dict[Place, _Rejection]:
         """Send the commands of a round until none needs another try; returns what was rejected, and why."""
-        rejected: dict[Place, str] = {}
+        rejected: dict[Place, _Rejection] = {}
         groups = list(round_.commands)
         attempt = 0
         while groups:
@@ -159,7 +166,8 @@ class Outflow:
                     elif Outcome.REJECTED in report.outcomes:
                         for index, outcome in enumerate(report.outcomes):
                             if outcome == Outcome.REJECTED:
-                                rejected[places[index]] = report.reasons.get(index, "refused by MongoDB")
+                                reason = report.reasons.get(index, "refused by MongoDB")
+                                rejected[places[index]] = _Rejection(reason, attempt + 1)
                 groups = again
             if groups:
                 attempt += 1
@@ -168,17 +176,17 @@ class Outflow:
         self.last_error = ""
         return rejected
 
-    async def _bury(self, entries: list[Entry], rejected: dict[Place, str]) -> None:
+    async def _bury(self, entries: list[Entry], rejected: dict[Place, _Rejection]) -> None:
         letters = [
             DeadLetter(
                 f"{self._log.stream}/{entries[place.entry].position}/{place.write}",
                 encode_writes([entries[place.entry].writes[place.write]]),
-                reason,
-                attempts=1,
+                rejection.reason,
+                rejection.attempts,
                 first_s=entries[place.entry].accepted_s,
                 last_s=self._clock.wall_s(),
             )
-            for place, reason in rejected.items()
+            for place, rejection in sorted(rejected.items())  # as accepted: a replay of all keeps the order per key
         ]
         await self._persist(lambda: self._log.dead_letter(letters))
         self.rejected_total += len(letters)

@@ -26,10 +26,12 @@ from actors.adapters.telemetry import RayTelemetry
 from actors.budget import Budget
 from actors.buffer import Buffer
 from actors.calls import Remote
+from actors.channel import ChannelServer
 from actors.core.batching import BatchPolicy, Command
+from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError
 from actors.core.outcome import Report
-from actors.core.ports import DeadLetter, Found, Keyed, Resolved, State
+from actors.core.ports import Found, Keyed, Resolved, State
 from actors.core.sharding import heir_of, shard_of
 from actors.inflow import Bounds, Kept
 from actors.outbox import Outbox
@@ -91,6 +93,11 @@ class BufferActor:
         self._buffer: Buffer | None = None
         self._trouble: SpillwayError = LogUnavailable("the buffer is still reading its log", 1.0)
         self._life = asyncio.create_task(_live(self._live()))
+        self._channel = asyncio.create_task(ChannelServer(self).open())
+
+    async def channel(self) -> str:
+        """The name under which it answers calls on this machine without Ray."""
+        return await asyncio.shield(self._channel)
 
     async def append(self, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept | SpillwayError:
         return await self._asking(lambda buffer: buffer.append(payload, writes, keyed))
@@ -114,14 +121,17 @@ class BufferActor:
         """Refuse new writes; returns how many writes are left when all is poured or the time is up."""
         return await self._asking(lambda buffer: buffer.drain(timeout_s))
 
-    async def dead_letters(self, limit: int, after: str) -> list[DeadLetter] | SpillwayError:
-        return await _returning(self._shelf.list(limit, after))
+    async def dead_letters(self, selection: Selection, limit: int, after: str) -> Page | SpillwayError:
+        return await _returning(self._shelf.list(selection, limit, after))
 
     async def dead_letter(self, id: str) -> DeadLetter | SpillwayError | None:
         return await _returning(self._shelf.get(id))
 
-    async def discard_dead_letter(self, id: str) -> bool | SpillwayError:
-        return await _returning(self._shelf.remove(id))
+    async def forget_dead_letters(self, ids: list[str]) -> int | SpillwayError:
+        return await _returning(self._shelf.remove(ids))
+
+    async def count_dead_letters(self) -> int | SpillwayError:
+        return await _returning(self._shelf.size())
 
     async def pid(self) -> int:
         return os.getpid()
@@ -210,6 +220,11 @@ class MongoWriter:
         )
         self._run = asyncio.create_task(self._writer.run())
         self._life = asyncio.create_task(_live(self._run))
+        self._channel = asyncio.create_task(ChannelServer(self).open())
+
+    async def channel(self) -> str:
+        """The name under which it answers calls on this machine without Ray."""
+        return await asyncio.shield(self._channel)
 
     async def write(self, commands: list[Command]) -> list[Report] | SpillwayError:
         return await _returning(self._writer.write(commands))

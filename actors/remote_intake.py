@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from actors.calls import ActorAway, Remote
-from actors.core.document import Key, Write, decode_writes, encode_writes
+from actors.core.dead_letter import DeadLetter, Page, Selection
+from actors.core.document import Key, Write, encode_writes
 from actors.core.errors import (
     BufferUnavailable,
     IdempotencyConflict,
     OutcomeUnknown,
     SpillwayError,
 )
-from actors.core.ports import DeadLetter, Found, Keyed, State
+from actors.core.ports import Found, Keyed, State
 from actors.core.position import order
 from actors.core.receipt import Receipt
 from actors.core.sharding import heir_of, shard_of
@@ -128,27 +129,22 @@ class RemoteIntake:
         await asyncio.gather(*(buffer.call("stats", timeout_s=_STATS_S) for buffer in self._buffers))
 
     async def status(self) -> dict[str, Any]:
-        writer, *buffers = await asyncio.gather(*(_stats(remote) for remote in (self._writer, *self._buffers)))
-        return summarize(buffers, writer)
+        dead_letters, writer, *buffers = await asyncio.gather(
+            _told(self._buffers[0], "count_dead_letters"),
+            *(_told(remote, "stats") for remote in (self._writer, *self._buffers)),
+        )
+        return summarize(buffers, writer, dead_letters)
 
-    async def dead_letters(self, limit: int, after: str) -> list[DeadLetter]:
-        letters: list[DeadLetter] = await self._ask(0, "dead_letters", limit, after)
-        return letters
+    async def dead_letters(self, selection: Selection, limit: int, after: str) -> Page:
+        page: Page = await self._ask(0, "dead_letters", selection, limit, after)
+        return page
 
     async def dead_letter(self, id: str) -> DeadLetter | None:
         letter: DeadLetter | None = await self._ask(0, "dead_letter", id)
         return letter
 
-    async def replay_dead_letter(self, id: str) -> Receipt | None:
-        letter = await self.dead_letter(id)
-        if letter is None:
-            return None
-        (receipt,) = await self.append(decode_writes(letter.payload))
-        await self.discard_dead_letter(id)
-        return receipt
-
-    async def discard_dead_letter(self, id: str) -> bool:
-        return bool(await self._ask(0, "discard_dead_letter", id))
+    async def forget_dead_letters(self, ids: Sequence[str]) -> int:
+        return int(await self._ask(0, "forget_dead_letters", list(ids)))
 
     def _by_shard(self, writes: Iterable[tuple[int, Write]]) -> dict[int, list[tuple[int, Write]]]:
         groups: dict[int, list[tuple[int, Write]]] = {}
@@ -169,9 +165,9 @@ class RemoteIntake:
             raise BufferUnavailable(str(error), 1.0) from error
 
 
-async def _stats(remote: Remote) -> dict[str, Any] | None:
+async def _told(remote: Remote, method: str) -> Any:
+    """What it says in good time; None when it says nothing."""
     try:
-        stats: dict[str, Any] = await remote.call("stats", timeout_s=_STATS_S)
-        return stats
+        return await remote.call(method, timeout_s=_STATS_S)
     except SpillwayError:
         return None

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from actors.budget import Budget
 from actors.core.batching import Command
+from actors.core.doubts import Doubts
 from actors.core.errors import (
     CommandFailed,
     CommandNotSent,
@@ -60,6 +62,7 @@ class Writer:
         self._telemetry = telemetry
         self._counted = tuple(counted)
         self._documents: dict[str, int] = {}
+        self._doubts = Doubts(budget.operation_s)
         self._reads_turn = True
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
@@ -84,7 +87,7 @@ class Writer:
         return await self._reads.find(namespace, ids)
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        """Some documents with their ids, at most `limit`. Raises `DatabaseUnavailable`."""
+        """Some documents with their ids, at most `limit`. Raises as `find`."""
         self._refuse_reads_while_away()
         return await self._reads.sample(namespace, limit)
 
@@ -109,8 +112,7 @@ class Writer:
         }
 
     async def run(self) -> None:
-        """Take the lease, hold it, and send until cancelled. Raises (in a group) `Fenced` when the lease is lost for
-        good."""
+        """Take the lease, hold it, and send until cancelled. Raises (in a group) `Fenced` when it is lost for good."""
         clean = await self._tenure.begin()
         self._budget.quarantine(clean=clean)
         try:
@@ -166,7 +168,8 @@ class Writer:
         """What to send now, and its cost; reads and writes take turns, so that neither starves the other."""
         self._reads_turn = not self._reads_turn
         if len(self._outbox) and not (self._reads_turn and len(self._reads)):
-            load = self._outbox.take(self._store.update_limit)
+            now, updates = self._clock.now_ns(), self._store.update_limit
+            load = self._outbox.take(lambda command: self._doubts.most(command, now, updates))
             cost = self._budget.cost(load.size)
             return lambda: self._store_load(load, cost), cost
         ask = self._reads.next()
@@ -189,8 +192,10 @@ class Writer:
                 self._work.set()
                 return
             report = Report.rejected(str(refusal))
-        except BaseException:
+        except BaseException as error:
             load.answer_all(Outcome.RETRY)
+            if isinstance(error, CommandUnknown):
+                self._doubts.note(load.command, self._budget.episode, self._clock.now_ns())
             raise
         self._loads += 1
         self._writes += len(load.command.ids)
@@ -257,25 +262,20 @@ class Writer:
                 self._last_error, attempt = "", 0
 
     async def _learn(self) -> None:
-        """Kind of server, and sizes of the counted collections; again after a doubt, which may have changed them."""
-        if self._budget.has_unknown:
-            self._learned = False
+        """Kind of server, and sizes of the counted collections; again after every doubt: it may have changed them."""
+        self._learned = self._learned and not self._budget.has_unknown
         self._budget.settle()
         if not self._learned:
-            for ask in (self._store.describe, *map(self._counter, self._counted)):
+            await self._budget.take(self._may_send)
+            await self._command(self._store.describe)
+            for namespace in self._counted:
                 await self._budget.take(self._may_send)
-                await self._command(ask)
+                self._documents[namespace] = await self._command(partial(self._store.count, namespace))
             self._learned = True
 
     async def _until_idle(self) -> None:
         while self._tasks:
             await asyncio.wait(self._tasks)
-
-    def _counter(self, namespace: str) -> Callable[[], Awaitable[None]]:
-        async def count() -> None:
-            self._documents[namespace] = await self._store.count(namespace)
-
-        return count
 
     def _refuse_reads_while_away(self) -> None:
         if not self._up.is_set():

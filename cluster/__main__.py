@@ -1,28 +1,23 @@
-"""python -m cluster: up, down, status, drain, doctor, tool."""
+"""python -m cluster: up, down, status, drain, doctor, dead-letters, tool."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from cluster import telegraph
 from cluster.board import Board
+from cluster.dead_letters import app as dead_letters
 from cluster.ray_environment import client_environment
-from cluster.settings import Settings, SettingsError, load
-from cluster.state import Record, StateFolder
+from cluster.terminal import err, fail, out, running, settings_and_folder
 
 app = typer.Typer(help="Spillway on this machine.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-NOTHING_RUNS = "No Spillway runs here. Start one: make up"
+app.add_typer(dead_letters, name="dead-letters")
 
 
 @app.command()
@@ -35,7 +30,7 @@ def up(
     """Start Redis, MongoDB, Ray and the service; stay in the foreground until Ctrl-C, then drain and stop them all."""
     from cluster.up import up as run
 
-    settings, folder = _settings()
+    settings, folder = settings_and_folder()
     raise typer.Exit(run(settings, folder, out, witness))
 
 
@@ -44,15 +39,15 @@ def down() -> None:
     """Clean up after a run that was killed: end exactly its processes, remove its record. Data and logs stay."""
     from cluster.down import down as clean
 
-    _, folder = _settings()
+    _, folder = settings_and_folder()
     raise typer.Exit(clean(folder, out))
 
 
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False) -> None:
     """Print the running service's addresses and numbers; exit code 1 when none runs."""
-    _, folder = _settings()
-    record = _running(folder)
+    _, folder = settings_and_folder()
+    record = running(folder)
     numbers = telegraph.status(record.http_url) if record.http_url else None
     if as_json:
         values: dict[str, Any] = {**record.to_json(), "status": numbers}
@@ -74,9 +69,9 @@ def drain(timeout: Annotated[float | None, typer.Option(help="Seconds [default: 
     """Refuse new writes and store what is buffered; prints `left N`. The service must be restarted to accept again."""
     from cluster.draining import drain as run
 
-    settings, folder = _settings()
+    settings, folder = settings_and_folder()
     if "RAY_ADDRESS" not in os.environ:
-        record = _running(folder)
+        record = running(folder)
         os.environ.update(client_environment(str(record.ray_token_file), str(record.ray_address)))
     left = run(settings, settings.drain_timeout_s if timeout is None else timeout)
     print(f"left {left}", flush=True)
@@ -88,7 +83,7 @@ def doctor() -> None:
     """Check tools, limits, ports, disk and Redis' durability; exit code 1 when something must be mended."""
     from cluster.doctor import examine
 
-    settings, folder = _settings()
+    settings, folder = settings_and_folder()
     record = folder.load()
     sick = False
     for finding in examine(settings, folder, record if record and record.owner.lives() else None):
@@ -108,33 +103,11 @@ def tool(name: Annotated[str, typer.Argument(help="k6, go or ferretdb")]) -> Non
 
     tools: dict[str, Callable[[Steps], Any]] = {"k6": toolchain.k6, "go": toolchain.go, "ferretdb": toolchain.ferretdb}
     if name not in tools:
-        _fail(f"No tool is called {name}; there are {', '.join(tools)}.")
+        fail(f"No tool is called {name}; there are {', '.join(tools)}.")
     try:
         print(tools[name](Steps(err)))
     except toolchain.BuildFailed as error:
-        _fail(str(error))
-
-
-def _settings() -> tuple[Settings, StateFolder]:
-    try:
-        settings = load()
-    except SettingsError as error:
-        _fail(str(error), code=2)
-    return settings, StateFolder(settings.state_dir)
-
-
-def _running(folder: StateFolder) -> Record:
-    record = folder.load()
-    if record is None:
-        _fail(NOTHING_RUNS)
-    if not record.owner.lives():
-        _fail("The last run was killed and has not been cleaned up: make down")
-    return record
-
-
-def _fail(message: str, code: int = 1) -> NoReturn:
-    err.print(f"[red]{escape(message)}[/red]", soft_wrap=True)
-    sys.exit(code)
+        fail(str(error))
 
 
 if __name__ == "__main__":

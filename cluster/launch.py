@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterator
+from itertools import cycle
 from typing import Any
 
 import ray
 from ray.util import list_named_actors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.calls import Remote
 from actors.core.batching import BatchPolicy
@@ -19,6 +22,7 @@ from actors.remote_intake import RemoteIntake
 from cluster import topology
 from cluster.settings import Settings
 
+_HEAD = "node:__internal_head__"  # the resource by which Ray marks its head
 _APPEND_PATIENCE = 0.8  # of the request's time: the buffer gives up before its caller does, and can say why
 
 
@@ -28,10 +32,11 @@ def ensure_actors(settings: Settings) -> RemoteIntake:
     Actors of another pool size or an older generation are ended first: what they had accepted is in their streams.
     """
     end_strangers(settings)
-    _create(MongoWriter, topology.writer_name(), writer_config(settings), settings.max_pending_calls)
+    calls, homes = settings.max_pending_calls, _homes()
+    _create(MongoWriter, topology.writer_name(), writer_config(settings), calls, next(homes))
     names = topology.buffer_names(settings.buffers)
     for config, name in zip(buffer_configs(settings), names, strict=True):
-        _create(BufferActor, name, config, settings.max_pending_calls)
+        _create(BufferActor, name, config, calls, next(homes))
     return RemoteIntake(
         [Remote(name, topology.NAMESPACE) for name in names],
         topology.stream_names(settings.buffers),
@@ -142,7 +147,17 @@ def writer_config(settings: Settings) -> WriterConfig:
     )
 
 
-def _create(actor_class: type, name: str, config: Any, max_concurrency: int) -> None:
+def _homes() -> Iterator[str]:
+    """Ids of the living nodes, over and over. The head comes last: it has the cluster to look after.
+
+    Not Ray's SPREAD: each creator's node counts for itself there, and all replicas create at once.
+    """
+    living = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    living.sort(key=lambda node: (_HEAD in node["Resources"], node["NodeID"]))
+    return cycle(node["NodeID"] for node in living)
+
+
+def _create(actor_class: type, name: str, config: Any, max_concurrency: int, home: str) -> None:
     ray.remote(actor_class).options(
         name=name,
         namespace=topology.NAMESPACE,
@@ -152,4 +167,6 @@ def _create(actor_class: type, name: str, config: Any, max_concurrency: int) -> 
         max_task_retries=0,  # a repeated call is a decision of ours, not of Ray's
         max_concurrency=max_concurrency,
         num_cpus=0,
+        memory=1,  # byte; Ray puts an actor that reserves nothing at all wherever it likes
+        scheduling_strategy=NodeAffinitySchedulingStrategy(home, soft=True),  # soft: any other node when this one dies
     ).remote(config)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from cluster import ray_environment, reaper
+from cluster import front_door, ray_environment, reaper
 from cluster.embedded import mongo_server, ports, redis_server, toolchain
 from cluster.embedded.child import Recipe
 from cluster.embedded.steps import Steps
@@ -96,12 +96,12 @@ class Parts:
         settings, record, folder = self._settings, self._record, self._folder
         temp_dir = folder.ray_temp_dir
         chosen = ray_environment.Ports(
-            gcs=self._port(6399, "Ray"),
+            gcs=self._any_port(),
             dashboard=self._port(PREFERRED_DASHBOARD_PORT, "the Ray dashboard"),
             metrics=self._port(8181, "Ray's metrics"),
-            fallback_proxy=self._port(8500, "Serve's fallback proxy", say=False),
-            haproxy_stats=self._port(8404, "HAProxy's statistics", say=False),
-            haproxy_metrics=self._port(9101, "HAProxy's metrics", say=False),
+            fallback_proxy=self._any_port(),
+            haproxy_stats=self._any_port(),
+            haproxy_metrics=self._any_port(),
         )
         host = ports.reachable(settings.http_host)
         record.http_url = f"http://{host}:{settings.http_port}"
@@ -162,10 +162,16 @@ class Parts:
     def _ours(self, recipe: Recipe) -> Recipe:
         return replace(recipe, environment={**recipe.environment, reaper.RUN_VARIABLE: self._record.run_id})
 
-    def _port(self, preferred: int, whose: str, host: str = ports.LOOPBACK, say: bool = True) -> int:
+    def _any_port(self) -> int:
+        """For what nobody types: two services that start together would both find a favourite free."""
+        port = ports.free_port(0, taken=self._taken)
+        self._taken.add(port)
+        return port
+
+    def _port(self, preferred: int, whose: str, host: str = ports.LOOPBACK) -> int:
         port = ports.free_port(preferred, host, self._taken)
         self._taken.add(port)
-        if port != preferred and say:
+        if port != preferred:
             who = ports.holder(preferred) or "another program"
             self._steps.note(f"port {preferred} is held by {who}; {whose} takes {port}")
         return port
@@ -173,7 +179,8 @@ class Parts:
     def _haproxy_wrapper(self) -> Path:
         binary = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH") or _bundled_haproxy()
         wrapper = self._folder.run / "haproxy"
-        wrapper.write_text(ray_environment.haproxy_wrapper(binary))
+        front_door.write_error_pages(self._folder.run)
+        wrapper.write_text(front_door.haproxy_wrapper(binary, self._folder.run))
         wrapper.chmod(0o700)
         return wrapper
 

@@ -13,6 +13,8 @@ HAPROXY_DEFAULT_MAXCONN = 20_000
 HAPROXY_FEWEST = 256
 HAPROXY_FOLDER = "h"
 """Inside the folder for sockets; one letter, because HAProxy refuses socket paths above 97 bytes."""
+FRONT_DOOR_CHECK_S = 0.2
+"""Seconds between two looks at HAProxy. After three in vain Serve starts another; its own 10 would be half a minute."""
 DRAINING_S = 2
 """Seconds a replica keeps serving after it was told to stop; Serve's own 30 would outlast its shutdown."""
 
@@ -70,6 +72,7 @@ def head_environment(
         "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections(hard_nofile)),
         "RAY_SERVE_HAPROXY_LOG_TARGET": "127.0.0.1:514 sample 1:1000",
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(FRONT_DOOR_CHECK_S),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAINING_S),
         "RAY_worker_niceness": "0",
         # Arguments above this go through the object store: two more processes for a batch of a few hundred writes.
@@ -92,16 +95,3 @@ def head_environment(
         "PYTHONPATH": ":".join(filter(None, (str(root), inherited.get("PYTHONPATH", "")))),
     }
     return {name: inherited.get(name, value) for name, value in tunable.items()} | fixed
-
-
-def haproxy_wrapper(binary: str) -> str:
-    """A shell script that puts HAProxy's statistics and metrics on loopback, then becomes HAProxy.
-
-    Ray's template binds them to every interface, and the statistics page can switch servers off without a password.
-    The configuration's path is the third argument of every start.
-    """
-    return (
-        "#!/bin/sh\n"
-        "sed -i -e 's/bind \\*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' \"$3\"\n"
-        f"exec '{binary}' \"$@\"\n"
-    )

@@ -1,14 +1,43 @@
-"""Questions to the running service over HTTP: is it ready, and how is it doing."""
+"""Questions to the running service over HTTP."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Any, NamedTuple
 
 # Never through a proxy: HTTP_PROXY is for the registries, the service is on this machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Reply(NamedTuple):
+    """What the service said."""
+
+    status: int
+    body: dict[str, Any]  # empty when it is no JSON object
+    retry_after_s: float  # 0 when it did not say
+
+
+def ask(method: str, url: str, timeout_s: float = 30.0) -> Reply:
+    """Any status is an answer. Raises `ConnectionError` when there is none."""
+    try:
+        with _OPENER.open(urllib.request.Request(url, method=method), timeout=timeout_s) as answer:  # noqa: S310
+            return _reply(answer.status, answer.headers, answer.read())
+    except urllib.error.HTTPError as answer:
+        return _reply(answer.code, answer.headers, answer.read())
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ConnectionError(f"{url.partition('?')[0]} does not answer: {error}") from error
+
+
+def _reply(status: int, headers: Any, raw: bytes) -> Reply:
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        body = None
+    seconds = headers.get("Retry-After") or ""
+    return Reply(status, body if isinstance(body, dict) else {}, float(seconds) if seconds.isdigit() else 0.0)
 
 
 def ready(url: str, timeout_s: float = 1.0) -> bool:

@@ -73,7 +73,14 @@ class _Id(_Segment):
     regex = f"(?!{RESERVED_ID}$).+"
 
 
+class _Letter(_Segment):
+    """Not what is done with many letters."""
+
+    regex = "(?!(?:replay|discard)(?:/|$))[^/]+"
+
+
 register_url_convertor("database", _Database())
+register_url_convertor("letter", _Letter())
 register_url_convertor("id", _Id())
 
 

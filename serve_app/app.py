@@ -11,6 +11,7 @@ from ray import serve
 from cluster import launch
 from cluster.settings import Settings, load
 from serve_app.api import EdgeLimits, make_app
+from serve_app.autoscaling import DIRECT_REQUESTS
 from serve_app.direct import DirectPort
 
 _START_S = 20.0  # a replica that cannot reach its log after this starts all the same and says so at /readyz
@@ -43,6 +44,10 @@ class Edge:
     async def check_health(self) -> None:
         """Asked by Serve every few seconds, the first time when the replica is ready for requests."""
         self._direct.open()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve before each decision on the number of replicas; it cannot see the direct port by itself."""
+        return {DIRECT_REQUESTS: float(self._direct.ongoing)}
 
     async def __del__(self) -> None:
         """Called by Serve when the replica leaves."""

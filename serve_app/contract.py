@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from serve_app.dead_letters import LETTER_PATTERN, MAX_LIMIT
+from serve_app.dead_letters import CURSOR_PATTERN, MAX_LIMIT, NAMESPACE_PATTERN, REASON_PATTERN
 from serve_app.errors import FAULTS
 from serve_app.ids import ID_PATTERN, MAX_ID_CHARACTERS, TEXT_ID
 from serve_app.parameters import COLLECTION_PATTERN, DATABASE_PATTERN, KEY_PATTERN, RESERVED_DATABASES
@@ -81,8 +81,9 @@ BODY = ("malformed-json", "invalid-document", "unsupported-media-type", "body-to
 ELSEWHERE = ("not-found", "method-not-allowed")  # a path parameter out of its pattern leads to another address
 
 
-def parameter(place: str, name: str, description: str, schema: Json) -> Json:
-    return {"name": name, "in": place, "required": place == "path", "description": description, "schema": schema}
+def parameter(place: str, name: str, description: str, schema: Json, *, required: bool = False) -> Json:
+    required = required or place == "path"
+    return {"name": name, "in": place, "required": required, "description": description, "schema": schema}
 
 
 DATABASE = parameter(
@@ -111,12 +112,23 @@ ACK = parameter(
     "query", "ack", "db: as Prefer with the longest wait allowed.", {"type": "string", "enum": ["log", "db"]}
 )
 WAITING = (KEY, PREFER, ACK)
-PAGE = (
+_OF = {"type": "string", "pattern": NAMESPACE_PATTERN}
+_WHICH = (
+    parameter(
+        "query", "reason", "Only those whose reason holds this text, in upper or lower case; a code of MongoDB's is "
+        "part of it, as in E11000.", {"type": "string", "pattern": REASON_PATTERN},
+    ),
+    parameter("query", "since", "Only those rejected then or later.", {"type": "string", "format": "date-time"}),
+    parameter("query", "before", "Only those rejected earlier.", {"type": "string", "format": "date-time"}),
     parameter(
         "query", "limit", "Letters on a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100}
     ),
-    parameter("query", "after", "The `next` of the page before.", {"type": "string", "pattern": LETTER_PATTERN}),
+    parameter("query", "after", "The `next` of the page before.", {"type": "string", "pattern": CURSOR_PATTERN}),
 )
+LISTED = (parameter("query", "namespace", "Only those for this database.collection; * for all.", _OF), *_WHICH)
+MEANT = (
+    parameter("query", "namespace", "Those for this database.collection; * for all.", _OF, required=True), *_WHICH
+)  # fmt: skip
 VERBOSE = parameter("query", "verbose", "Adds what /v1/status says.", {"type": "string", "enum": ["", "1", "true"]})
 CACHE_CONTROL = parameter("header", "Cache-Control", "no-cache: not from the replica's own cache.", {"type": "string"})
 

@@ -1,29 +1,48 @@
-"""Writes that MongoDB refused: look, replay, discard."""
+"""Writes that MongoDB refused: look, replay, discard; one of them, or page by page all that are meant."""
 
 from __future__ import annotations
 
 import re
 from base64 import b64encode
-from typing import Any
+from collections import Counter
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import orjson
 from starlette.requests import Request
 
-from actors.core.document import Key, Kind, decode_writes
-from actors.core.errors import OutcomeUnknown
-from actors.core.ports import DeadLetter, Intake
+from actors.core.dead_letter import DeadLetter, Selection
+from actors.core.document import Kind
+from actors.core.errors import OutcomeUnknown, SpillwayError
+from actors.core.ports import Intake
+from actors.core.receipt import Receipt
 from serve_app.answers import Answer, json_answer, rfc3339
 from serve_app.appends import Appends
 from serve_app.documents import decode, relaxed
 from serve_app.errors import FAULTS, Problem
 from serve_app.near_cache import NearCache
-from serve_app.parameters import between, query
+from serve_app.parameters import between, matching, query
 from serve_app.receipts import accepted, location
 
 MAX_LIMIT = 1_000
-_DEFAULT_LIMIT = 100
+REPLAY_WAIT_S = 5.0  # longest a page of replays is followed to MongoDB
+ANY_NAMESPACE = "*"
+NAMESPACE_PATTERN = r"^(\*|[A-Za-z0-9_-]{1,63}\.[A-Za-z0-9_.-]{1,120})$"
+REASON_PATTERN = r"^[^\x00]{1,200}$"
 LETTER_PATTERN = r"^[!-.0-}]{1,200}~[0-9]{1,20}-[0-9]{1,20}~[0-9]{1,9}$"
+CURSOR_PATTERN = r"^[0-9]{1,18}-[0-9]{1,18}_[0-9]{1,18}-[0-9]{1,18}$"
+_DEFAULT_LIMIT = 100
 _LETTER = re.compile(LETTER_PATTERN[1:-1])
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+class _Asked(NamedTuple):
+    """The query of a page."""
+
+    selection: Selection
+    limit: int
+    after: str
 
 
 def opaque(id_: str) -> str:
@@ -38,21 +57,54 @@ def _transparent(text: str) -> str:
     return text.replace("~", "/")
 
 
+def _seconds(text: str) -> float:
+    """RFC 3339 as seconds since 1970. Raises `ValueError`."""
+    try:
+        if _TIME.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).timestamp()
+    except ValueError:
+        pass
+    raise ValueError("It must be a time as in 2026-01-31T08:30:00Z")
+
+
+_CHECKS = {
+    "namespace": matching(NAMESPACE_PATTERN, "It must be database.collection, or * for all of them"),
+    "reason": matching(REASON_PATTERN, "It must be 1 to 200 characters of the reason"),
+    "since": _seconds,
+    "before": _seconds,
+    "limit": between(1, MAX_LIMIT),
+    "after": matching(CURSOR_PATTERN, "It must be the `next` of the page before"),
+}
+
+
+def _asked(request: Request) -> _Asked:
+    given = query(request, **_CHECKS)
+    namespace = given.get("namespace", ANY_NAMESPACE)
+    selection = Selection("" if namespace == ANY_NAMESPACE else namespace, given.get("reason", ""))
+    if "since" in given:
+        selection = selection._replace(since_s=_seconds(given["since"]))
+    if "before" in given:
+        selection = selection._replace(before_s=_seconds(given["before"]))
+    return _Asked(selection, int(given.get("limit", _DEFAULT_LIMIT)), given.get("after", ""))
+
+
+def _meant(request: Request) -> _Asked:
+    """Like `_asked`, for what changes something: "all" has to be said."""
+    asked = _asked(request)
+    if "namespace" not in request.query_params:
+        raise Problem("invalid-parameter", "Name database.collection, or * for all of them.", "namespace")
+    return asked
+
+
 def _shown(letter: DeadLetter) -> dict[str, Any]:
-    (write,) = decode_writes(letter.payload)
-    shown: dict[str, Any] = {
+    write = letter.write
+    return {
         "id": opaque(letter.id), "namespace": write.namespace, "document_id": write.id,
         "kind": Kind(write.kind).name.lower(),
         "reason": letter.reason, "attempts": letter.attempts,
         "accepted_at": rfc3339(letter.first_s), "rejected_at": rfc3339(letter.last_s),
         "bytes": len(write.body),
     }  # fmt: skip
-    if write.body:
-        try:
-            shown["body"] = orjson.Fragment(relaxed(decode(write.body)))
-        except Exception:  # it may be in here just because its bytes are no sound document
-            shown["body_base64"] = b64encode(write.body).decode()
-    return shown
 
 
 class DeadLetters:
@@ -61,41 +113,81 @@ class DeadLetters:
         self._appends = appends
         self._near = near
 
-    async def list(self, request: Request) -> Answer:
+    async def page(self, request: Request) -> Answer:
         """GET /v1/dead-letters: oldest first; `next` is the `after` of the next page, null on the last."""
-        given = query(request, limit=between(1, MAX_LIMIT), after=_transparent)
-        limit = int(given.get("limit", _DEFAULT_LIMIT))
-        after = _transparent(given["after"]) if "after" in given else ""
-        letters = await self._intake.dead_letters(limit, after)
-        following = opaque(letters[-1].id) if len(letters) == limit else None
-        return json_answer(200, {"items": [_shown(letter) for letter in letters], "next": following})
+        page = await self._intake.dead_letters(*_asked(request))
+        items = [_shown(letter) for letter in page.letters]
+        return json_answer(200, {"items": items, "scanned": page.scanned, "next": page.next or None})
 
     async def get(self, request: Request) -> Answer:
-        """GET /v1/dead-letters/{id}"""
-        letter = await self._intake.dead_letter(self._id(request))
-        if letter is None:
-            raise _gone()
-        return json_answer(200, _shown(letter))
+        """GET /v1/dead-letters/{id}: with the original bytes, and the same as JSON where they are a document."""
+        letter = await self._letter(request)
+        body = letter.write.body
+        shown = _shown(letter) | {"body_base64": b64encode(body).decode()}
+        with suppress(Exception):  # it may be in here just because its bytes are no sound document
+            shown |= {"body": orjson.Fragment(relaxed(decode(body)))} if body else {}
+        return json_answer(200, shown)
 
     async def replay(self, request: Request) -> Answer:
         """POST /v1/dead-letters/{id}/replay: its write is appended again, behind everything accepted since."""
-        id_ = self._id(request)
-        try:
-            receipt = await self._appends.own(self._intake.replay_dead_letter(id_))
-        except (OutcomeUnknown, TimeoutError):
-            detail = FAULTS["outcome-unknown"].title + ". Replaying it again is safe."
-            raise Problem("outcome-unknown", detail, id=request.path_params["id"]) from None
-        if receipt is None:
-            raise _gone()
-        self._near.evict(Key(receipt.namespace, receipt.id))
+        letter = await self._letter(request)
+        (receipt,) = await self._replay([letter], {"id": request.path_params["id"]})
         answer = accepted(receipt)
         return json_answer(202, answer, [location(answer["receipt"])])
 
+    async def replay_page(self, request: Request) -> Answer:
+        """POST /v1/dead-letters/replay: one page of them, followed to MongoDB for a while; so a page waits for the
+        budget like any write, and the next one is not asked for before."""
+        page = await self._intake.dead_letters(*_meant(request))
+        receipts = await self._replay(page.letters)
+        states = Counter(state.name for state in await self._appends.settle(receipts, REPLAY_WAIT_S))
+        answer = {
+            "replayed": len(receipts), "stored": states["stored"], "rejected_again": states["dead-lettered"],
+            "scanned": page.scanned, "next": page.next or None,
+        }  # fmt: skip
+        return json_answer(200, answer)
+
     async def discard(self, request: Request) -> Answer:
         """DELETE /v1/dead-letters/{id}"""
-        if not await self._intake.discard_dead_letter(self._id(request)):
+        if not await self._intake.forget_dead_letters([self._id(request)]):
             raise _gone()
         return Answer(204)
+
+    async def discard_page(self, request: Request) -> Answer:
+        """POST /v1/dead-letters/discard: one page of them."""
+        page = await self._intake.dead_letters(*_meant(request))
+        discarded = await self._intake.forget_dead_letters([letter.id for letter in page.letters])
+        return json_answer(200, {"discarded": discarded, "scanned": page.scanned, "next": page.next or None})
+
+    async def _replay(self, letters: list[DeadLetter], named: dict[str, Any] | None = None) -> list[Receipt]:
+        """In one append. Raises as `Appends.keep`; then none of them is forgotten."""
+        if not letters:
+            return []
+        try:
+            return await self._appends.own(self._append_then_forget(letters))
+        except (OutcomeUnknown, TimeoutError):
+            detail = FAULTS["outcome-unknown"].title + ". Replaying the same again is safe."
+            raise Problem("outcome-unknown", detail, **(named or {})) from None
+
+    async def _append_then_forget(self, letters: list[DeadLetter]) -> list[Receipt]:
+        """A crash between the two leaves the letters to be replayed once more: twice is once."""
+        writes = [letter.write for letter in letters]
+        try:
+            receipts = await self._intake.append(writes)
+        finally:
+            for write in writes:
+                self._near.evict(write.key)
+        try:
+            await self._intake.forget_dead_letters([letter.id for letter in letters])
+        except SpillwayError as error:
+            raise OutcomeUnknown(f"they are in the log again, and still among the dead letters: {error}") from error
+        return receipts
+
+    async def _letter(self, request: Request) -> DeadLetter:
+        letter = await self._intake.dead_letter(self._id(request))
+        if letter is None:
+            raise _gone()
+        return letter
 
     def _id(self, request: Request) -> str:
         query(request)

@@ -23,6 +23,7 @@ class DirectPort:
 
     def __init__(self, app: Any, host: str, port: int) -> None:
         """`port` 0 switches it off."""
+        self.ongoing = 0  # requests under way
         self._app = app
         self._host = host
         self._port = port
@@ -40,7 +41,8 @@ class DirectPort:
             self._port = 0
             return
         config = uvicorn.Config(
-            self._app,
+            self._counted,
+            interface="asgi3",  # its guess goes by functions and classes, and this is a method
             lifespan="off",
             http="httptools",
             ws="none",
@@ -52,6 +54,13 @@ class DirectPort:
         self._serving = asyncio.create_task(
             self._server._serve([listener])
         )  # serve() would take the signals, and they belong to Ray
+
+    async def _counted(self, scope: Any, receive: Any, send: Any) -> None:
+        self.ongoing += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self.ongoing -= 1
 
     async def close(self, grace_s: float = 5.0) -> None:
         """Stop listening at once and let requests under way finish, for `grace_s` at most."""

@@ -116,6 +116,17 @@ def one_of(*values: str) -> Callable[[str], str]:
     return check
 
 
+def matching(pattern: str, what: str) -> Callable[[str], str]:
+    """`what` says what it must be."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern[1:-1], value):
+            raise ValueError(what)
+        return value
+
+    return check
+
+
 def between(least: int, most: int) -> Callable[[str], int]:
     def check(value: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:

@@ -10,12 +10,17 @@ from starlette.responses import Response
 
 from serve_app import contract as c
 from serve_app.data import Data
-from serve_app.dead_letters import DeadLetters
+from serve_app.dead_letters import REPLAY_WAIT_S, DeadLetters
 from serve_app.health import Health
 from serve_app.limits import EdgeLimits
 from serve_app.reads import Reader
 from serve_app.receipts import Receipts
 from serve_app.writes import Writes
+
+_PAGES = (
+    "A page ends at `limit` letters or 4 MiB, or when 2,000 have been looked at, so it may hold few or none: go on "
+    "while there is a `next`. Together the pages cover what was there when the first was asked for."
+)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -130,22 +135,35 @@ def routes(
             {"200": c.answer("ReceiptAnswer", "Its state.")}, (*c.ASK, "no-such-receipt"), (c.RECEIPT,),
         ),
         route(
-            "GET", "/v1/dead-letters", letters.list, "Dead letters", "Writes that MongoDB refused", "",
-            {"200": c.answer("DeadLetterPage", "A page of them.")}, c.ASK, c.PAGE,
+            "GET", "/v1/dead-letters", letters.page, "Dead letters", "Writes that MongoDB refused",
+            f"Oldest first, without their bodies. {_PAGES}",
+            {"200": c.answer("DeadLetterPage", "A page of them.")}, c.ASK, c.LISTED,
         ),
         route(
-            "GET", "/v1/dead-letters/{id}", letters.get, "Dead letters", "One of them", "",
+            "POST", "/v1/dead-letters/replay", letters.replay_page, "Dead letters", "Write a page of them again",
+            "Each behind everything accepted since: it wins over later writes to the same document. A letter is "
+            "forgotten only when its write is in the durable log again; asking again after an error is safe. The page "
+            f"is followed to MongoDB for {REPLAY_WAIT_S:g} s at most. {_PAGES}",
+            {"200": c.answer("ReplayedPage", "What became of the page.")}, (*c.ASK, *c.APPEND), c.MEANT,
+        ),
+        route(
+            "POST", "/v1/dead-letters/discard", letters.discard_page, "Dead letters", "Forget a page of them",
+            f"For good. {_PAGES}", {"200": c.answer("DiscardedPage", "They are gone.")},
+            (*c.ASK, "outcome-unknown"), c.MEANT,
+        ),
+        route(
+            "GET", "/v1/dead-letters/{id:letter}", letters.get, "Dead letters", "One of them", "With its body.",
             {"200": c.answer("DeadLetterAnswer", "The letter.")}, (*c.ASK, "no-such-dead-letter"), (c.LETTER,),
         ),
         route(
-            "POST", "/v1/dead-letters/{id}/replay", letters.replay, "Dead letters", "Write it again",
+            "POST", "/v1/dead-letters/{id:letter}/replay", letters.replay, "Dead letters", "Write it again",
             "Behind everything accepted since: it wins over later writes to the same document.",
             {"202": c.answer("Accepted", "It is in the durable log again.", ["Location"])},
             (*c.APPEND, "no-such-dead-letter"), (c.LETTER,),
         ),
         route(
-            "DELETE", "/v1/dead-letters/{id}", letters.discard, "Dead letters", "Forget it", "",
-            {"204": c.answer(None, "It is gone.")}, (*c.ASK, "no-such-dead-letter"), (c.LETTER,),
+            "DELETE", "/v1/dead-letters/{id:letter}", letters.discard, "Dead letters", "Forget it", "For good.",
+            {"204": c.answer(None, "It is gone.")}, (*c.ASK, "outcome-unknown", "no-such-dead-letter"), (c.LETTER,),
         ),
         route(
             "GET", "/v1/status", health.status, "Operation", "Numbers for operators", "At most half a second old.",

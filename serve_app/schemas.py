@@ -122,6 +122,8 @@ class Status(BaseModel):
     mongodb: str
     redis: str
     accepted_total: int = 0
+    dead_lettered_total: int = Field(0, description="Writes MongoDB refused, since the buffers started.")
+    dead_letters: int | None = Field(None, description="Those on the shelf now; null when it does not answer.")
     accepted_per_s: float = 0
     drained_per_s: float = 0
     backlog: Backlog | None = None
@@ -136,28 +138,49 @@ class Status(BaseModel):
     documents: dict[str, int] = Field({}, description="Documents stored, by namespace.")
 
 
-class DeadLetterAnswer(BaseModel):
-    """A write that MongoDB refused, with all that is needed to judge it."""
+class DeadLetterItem(BaseModel):
+    """A write that MongoDB refused, without its body."""
 
     id: str
     namespace: str
     document_id: str
     kind: Literal["insert", "put", "patch", "delete"]
     reason: str
-    attempts: int
+    attempts: int = Field(description="Times the write was handed to MongoDB's writer, up to the refusal.", ge=1)
     accepted_at: str = Field(json_schema_extra={"format": "date-time"})
     rejected_at: str = Field(json_schema_extra={"format": "date-time"})
-    bytes: int
-    body: dict[str, Any] = Field({}, description="The document, or for a patch the update, as relaxed extended JSON.")
-    body_base64: str = Field("", description="Instead of body, when the bytes are no readable BSON.")
+    bytes: int = Field(description="Of the body, as BSON.", ge=0)
 
 
-class DeadLetterPage(BaseModel):
-    items: list[DeadLetterAnswer] = Field(description="Oldest first.")
+class DeadLetterAnswer(DeadLetterItem):
+    """A write that MongoDB refused, with all that is needed to judge it."""
+
+    body_base64: str = Field(description="The original bytes: BSON, for a patch of the update; empty for a delete.")
+    body: dict[str, Any] = Field(
+        {}, description="The same as relaxed extended JSON; missing when the bytes are no readable document."
+    )
+
+
+class _Paged(BaseModel):
+    scanned: int = Field(description="Letters looked at for this page, whether meant or not.", ge=0)
     next: str | None = Field(description="The `after` of the next page; null when this was the last.")
+
+
+class DeadLetterPage(_Paged):
+    items: list[DeadLetterItem] = Field(description="Oldest first; perhaps none, with more on the next page.")
+
+
+class ReplayedPage(_Paged):
+    replayed: int = Field(description="In the durable log again, and letters no more.", ge=0)
+    stored: int = Field(description="Of these, in MongoDB when this was answered.", ge=0)
+    rejected_again: int = Field(description="Of these, refused again: letters once more, under new ids.", ge=0)
+
+
+class DiscardedPage(_Paged):
+    discarded: int = Field(description="Gone for good.", ge=0)
 
 
 ANSWERS: tuple[type[BaseModel], ...] = (
     Problem, DataAnswer, Stats, Alive, Ready, Accepted, BatchAnswer, ReceiptAnswer, Status,
-    DeadLetterAnswer, DeadLetterPage,
+    DeadLetterItem, DeadLetterAnswer, DeadLetterPage, ReplayedPage, DiscardedPage,
 )  # fmt: skip

@@ -32,6 +32,16 @@ settings.register_profile("mutants", settings.get_profile("spillway"), phases=[P
 settings.load_profile("spillway")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of the acceptance ring; here, because pytest reads no options from a conftest it finds late."""
+    group = parser.getgroup("chaos", "faults under load (tests/acceptance)")
+    group.addoption("--chaos", action="store_true", help="run every fault, and hold it to the promised seconds")
+    group.addoption("--seed", type=int, help="of load and faults [default: random with --chaos, else fixed]")
+    group.addoption("--patience", type=float, help="factor on every promised time [default: 1 with --chaos, else 6]")
+    group.addoption("--mix-s", type=float, default=600.0, help="seconds of the random mix of everything")
+    group.addoption("--write-table", action="store_true", help="write the table into docs/guarantees.md")
+
+
 class OutsideWorld(AssertionError):
     """A unit test tried to reach beyond its process, or to wait for real time."""
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from actors.adapters.clock import ManualClock
 from actors.adapters.faults import Faults
+from actors.adapters.memory_dead_letters import MemoryDeadLetters
 from actors.adapters.memory_store import MemoryStore
+from actors.core.dead_letter import DeadLetter
 from actors.core.errors import Fenced, SpillwayError
 from actors.core.pacing import SECOND_NS
-from actors.core.ports import Appended, DeadLetter, Grant, Keyed, KeyedAnswer, Logged
+from actors.core.ports import Appended, Grant, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
 __all__ = [
@@ -23,31 +25,6 @@ __all__ = [
     "MemoryStore",
     "RecordingTelemetry",
 ]
-
-
-class MemoryDeadLetters:
-    """Satisfies `DeadLetters`."""
-
-    def __init__(self) -> None:
-        self.letters: dict[str, DeadLetter] = {}
-
-    async def add(self, letters: Sequence[DeadLetter]) -> None:
-        for letter in letters:
-            self.letters.setdefault(letter.id, letter)
-
-    async def list(self, limit: int, after: str = "") -> list[DeadLetter]:
-        ids = list(self.letters)
-        start = ids.index(after) + 1 if after in self.letters else 0
-        return [self.letters[id_] for id_ in ids[start : start + limit]]
-
-    async def get(self, id: str) -> DeadLetter | None:
-        return self.letters.get(id)
-
-    async def remove(self, id: str) -> bool:
-        return self.letters.pop(id, None) is not None
-
-    async def size(self) -> int:
-        return len(self.letters)
 
 
 @dataclass(slots=True)

@@ -54,8 +54,6 @@ _PASSING = frozenset({
     14031,
 })  # fmt: skip
 
-_GRACE_MS = 1_000  # the server's own word that it stopped comes before we hang up and know nothing
-
 _ID_INDEX = re.compile(r"^E11000 duplicate key error collection: \S+ index: _id_( |$)")
 _CONCERN = re.compile(r"writeConcern|write concern|cannot use '[wj]'", re.IGNORECASE)
 
@@ -89,7 +87,7 @@ class MongoStore:
             retryWrites=False,
             retryReads=False,
             maxAdaptiveRetries=0,
-            socketTimeoutMS=milliseconds + _GRACE_MS,
+            socketTimeoutMS=milliseconds,
             connectTimeoutMS=min(2_000, milliseconds),
             serverSelectionTimeoutMS=min(1_000, milliseconds),
             waitQueueTimeoutMS=milliseconds,
@@ -97,9 +95,7 @@ class MongoStore:
             appname="spillway",
             event_listeners=[_Witness()],
         )
-        self._limit = {"maxTimeMS": milliseconds}  # so that the server does not go on with what we have given up
-        concern = {"w": int(write_concern) if write_concern.isdigit() else write_concern, "j": True}
-        self._manner = {"ordered": False, "writeConcern": concern, **self._limit}
+        self._write_concern = {"w": int(write_concern) if write_concern.isdigit() else write_concern, "j": True}
         self._is_ferretdb = False
         self._update_limit_of_ferretdb = max(1, ferretdb.UPDATES_AT_ONCE // lanes)
         self._unnamed: dict[str, tuple[Outcome, float]] = {}  # namespace -> what an unnamed duplicate is, until
@@ -164,16 +160,16 @@ class MongoStore:
         database, collection = command.namespace.split(".", 1)
         body: dict[str, Any]
         if command.verb == Verb.INSERT:
-            body = {"insert": collection, **self._manner}
+            body = {"insert": collection, "ordered": False, "writeConcern": self._write_concern}
             body["documents"] = [RawBSONDocument(document) for document in command.bodies]
         elif command.verb == Verb.UPDATE:
-            body = {"update": collection, **self._manner}
+            body = {"update": collection, "ordered": False, "writeConcern": self._write_concern}
             body["updates"] = [
                 {"q": {"_id": _value(id_)}, "u": RawBSONDocument(update), "upsert": True, "multi": False}
                 for id_, update in zip(command.ids, command.bodies, strict=True)
             ]
         else:
-            body = {"delete": collection, **self._manner}
+            body = {"delete": collection, "ordered": False, "writeConcern": self._write_concern}
             body["deletes"] = [{"q": {"_id": _value(id_)}, "limit": 1} for id_ in command.ids]
         return database, body
 
@@ -208,7 +204,6 @@ class MongoStore:
     async def _first_batch(self, namespace: str, asked: Mapping[str, Any], limit: int) -> list[tuple[str, bytes]]:
         database, collection = namespace.split(".", 1)
         body = {"find": collection, "filter": asked, "limit": limit, "batchSize": limit, "singleBatch": True}
-        body |= self._limit
         answer = await self._run(database, body, _RAW)
         documents = []
         for document in answer["cursor"]["firstBatch"]:

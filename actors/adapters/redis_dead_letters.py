@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.adapters.redis_link import Client, reading, telling
-from actors.core.ports import DeadLetter
+from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 
 # The index first: the same rejection, replayed after a crash, must not become a second letter.
 _ADD = """
@@ -24,12 +24,21 @@ return 0
 """
 
 _REMOVE = """
-local at = redis.call('HGET', KEYS[2], ARGV[1])
-if not at then return 0 end
-redis.call('XDEL', KEYS[1], at)
-redis.call('HDEL', KEYS[2], ARGV[1])
-return 1
+local removed = 0
+for i = 1, #ARGV do
+  local at = redis.call('HGET', KEYS[2], ARGV[i])
+  if at then
+    redis.call('XDEL', KEYS[1], at)
+    redis.call('HDEL', KEYS[2], ARGV[i])
+    removed = removed + 1
+  end
+end
+return removed
 """
+
+_CHUNK = 20  # letters read in one go: of the largest documents still few enough MiB
+_SCAN = 2_000  # letters looked at for one page: a fraction of a second
+_PAGE_BYTES = 4 * 1024 * 1024
 
 
 class RedisDeadLetters:
@@ -50,11 +59,27 @@ class RedisDeadLetters:
         async with telling(self._client):
             await self._add(keys=self._keys, args=arguments)
 
-    async def list(self, limit: int, after: str = "") -> list[DeadLetter]:
+    async def list(self, selection: Selection = EVERY, limit: int = 100, after: str = "") -> Page:
+        position, _, last = after.partition("_")
+        letters: list[DeadLetter] = []
+        scanned = size = 0
         async with reading(self._client):
-            at = await self._client.hget(self._keys[1], after) if after else None
-            page = await self._client.xrange(self._keys[0], min=f"({at.decode()}" if at else "-", count=limit)
-        return [_letter(fields) for _, fields in page]
+            if not last:
+                newest = await self._client.xrevrange(self._keys[0], count=1)
+                position, last = "0-0", newest[0][0].decode() if newest else "0-0"
+            while position != last and scanned < _SCAN and len(letters) < limit and size < _PAGE_BYTES:
+                chunk = await self._client.xrange(self._keys[0], f"({position}", last, count=_CHUNK)
+                if not chunk:
+                    position = last
+                for at, fields in chunk:
+                    position, scanned = at.decode(), scanned + 1
+                    letter = _letter(fields)
+                    if selection.takes(letter):
+                        letters.append(letter)
+                        size += len(letter.payload)
+                        if len(letters) == limit or size >= _PAGE_BYTES:
+                            break
+        return Page(letters, scanned, "" if position == last else f"{position}_{last}")
 
     async def get(self, id: str) -> DeadLetter | None:
         async with reading(self._client):
@@ -62,9 +87,11 @@ class RedisDeadLetters:
             page = await self._client.xrange(self._keys[0], min=at, max=at) if at else []
         return _letter(page[0][1]) if page else None
 
-    async def remove(self, id: str) -> bool:
+    async def remove(self, ids: Sequence[str]) -> int:
+        if not ids:
+            return 0
         async with telling(self._client):
-            return bool(await self._remove(keys=self._keys, args=[id]))
+            return int(await self._remove(keys=self._keys, args=list(ids)))
 
     async def size(self) -> int:
         async with reading(self._client):

@@ -12,8 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 from actors.adapters.redis_link import Client, reading, refuse_unsafe, telling
+from actors.core.dead_letter import DeadLetter
 from actors.core.errors import LogUnavailable
-from actors.core.ports import Appended, DeadLetter, DeadLetters, Keyed, KeyedAnswer, Logged
+from actors.core.ports import Appended, DeadLetters, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
 _FIELD = b"w1"  # frames of actors.core.document; a new layout gets a new name, and both are read

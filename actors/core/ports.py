@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from actors.core.batching import Command
+from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 from actors.core.document import Write
 from actors.core.outcome import Report
 from actors.core.receipt import Receipt
@@ -39,17 +40,6 @@ class Logged(NamedTuple):
 
     position: str
     payload: bytes
-
-
-class DeadLetter(NamedTuple):
-    """A write that MongoDB will never take, with all that is needed to judge and to repeat it."""
-
-    id: str  # "stream/position/index" of the write: the same rejection twice is one dead letter
-    payload: bytes  # its frame, the original bytes
-    reason: str
-    attempts: int
-    first_s: float  # wall clock, when it was accepted
-    last_s: float  # wall clock, when it was rejected
 
 
 class Found(NamedTuple):
@@ -108,16 +98,13 @@ class Intake(Protocol):
         """Numbers for operators, see `GET /v1/status`. Never raises: a part that does not answer is reported as
         such."""
 
-    async def dead_letters(self, limit: int, after: str) -> list[DeadLetter]:
-        """Oldest first, at most `limit`, those behind the id `after`. Raises `BufferUnavailable`, `LogUnavailable`."""
+    async def dead_letters(self, selection: Selection, limit: int, after: str) -> Page:
+        """See `DeadLetters.list`. Raises `BufferUnavailable`, `LogUnavailable`."""
 
     async def dead_letter(self, id: str) -> DeadLetter | None: ...
 
-    async def replay_dead_letter(self, id: str) -> Receipt | None:
-        """Append its write again and forget the letter; None when there is no such letter. Raises as `append`."""
-
-    async def discard_dead_letter(self, id: str) -> bool:
-        """Forget it; False when it was not there."""
+    async def forget_dead_letters(self, ids: Sequence[str]) -> int:
+        """See `DeadLetters.remove`."""
 
 
 class WriteLog(Protocol):
@@ -170,13 +157,18 @@ class DeadLetters(Protocol):
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Each id is kept once, however often it is added. Raises `LogUnavailable`, `OutcomeUnknown`."""
 
-    async def list(self, limit: int, after: str = "") -> list[DeadLetter]:
-        """Oldest first, at most `limit`, those behind the id `after`; from the oldest on when `after` is not there."""
+    async def list(self, selection: Selection = EVERY, limit: int = 100, after: str = "") -> Page:
+        """Oldest first: at most `limit` letters, a few MiB, and a few thousand looked at, whichever comes first.
+
+        `after` is the `next` of the page before. Together the pages cover what was there when the first was asked for:
+        letters that come meanwhile do not, or replaying what is rejected again would never end. Raises
+        `LogUnavailable`.
+        """
 
     async def get(self, id: str) -> DeadLetter | None: ...
 
-    async def remove(self, id: str) -> bool:
-        """Forget it; False when it was not there."""
+    async def remove(self, ids: Sequence[str]) -> int:
+        """Forget them; returns how many were there."""
 
     async def size(self) -> int: ...
 

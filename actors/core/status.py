@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def summarize(buffers: Sequence[dict[str, Any] | None], writer: dict[str, Any] | None) -> dict[str, Any]:
-    """`GET /v1/status`. None stands for a part that did not answer: it is shown as away, and never as fine."""
+def summarize(
+    buffers: Sequence[dict[str, Any] | None], writer: dict[str, Any] | None, dead_letters: int | None = None
+) -> dict[str, Any]:
+    """`GET /v1/status`. None stands for a part that did not answer: it is shown as away, and never as fine.
+
+    `dead_letters` are those on the shelf now, whoever put them there.
+    """
     there = [buffer for buffer in buffers if buffer is not None]
     writes = sum(buffer["writes"] for buffer in there)
     accepted_per_s = sum(buffer["accepted_per_s"] for buffer in there)
@@ -17,6 +22,7 @@ def summarize(buffers: Sequence[dict[str, Any] | None], writer: dict[str, Any] |
         "accepted_total": sum(buffer["accepted_total"] for buffer in there),
         "drained_total": sum(buffer["drained_total"] for buffer in there),
         "dead_lettered_total": sum(buffer["dead_lettered_total"] for buffer in there),
+        "dead_letters": dead_letters,
         "accepted_per_s": round(accepted_per_s, 1),
         "drained_per_s": round(drained_per_s, 1),
         "backlog": {"writes": writes, "bytes": sum(buffer["bytes"] for buffer in there)},

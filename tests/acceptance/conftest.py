@@ -2,18 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.acceptance.service import Service
+from tests.acceptance.session import Session
+from tests.acceptance.trial import Trial, Trials
+
+SESSION = pytest.StashKey[Session]()
+FAST = {"SPILLWAY_WRITER_LEASE_S": "1", "SPILLWAY_MONGODB_TIMEOUT_S": "2"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[SESSION] = Session.of(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return config.stash[SESSION].header()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What only `make chaos` runs is left out of `make test`. Those with services of their own run last, alone."""
+    items.sort(key=lambda item: "start" in getattr(item, "fixturenames", ()))
+    if config.getoption("--chaos"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("chaos")]
+    items[:] = [item for item in items if item not in left_out]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    failed = [report.nodeid for kind in ("failed", "error") for report in terminalreporter.stats.get(kind, [])]
+    for line in config.stash[SESSION].summary(failed):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Redis, MongoDB, the witness, Ray and Serve, all of its own."""
-    running = Service.start(
-        tmp_path_factory.mktemp("service"), SPILLWAY_WRITER_LEASE_S="1", SPILLWAY_MONGODB_TIMEOUT_S="2"
-    )
+def session(pytestconfig: pytest.Config) -> Session:
+    return pytestconfig.stash[SESSION]
+
+
+@pytest.fixture(scope="session")
+def _services(session: Session) -> Iterator[list[Service]]:
+    running: list[Service] = []
     yield running
-    running.stop()
+    for service in running:
+        assert service.stop() == 0
+
+
+@pytest.fixture
+def service(session: Session, _services: list[Service]) -> Service:
+    """Redis, MongoDB, the witness, Ray and Serve, shared by all tests; a new one when the last test has broken it."""
+    if _services and not _services[-1].well():
+        _services.pop().stop()
+    if not _services:
+        _services.append(Service.start(session.room("shared"), **FAST))
+    return _services[-1]
+
+
+@pytest.fixture
+def start(
+    session: Session, _services: list[Service], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Service]]:
+    """Starts services of this test's own, with settings as keyword arguments; they are stopped with the test.
+
+    The shared one is stopped first: two at once would measure each other.
+    """
+    while _services:
+        assert _services.pop().stop() == 0
+    running: list[Service] = []
+
+    def start(**settings: str) -> Service:
+        running.append(Service.start(session.room(request.node.name), **{**FAST, **settings}))
+        return running[-1]
+
+    yield start
+    for service in running:
+        service.stop()
+
+
+@pytest.fixture
+def trial(session: Session, request: pytest.FixtureRequest) -> Trials:
+    """Makes the trial of one fault, by the name it has in the table."""
+
+    def trial(service: Service, fault: str) -> Trial:
+        made = Trial(fault, service, session.room(request.node.name), session.seed, session.patience)
+        session.rows.append(made.row)
+        return made
+
+    return trial

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,24 +12,33 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0  # a first start builds FerretDB
 STOP_S = 90.0
+# Not the service's fault: another one took a port between our look at it and Ray's use, or Ray's own patience of 30 s
+# was not enough for a machine that does a lot at once.
+BAD_LUCK = re.compile(r"address already in use|already occupied|timed out during startup", re.IGNORECASE)
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _up(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "cluster", "up", "--witness"]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
 
 
 @dataclass
@@ -54,40 +63,83 @@ class Service:
         }
         environment.pop("RAY_AUTH_MODE", None)  # `up` chooses
         log = folder / "up.log"
-        command = [sys.executable, "-m", "cluster", "up", "--witness"]
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-        service = cls(folder, environment, process, log)
-        try:
-            service.eventually(lambda: service.status_of_run().get("state") == "running", START_S)
-        except AssertionError:
-            service.stop()
-            raise
-        service.addresses = service.status_of_run()
+        service = cls(folder, environment, _up(environment, log), log)
+        service._await_running()
         return service
+
+    def restart(self, **settings: str) -> None:
+        """Starts it anew after `stop`, on the same data and the same HTTP ports, with some settings changed."""
+        self.environment.update(settings)
+        self.process = _up(self.environment, self.log)
+        self._await_running()
+
+    def _await_running(self, tries: int = 3) -> None:
+        try:
+            self.eventually(self._runs, START_S)
+        except AssertionError as error:
+            self.stop()
+            if tries == 1 or not BAD_LUCK.search(str(error)):
+                raise
+            self.process = _up(self.environment, self.log)
+            self._await_running(tries - 1)
+        self.addresses = self.status_of_run()
+
+    def _runs(self) -> bool:
+        record = self.status_of_run()
+        return bool(record) and record["state"] == "running" and record["owner"]["pid"] == self.process.pid
 
     @property
     def url(self) -> str:
         return str(self.addresses["http_url"])
 
     def status_of_run(self) -> dict[str, Any]:
-        """What `python -m cluster status --json` says; empty when it says that nothing runs."""
-        command = [sys.executable, "-m", "cluster", "status", "--json"]
-        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60)
-        return json.loads(done.stdout) if done.returncode == 0 else {}
+        """The record that `up` keeps, which `python -m cluster status --json` prints; empty while there is none.
 
-    def stop(self) -> int:
-        """Ctrl-C; returns the exit code."""
+        Read from its file: a process started for each look would be half of the load on a small machine.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.state / "run" / "state.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    @property
+    def state(self) -> Path:
+        return Path(self.environment["SPILLWAY_STATE_DIR"])
+
+    def stop(self, by: signal.Signals = signal.SIGINT) -> int:
+        """Ctrl-C, or another signal that asks for a stop; returns the exit code."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.process.send_signal(by)
         try:
             return self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             subprocess.run([sys.executable, "-m", "cluster", "down"], cwd=ROOT, env=self.environment, timeout=60)
             raise AssertionError(f"up did not stop within {STOP_S:.0f} s:\n{self.tail()}") from None
+
+    def well(self) -> bool:
+        """Whether it can be used: it runs, and gets ready within 30 s."""
+        if self.process.poll() is not None:
+            return False
+        try:
+            self.eventually(self.ready, 30)
+        except AssertionError:
+            return False
+        return True
+
+    def ready(self) -> bool:
+        """Whether /readyz says 200; no answer is a no."""
+        try:
+            return self.get("/readyz")[0] == 200
+        except (OSError, ValueError):
+            return False
+
+    def aof_loads_s(self) -> list[float]:
+        """How long each start of Redis took to read its append-only file."""
+        log = (self.state / "logs" / "redis.log").read_text(errors="replace")
+        found = re.findall(r"DB loaded from append only file: ([0-9.]+) seconds", log)
+        return [float(seconds) for seconds in found]
 
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
@@ -108,6 +160,23 @@ class Service:
     def actor(self, name: str) -> psutil.Process:
         """The process of a Ray actor or replica, by the title that `ps` shows."""
         (found, *_) = self.processes(f"ray::{name}")
+        return found
+
+    def find(self, name: str) -> psutil.Process | None:
+        """An actor, replica, HAProxy or part by the beginning of its name; None while it is being restarted."""
+        if name == "haproxy":
+            doors = [process for process in self.processes() if process.name() == "haproxy"]
+            return max(doors, key=psutil.Process.create_time, default=None)
+        actors = self.processes(f"ray::{name}")
+        if actors:
+            return actors[0]
+        pids = [part["pid"] for known, part in self.status_of_run()["parts"].items() if known.startswith(name)]
+        return psutil.Process(pids[0]) if pids and psutil.pid_exists(pids[0]) else None
+
+    def haproxy(self) -> psutil.Process:
+        """The process of Serve's front door; after a reload the one before may still be finishing its requests."""
+        found = self.find("haproxy")
+        assert found is not None, "there is no HAProxy"
         return found
 
     def part(self, name: str) -> psutil.Process:
@@ -137,74 +206,3 @@ class Service:
             assert self.process.poll() is None, f"up ended with {self.process.returncode}:\n{self.tail()}"
             assert time.monotonic() < deadline, f"still not so after {timeout_s:.0f} s:\n{self.tail()}"
             time.sleep(0.2)
-
-
-class Flood:
-    """Users on GET /api/data who record every outcome the way `loadtests/verify.py` reads it."""
-
-    def __init__(self, service: Service, folder: Path, users: int = 16) -> None:
-        self.outcomes: Counter[str] = Counter()
-        self._service = service
-        self._folder = folder
-        self._users = users
-        self._stop = asyncio.Event()
-
-    def run(self, seconds: float, *faults: tuple[float, Callable[[], Any]]) -> None:
-        """Load for `seconds`; each fault strikes at its second."""
-        asyncio.run(self._run(seconds, faults))
-
-    def verify(self) -> str:
-        """The verifier's output; raises `AssertionError` with it unless it found nothing wrong."""
-        addresses = self._service.status_of_run()
-        command = [sys.executable, "loadtests/verify.py", str(self._folder), "--base-url", addresses["http_url"]]
-        command += ["--mongodb-uri", addresses["mongodb_uri"], "--witness", addresses["witness_record"]]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.outcomes}"
-        return done.stdout
-
-    async def _run(self, seconds: float, faults: tuple[tuple[float, Callable[[], Any]], ...]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "answers.log").open("w") as record:
-            record.write(f"started {int(time.time() * 1000)}\n")
-            limits = httpx.Limits(max_connections=None)
-            async with httpx.AsyncClient(timeout=30, limits=limits, trust_env=False) as session:  # it repeats nothing
-                strikes: list[Awaitable[None]] = [self._strike(at, fault) for at, fault in faults]
-                users = [self._user(session, record.write) for _ in range(self._users)]
-                await asyncio.gather(self._end(seconds), *strikes, *users)
-            stopped = int(time.time() * 1000)
-            status = json.dumps(self._service.get("/v1/status")[2])
-            record.write(f"stopped {stopped} {status}\n")
-
-    async def _end(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._stop.set()
-
-    @staticmethod
-    async def _strike(at: float, fault: Callable[[], Any]) -> None:
-        await asyncio.sleep(at)
-        await asyncio.to_thread(fault)
-
-    async def _user(self, session: httpx.AsyncClient, write: Callable[[str], Any]) -> None:
-        while not self._stop.is_set():
-            try:
-                answer = await session.get(f"{self._service.url}/api/data")
-            except httpx.ConnectError:
-                write("refused 0 1212\n")  # no connection was made, so nothing was sent
-                self.outcomes["fail"] += 1
-                await asyncio.sleep(0.05)
-                continue
-            except httpx.HTTPError:
-                write("unknown 0 0\n")
-                self.outcomes["unknown"] += 1
-                continue
-            status, body = answer.status_code, answer.text
-            if status == 200:
-                write(body.replace("\n", " ") + "\n")
-                self.outcomes["ok"] += 1
-            elif status == 503 or 400 <= status < 500:
-                write(f"refused {status} 0\n")
-                self.outcomes["fail"] += 1
-                await asyncio.sleep(0.05)
-            else:
-                write(f"unknown {status} 0\n")
-                self.outcomes["unknown"] += 1

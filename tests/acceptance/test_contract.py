@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
-from tests.acceptance.service import Service
+from tests.acceptance.service import ROOT, Service
 
 
 def test_api_data_reads_and_writes_five_documents(service: Service) -> None:
@@ -55,6 +57,14 @@ def test_status_counts_what_mongodb_was_asked(service: Service) -> None:
     assert status["ready"] is True
     assert 0 < status["commands"]["worst_window"] <= status["commands"]["limit"] == 100
     assert status["writer"]["epoch"] >= 1
+
+
+def test_the_command_line_tells_addresses_and_numbers(service: Service) -> None:
+    command = [sys.executable, "-m", "cluster", "status", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=120)
+    told = json.loads(done.stdout)
+    assert told["http_url"] == service.url
+    assert told["status"]["ready"] is True
 
 
 def test_the_direct_port_serves_the_same_contract(service: Service) -> None:

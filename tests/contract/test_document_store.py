@@ -365,6 +365,23 @@ def test_a_write_concern_error_means_that_nobody_knows() -> None:
     assert outcomes(report) == [RETRY, RETRY]
 
 
+@pytest.mark.parametrize("verb", list(Verb))
+async def test_a_write_concern_error_is_no_success_on_the_wire_either(verb: Verb) -> None:
+    """Also beside refusals of single writes: what they are is known when all of it is durable."""
+    concern = {"code": 64, "codeName": "WriteConcernTimeout", "errmsg": "waiting for replication timed out"}
+    refusal = {"index": 1, "code": 121, "errmsg": "Document failed validation"}
+    for refused in ([], [refusal]):
+        answer = {"ok": 1, "n": 2 - len(refused), "writeErrors": refused, "writeConcernError": concern}
+        if verb == Verb.UPDATE:
+            answer |= {"nModified": 0}
+        server = Answering(answer)
+        async with server as uri, mongo(uri, timeout_s=1.0) as (store, _):
+            bodies = [b"" if verb == Verb.DELETE else document(id_) for id_ in "ab"]
+            report = await store.store(Command(verb, "d.c", ["a", "b"], bodies))
+        assert outcomes(report) == [RETRY, RETRY]
+        assert report.grown == 0
+
+
 @pytest.mark.parametrize("verb", [Verb.INSERT, Verb.UPDATE])
 def test_a_report_that_does_not_add_up_is_no_success(verb: Verb) -> None:
     assert outcomes(answered(verb, 3, n=2)) == [RETRY] * 3
@@ -386,6 +403,13 @@ def test_a_duplicate_counts_by_the_index_it_violates() -> None:
     report = answered(Verb.INSERT, 6, n=1, writeErrors=errors)
     assert outcomes(report) == [DUPLICATE, DUPLICATE, REJECTED, REJECTED, REJECTED, STORED]
     assert set(report.reasons) == {2, 3, 4}
+
+
+def test_an_update_that_violates_an_index_of_the_users_is_a_rejection() -> None:
+    errors = [duplicate(0, "email_1", keyPattern={"email": 1}), duplicate(1, "_id_of_the_mail")]
+    report = answered(Verb.UPDATE, 3, n=1, writeErrors=errors)
+    assert outcomes(report) == [REJECTED, REJECTED, STORED]
+    assert set(report.reasons) == {0, 1}
 
 
 def test_an_upsert_that_met_another_upsert_is_tried_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from jsonschema import Draft202012Validator
 
+from actors.adapters.memory import MemoryDeadLetters
+from actors.core.dead_letter import DeadLetter
 from actors.core.document import Kind, Write, encode_writes
 from actors.core.errors import QueueFull
-from actors.core.ports import DeadLetter
 from serve_app.api import make_app
 from serve_app.limits import EdgeLimits
 
@@ -34,10 +36,18 @@ class Forgetful(FakeIntake):
         return await self.append(writes), True
 
 
+class Undying(MemoryDeadLetters):
+    """Every case meets the letter again."""
+
+    async def remove(self, ids: Any) -> int:
+        return sum([await self.get(id_) is not None for id_ in ids])
+
+
 def edge(failing: Exception | None = None) -> Any:
     intake = Forgetful()
     intake.failing = failing
-    intake.letters = {LETTER.id: LETTER}
+    intake.shelf = Undying()
+    asyncio.run(intake.shelf.add([LETTER]))
     app = make_app(intake, EdgeLimits(max_wait_s=1, max_batch_items=10))
 
     async def as_function(scope: Any, receive: Any, send: Any) -> None:

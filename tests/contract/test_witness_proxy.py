@@ -3,64 +3,22 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pymongo import MongoClient
 from pymongo.errors import ConnectionFailure
-from pymongo.uri_parser import parse_uri
 
 from loadtests.window import read_record, traffic
-
-ROOT = Path(__file__).resolve().parents[2]
-START_S = 20.0
-
-
-class Witness:
-    """A witness process of its own on a port it picked."""
-
-    def __init__(self, upstream: str, record: Path) -> None:
-        self.record = record
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "loadtests/witness.py", "--listen", "127.0.0.1:0"),
-                *("--upstream", upstream, "--record", str(record)),
-            ],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        said = self.process.stdout.readline()  # `witness: HOST:PORT -> ...`, once it listens
-        assert said.startswith("witness: "), "the witness did not start; its complaint is above"
-        self.address = said.split(" ")[1]
-
-    def client(self) -> MongoClient[dict[str, object]]:
-        return MongoClient(
-            f"mongodb://{self.address}/?directConnection=true&retryWrites=false&retryReads=false",
-            serverSelectionTimeoutMS=3000,
-        )
-
-    def names(self) -> list[str]:
-        return [stamp.command for stamp in read_record(self.record)]
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(timeout=START_S)
+from tests.witness import Witness
 
 
 @pytest.fixture
 def witness(mongodb_uri: str, tmp_path: Path) -> Iterator[Witness]:
-    host, port = parse_uri(mongodb_uri)["nodelist"][0]
-    running = Witness(f"{host}:{port}", tmp_path / "record")
+    running = Witness.before(mongodb_uri, tmp_path / "record")
     yield running
-    if running.process.poll() is None:
-        running.process.kill()
-        running.process.wait()
+    running.end()
 
 
 def test_a_driver_works_through_it_and_every_command_is_stamped(witness: Witness) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from actors.adapters.memory import MemoryDeadLetters, MemoryLog
+from actors.adapters.memory import MemoryLog
 from actors.adapters.redis_cache import RedisCache
 from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog, is_empty, streams
 from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
-from actors.core.ports import DeadLetter, DeadLetters, Keyed, WriteLog
+from actors.core.ports import Keyed, WriteLog
 from actors.core.position import NOTHING, order
 
 
@@ -25,19 +25,17 @@ class Logs:
     """`another` gives the same stream as a further process sees it."""
 
     another: Callable[[], WriteLog]
-    letters: DeadLetters
 
 
 @pytest.fixture(params=["memory", "redis"])
 async def logs(request: pytest.FixtureRequest) -> AsyncIterator[Logs]:
     if request.param == "memory":
-        shelf = MemoryDeadLetters()
-        yield Logs(MemoryLog("0of1", shelf).another, shelf)
+        yield Logs(MemoryLog("0of1").another)
         return
     client = connect(request.getfixturevalue("redis_url"), 2.0)
     prefix = f"t{uuid.uuid4().hex}"
     letters = RedisDeadLetters(client, prefix)
-    yield Logs(lambda: RedisLog(client, prefix, "0of1", letters, once_ttl_s=60), letters)
+    yield Logs(lambda: RedisLog(client, prefix, "0of1", letters, once_ttl_s=60))
     await client.aclose()
 
 
@@ -143,38 +141,6 @@ async def test_plain_and_keyed_requests_share_an_append(log: WriteLog) -> None:
     ]
     assert [payload for _, payload in await entries(log)] == [b"plain", b"one", b"two"]
     assert (await entries(log))[0][0] == appended.position
-
-
-def letter(number: int, **changes: Any) -> DeadLetter:
-    return DeadLetter(f"0of1/1-{number}/0", b"\x00payload", "why: é", 1, 1.25, 2.5)._replace(**changes)
-
-
-async def test_a_dead_letter_is_kept_once_and_as_it_is(logs: Logs, log: WriteLog) -> None:
-    await log.dead_letter([letter(1), letter(2)])
-    await log.dead_letter([letter(1, reason="again"), letter(3)])
-    assert await logs.letters.list(10) == [letter(1), letter(2), letter(3)]
-    assert await logs.letters.get(letter(2).id) == letter(2)
-    assert await logs.letters.size() == 3
-
-
-async def test_dead_letters_are_paged_and_discarded(logs: Logs) -> None:
-    await logs.letters.add([letter(i) for i in range(5)])
-    await logs.letters.add([])
-    assert await logs.letters.list(2) == [letter(0), letter(1)]
-    assert await logs.letters.list(2, after=letter(1).id) == [letter(2), letter(3)]
-    assert await logs.letters.list(2, after=letter(4).id) == []
-    assert await logs.letters.remove(letter(1).id)
-    assert not await logs.letters.remove(letter(1).id)
-    assert await logs.letters.get(letter(1).id) is None
-    assert await logs.letters.list(2, after=letter(1).id) == [letter(0), letter(2)], "from the oldest on"
-    assert await logs.letters.size() == 4
-
-
-async def test_a_discarded_letter_may_come_again(logs: Logs) -> None:
-    await logs.letters.add([letter(1)])
-    await logs.letters.remove(letter(1).id)
-    await logs.letters.add([letter(1, reason="again")])
-    assert await logs.letters.list(5) == [letter(1, reason="again")]
 
 
 # Redis only: what its settings and its absence mean

@@ -1,4 +1,4 @@
-"""One local Ray for the whole ring; one prefix and one collection per test."""
+"""One local Ray for each file; one prefix and one collection per test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cluster.settings import Settings, load
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
     """A Ray of its own, small and without a dashboard."""
     os.environ["RAY_AUTH_MODE"] = "disabled"  # read at import; nothing outside this machine can reach it

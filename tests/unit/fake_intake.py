@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from actors.adapters.memory import MemoryDeadLetters
+from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.document import Kind, Write
 from actors.core.errors import IdempotencyConflict
-from actors.core.ports import DeadLetter, Found, State
+from actors.core.ports import Found, State
 from actors.core.receipt import Receipt
 
 UP: dict[str, Any] = {
@@ -38,7 +40,9 @@ class FakeIntake:
         self.known: dict[str, tuple[str, list[Receipt]]] = {}
         self.documents: dict[tuple[str, str], Found] = {}
         self.sampled: list[tuple[str, bytes]] = []
-        self.letters: dict[str, DeadLetter] = {}
+        self.failing_append: Exception | None = None
+        self.failing_forget: Exception | None = None
+        self.shelf = MemoryDeadLetters()
         self.up = UP
 
     def _check(self) -> None:
@@ -52,6 +56,8 @@ class FakeIntake:
     async def append(self, writes: Sequence[Write]) -> list[Receipt]:
         if self.held is not None:
             await self.held.wait()
+        if self.failing_append is not None:
+            raise self.failing_append
         self._check()
         self.appends.append(list(writes))
         for write in writes:
@@ -102,19 +108,16 @@ class FakeIntake:
         self.status_calls += 1
         return self.up
 
-    async def dead_letters(self, limit: int, after: str) -> list[DeadLetter]:
+    async def dead_letters(self, selection: Selection, limit: int, after: str) -> Page:
         self._check()
-        return [letter for id_, letter in sorted(self.letters.items()) if id_ > after][:limit]
+        return await self.shelf.list(selection, limit, after)
 
     async def dead_letter(self, id: str) -> DeadLetter | None:
         self._check()
-        return self.letters.get(id)
+        return await self.shelf.get(id)
 
-    async def replay_dead_letter(self, id: str) -> Receipt | None:
+    async def forget_dead_letters(self, ids: Sequence[str]) -> int:
+        if self.failing_forget is not None:
+            raise self.failing_forget
         self._check()
-        letter = self.letters.pop(id, None)
-        return None if letter is None else Receipt("0", "9-0", 0, "shop.orders", "r1")
-
-    async def discard_dead_letter(self, id: str) -> bool:
-        self._check()
-        return self.letters.pop(id, None) is not None
+        return await self.shelf.remove(ids)

@@ -84,6 +84,7 @@ async def test_what_nobody_foresaw_is_logged_and_not_shown(caplog: pytest.LogCap
         ("PUT", "/v1/a/b/batch", "POST"),
         ("POST", "/v1/receipts/x", "GET"), ("PUT", "/v1/dead-letters/x", "DELETE, GET"), ("POST", "/readyz", "GET"),
         ("OPTIONS", "/v1/status", "GET"), ("POST", "/docs", "GET"), ("DELETE", "/v1/dead-letters/x/replay", "POST"),
+        ("GET", "/v1/dead-letters/replay", "POST"), ("DELETE", "/v1/dead-letters/discard", "POST"),
     ],
 )  # fmt: skip
 async def test_methods_that_are_not_possible(method: str, path: str, allow: str) -> None:

@@ -1,30 +1,21 @@
-"""Probes, status, receipts, dead letters, and the pages about the API."""
+"""Probes, status, receipts, and the pages about the API."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
-import bson
 import pytest
 from edge import EdgeClient, problem
 from fake_intake import UP, FakeIntake
 
-from actors.core.document import Kind, Write, encode_writes
-from actors.core.errors import OutcomeUnknown, QueueFull
-from actors.core.ports import DeadLetter, State
+from actors.core.errors import QueueFull
+from actors.core.ports import State
 from actors.core.receipt import Receipt
-from serve_app.dead_letters import opaque
 from serve_app.errors import FAULTS
 from serve_app.health import MAX_AGE_S, StatusBoard
 
 RECEIPT = Receipt("0", "5-0", 2, "shop.orders", "o1")
-
-
-def letter(number: int, kind: Kind = Kind.PUT, body: bytes | None = None) -> DeadLetter:
-    body = bson.encode({"_id": "r1", "n": 1}) if body is None else body
-    frame = encode_writes([Write(kind, "shop.orders", "r1", body)])
-    return DeadLetter(f"0/{number}-0/0", frame, "too large", 3, 1_700_000_000.0, 1_700_000_001.5)
 
 
 @pytest.fixture
@@ -115,71 +106,6 @@ async def test_a_receipt_tells_what_became_of_the_write(
 @pytest.mark.parametrize("text", ["x", "%FF", "ключ", RECEIPT._replace(stream="9").encode(), "x" * 5000])
 async def test_no_such_receipt(client: EdgeClient, text: str) -> None:
     problem(await client.get(f"/v1/receipts/{text}"), 404, "no-such-receipt", "receipt")
-
-
-async def test_dead_letters_in_pages(client: EdgeClient) -> None:
-    client.intake.letters = {one.id: one for one in map(letter, range(5))}
-    seen = []
-    path = "/v1/dead-letters?limit=2"
-    while True:
-        page = (await client.get(path)).json()
-        seen += [item["id"] for item in page["items"]]
-        if page["next"] is None:
-            break
-        path = f"/v1/dead-letters?limit=2&after={page['next']}"
-    assert seen == [opaque(id_) for id_ in client.intake.letters]
-
-
-async def test_a_dead_letter_shows_all_that_is_needed_to_judge_it(client: EdgeClient) -> None:
-    one = letter(1)
-    client.intake.letters = {one.id: one}
-    response = await client.get(f"/v1/dead-letters/{opaque(one.id)}")
-    assert response.status_code == 200
-    assert response.json() == {
-        "id": opaque(one.id), "namespace": "shop.orders", "document_id": "r1", "kind": "put",
-        "reason": "too large", "attempts": 3,
-        "accepted_at": "2023-11-14T22:13:20.000Z", "rejected_at": "2023-11-14T22:13:21.500Z",
-        "bytes": len(bson.encode({"_id": "r1", "n": 1})), "body": {"_id": "r1", "n": 1},
-    }  # fmt: skip
-
-
-async def test_a_dead_letter_whose_bytes_are_no_document(client: EdgeClient) -> None:
-    for one, key in ((letter(1, body=b"\1\2"), "body_base64"), (letter(2, Kind.DELETE, b""), "bytes")):
-        client.intake.letters = {one.id: one}
-        (item,) = (await client.get("/v1/dead-letters")).json()["items"]
-        assert item[key] == {"body_base64": "AQI=", "bytes": 0}[key]
-
-
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "limit=", "after=%21", "after="])
-async def test_pages_that_cannot_be(client: EdgeClient, query: str) -> None:
-    problem(await client.get(f"/v1/dead-letters?{query}"), 400, "invalid-parameter", query.partition("=")[0])
-
-
-async def test_replaying_and_discarding(client: EdgeClient) -> None:
-    for one in map(letter, range(2)):
-        client.intake.letters[one.id] = one
-    first, second = map(opaque, client.intake.letters)
-    response = await client.post(f"/v1/dead-letters/{first}/replay")
-    assert response.status_code == 202
-    assert response.json()["state"] == "logged"
-    assert response.headers["location"] == f"/v1/receipts/{response.json()['receipt']}"
-    response = await client.delete(f"/v1/dead-letters/{second}")
-    assert (response.status_code, response.content) == (204, b"")
-    assert client.intake.letters == {}
-    for method, path in (
-        ("GET", first),
-        ("POST", f"{first}/replay"),
-        ("DELETE", second),
-        ("GET", "%21"),
-        ("DELETE", "ключ"),
-    ):
-        problem(await client.request(method, f"/v1/dead-letters/{path}"), 404, "no-such-dead-letter", "id")
-
-
-async def test_a_replay_whose_outcome_is_unknown(client: EdgeClient) -> None:
-    client.intake.failing = OutcomeUnknown()
-    document = problem(await client.post(f"/v1/dead-letters/{opaque('0/1-0/0')}/replay"), 504, "outcome-unknown")
-    assert document["id"] == opaque("0/1-0/0")
 
 
 async def test_the_pages_need_no_network(client: EdgeClient) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.head import HeadConfig, serve_config
-from cluster.ray_environment import Ports, client_environment, haproxy_wrapper, head_environment, max_connections
+from cluster.ray_environment import Ports, client_environment, head_environment, max_connections
 
 PORTS = Ports(gcs=1, dashboard=2, metrics=3, fallback_proxy=4, haproxy_stats=5, haproxy_metrics=6)
 
@@ -60,12 +60,6 @@ def test_a_client_gets_the_address_and_the_token() -> None:
     made = client_environment("/s/token", "127.0.0.1:6399")
     assert made["RAY_ADDRESS"] == "127.0.0.1:6399"
     assert made["RAY_AUTH_TOKEN_PATH"] == "/s/token"
-
-
-def test_the_wrapper_moves_open_binds_to_loopback_and_becomes_haproxy() -> None:
-    script = haproxy_wrapper("/opt/haproxy")
-    assert "bind 127.0.0.1:" in script
-    assert script.endswith("exec '/opt/haproxy' \"$@\"\n")
 
 
 def test_the_front_doors_address_is_put_into_the_serve_config() -> None:

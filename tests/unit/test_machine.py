@@ -135,6 +135,10 @@ class Core(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.advance(seconds)
 
+    @rule(seconds=st.sampled_from([-86_400.0, -2.0, 2.0, 86_400.0]))
+    def wall_clock_steps(self, seconds: float) -> None:
+        self.service.clock.step_wall(seconds)
+
     def advance(self, seconds: float) -> None:
         self.within(self.service.clock.advance(seconds))
         self.look_into_the_log()

@@ -216,6 +216,29 @@ async def test_what_mongodb_refuses_is_a_dead_letter_before_it_leaves_the_log(po
     assert pour.outflow.rejections == {f"{position}/1": "no such field"}
 
 
+async def test_a_letter_counts_how_often_its_batch_was_tried(pour: Pour) -> None:
+    def gone(commands: list[Command]) -> list[Report]:
+        raise WriterUnavailable("restarting")
+
+    pour.sink.answers = [gone, report(STORED, RETRY), report(DUPLICATE, REJECTED, _1="bad")]
+    await pour.add(insert("a"), insert("b"))
+    await pour.clock.advance(1.0)
+    assert [letter.attempts for letter in pour.log.shelf.letters.values()] == [3]
+
+
+async def test_letters_stand_in_the_order_their_writes_were_accepted(pour: Pour) -> None:
+    """So that a replay of all of them leaves the last accepted version last, also when that was refused first."""
+
+    def no_updates(commands: list[Command]) -> list[Report]:
+        return [Report(bytes([REJECTED]), {0: "bad"}) for _ in commands]
+
+    pour.sink.answers = [no_updates] * 3
+    position = await pour.add(put("a", n=1), put("a", n=2), put("a", n=3))
+    await pour.clock.advance(0.05)
+    assert len(pour.sink.batches) == 3
+    assert list(pour.log.shelf.letters) == [f"0of1/{position}/{index}" for index in range(3)]
+
+
 async def test_a_refusal_without_a_reason_is_a_refusal(pour: Pour) -> None:
     pour.sink.answers = [report(REJECTED)]
     await pour.add(insert("a"))

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Kernel settings for ten thousand users on one machine: shows what is and what is wanted, sets it, puts it back.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+k8s/tune-host.sh             what is, what is wanted, and why; changes nothing
+k8s/tune-host.sh --apply     set it, now and after a reboot; the former values are saved
+k8s/tune-host.sh --revert    put the saved values back
+END
+}
+
+# For tests: everything below another root.
+readonly ROOT=${TUNE_ROOT:-}
+readonly FORMER=$ROOT/var/lib/spillway-tune/former
+readonly PERSISTENT=$ROOT/etc/sysctl.d/90-spillway.conf
+readonly LIMITS=$ROOT/etc/security/limits.d/90-spillway.conf
+readonly NOFILE=65536
+
+# name | at least, range or exactly | wanted | why
+readonly SETTINGS=(
+    "net.core.somaxconn|least|16384|connections that wait to be accepted; ten thousand users who come at once are refused at 4096"
+    "net.ipv4.tcp_max_syn_backlog|least|16384|half-open connections; beyond it the kernel drops SYNs, and each costs its user a second"
+    "net.ipv4.ip_local_port_range|range|10000 65535|ports for connections that begin here: HAProxy to the replicas, and a load generator beside it"
+    "net.ipv4.ip_local_reserved_ports|exact|20000-21000|never given to such connections: the replicas' own ports in the overlay one-node"
+    "net.ipv4.tcp_tw_reuse|exact|1|a port that is in TIME_WAIT may begin a new connection after a second; or 28,000 ports last a minute"
+)
+
+fail() {
+    printf '%s\n  → %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+place() { printf '%s/proc/sys/%s' "$ROOT" "${1//.//}"; }
+
+value() { tr -s '\t ' ' ' <"$(place "$1")"; }
+
+# well KIND WANTED FOUND
+well() {
+    local wanted found
+    read -ra wanted <<<"$2"
+    read -ra found <<<"$3"
+    case $1 in
+        least) ((found[0] >= wanted[0])) ;;
+        range) ((found[0] <= wanted[0] && found[1] >= wanted[1])) ;;
+        exact) [[ $3 == "$2" ]] ;;
+    esac
+}
+
+# each FUNCTION: calls it with name, kind, wanted, why, found, for every setting this kernel has.
+each() {
+    local line name kind wanted why
+    for line in "${SETTINGS[@]}"; do
+        IFS='|' read -r name kind wanted why <<<"$line"
+        [[ ! -e $(place "$name") ]] || "$1" "$name" "$kind" "$wanted" "$why" "$(value "$name")"
+    done
+}
+
+show_one() {
+    local mark=✗
+    ! well "$2" "$3" "$5" || mark=✓
+    printf '%s %-35s %-14s wanted %-14s %s\n' "$mark" "$1" "${5:-none}" "$3" "$4"
+}
+
+show() {
+    each show_one
+    local limit mark=✗
+    limit=$(ulimit -Hn)
+    [[ $limit != unlimited ]] && ((limit < NOFILE)) || mark=✓
+    printf '%s %-35s %-14s wanted %-14s %s\n' "$mark" "nofile (hard, of this shell)" "$limit" "$NOFILE" \
+        "HAProxy takes 2.5 descriptors a connection, and does not start with fewer"
+}
+
+set_to() {
+    printf '%s\n' "$2" >"$(place "$1")" || fail "$1 cannot be set here." "run it on the machine itself, not in a container"
+}
+
+apply_one() {
+    well "$2" "$3" "$5" && return
+    grep -q "^$1=" "$FORMER" || printf '%s=%s\n' "$1" "$5" >>"$FORMER"
+    set_to "$1" "$3"
+    printf '%s=%s\n' "$1" "$3" >>"$PERSISTENT"
+    printf '%s: %s → %s\n' "$1" "${5:-none}" "$3"
+}
+
+apply() {
+    mkdir -p "${FORMER%/*}" "${PERSISTENT%/*}" "${LIMITS%/*}"
+    touch "$FORMER" "$PERSISTENT"
+    each apply_one
+    printf '* hard nofile %s\n* soft nofile %s\nroot hard nofile %s\nroot soft nofile %s\n' \
+        "$NOFILE" "$NOFILE" "$NOFILE" "$NOFILE" >"$LIMITS"
+    printf 'nofile: %s from the next login on. Container engines have a limit of their own (LimitNOFILE= of their unit).\n' "$NOFILE"
+    printf 'Former values: %s. Back to them: k8s/tune-host.sh --revert\n' "$FORMER"
+}
+
+revert() {
+    [[ -e $FORMER ]] || fail "Nothing was applied here: there is no $FORMER." "k8s/tune-host.sh"
+    local name former
+    while IFS='=' read -r name former; do
+        set_to "$name" "$former"
+        printf '%s: %s\n' "$name" "${former:-none}"
+    done <"$FORMER"
+    rm -f "$FORMER" "$PERSISTENT" "$LIMITS"
+}
+
+need_root() {
+    [[ -n $ROOT || $EUID == 0 ]] || fail "The kernel's settings are root's to change." "sudo k8s/tune-host.sh $1"
+}
+
+case ${1:-} in
+    "") show ;;
+    --apply) need_root --apply; apply ;;
+    --revert) need_root --revert; revert ;;
+    -h | --help) usage ;;
+    *) usage >&2; exit 2 ;;
+esac

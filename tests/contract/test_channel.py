@@ -1,0 +1,140 @@
+"""The channel between actors on one machine: answers, failures, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors.channel import MAX_CALLS, MAX_FRAME_BYTES, CallFailed, Channel, ChannelLost, ChannelServer
+from actors.core.errors import QueueFull
+
+
+class Target:
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.begun = 0
+        self.ended = 0
+
+    async def echo(self, *items: object) -> tuple[object, ...]:
+        return items
+
+    async def refuse(self) -> QueueFull:
+        return QueueFull("full", 3.0)
+
+    async def fail(self) -> None:
+        raise KeyError("key")
+
+    async def unpicklable(self) -> object:
+        return lambda: None
+
+    async def wait(self) -> None:
+        self.begun += 1
+        await self.gate.wait()
+        self.ended += 1
+
+    async def _hidden(self) -> None: ...
+
+
+@pytest.fixture
+def target() -> Target:
+    return Target()
+
+
+@pytest.fixture
+async def name(target: Target) -> AsyncIterator[str]:
+    server = ChannelServer(target)
+    yield await server.open()
+    server.close()
+
+
+@pytest.fixture
+async def channel(name: str) -> Channel:
+    return await Channel.connect(name)
+
+
+async def test_many_calls_at_once_each_get_their_own_answer(channel: Channel) -> None:
+    answers = await asyncio.gather(*(channel.call("echo", n, b"x" * n) for n in range(500)))
+    assert answers == [(n, b"x" * n) for n in range(500)]
+
+
+async def test_a_call_of_many_chunks_arrives_whole(channel: Channel) -> None:
+    large = bytes(range(256)) * 40_000
+    assert await channel.call("echo", large) == (large,)
+
+
+async def test_errors_of_ours_are_values(channel: Channel) -> None:
+    answer = await channel.call("refuse")
+    assert isinstance(answer, QueueFull)
+    assert answer.retry_after_s == 3.0
+
+
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [("fail", "KeyError: 'key'"), ("missing", "AttributeError"), ("_hidden", "not public"), ("unpicklable", "pickle")],
+)
+async def test_a_failing_call_fails_alone(channel: Channel, method: str, text: str) -> None:
+    with pytest.raises(CallFailed, match=text):
+        await channel.call(method)
+    assert await channel.call("echo", 1) == (1,)
+
+
+async def test_a_call_too_large_is_refused_before_it_is_sent(channel: Channel) -> None:
+    with pytest.raises(ValueError, match="more than a channel carries"):
+        await channel.call("echo", bytes(MAX_FRAME_BYTES))
+    assert await channel.call("echo", 1) == (1,)
+
+
+async def test_the_end_of_the_other_side_ends_every_call_under_way(target: Target) -> None:
+    server = ChannelServer(target)
+    channel = await Channel.connect(await server.open())
+    calls = [asyncio.create_task(channel.call("wait")) for _ in range(3)]
+    while target.begun < 3:
+        await asyncio.sleep(0.01)
+    server.close()
+    assert [type(end) for end in await asyncio.gather(*calls, return_exceptions=True)] == [ChannelLost] * 3
+    assert not channel.is_open
+    with pytest.raises(ChannelLost):
+        await channel.call("echo")
+
+
+async def test_a_caller_that_has_gone_does_not_undo_what_it_began(target: Target, channel: Channel) -> None:
+    call = asyncio.create_task(channel.call("wait"))
+    while not target.begun:
+        await asyncio.sleep(0.01)
+    call.cancel()
+    channel.abort()
+    target.gate.set()
+    while not target.ended:
+        await asyncio.sleep(0.01)
+
+
+async def test_calls_under_way_are_bounded_and_none_is_dropped(target: Target, channel: Channel) -> None:
+    calls = [asyncio.create_task(channel.call("wait", *())) for _ in range(MAX_CALLS)]
+    large = [asyncio.create_task(channel.call("echo", bytes(64 * 1024))) for _ in range(50)]
+    while target.begun < MAX_CALLS:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert not all(call.done() for call in large)  # the server does not read on
+    target.gate.set()
+    await asyncio.gather(*calls, *large)
+
+
+async def test_nobody_listens_under_an_unknown_name() -> None:
+    with pytest.raises(OSError):
+        await Channel.connect("spillway-nobody")
+
+
+async def test_another_user_is_turned_away(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.channel.os.geteuid", lambda: 4711)  # to the server, everybody is a stranger now
+    stranger = socket.socket(socket.AF_UNIX)
+    stranger.connect(f"\0{name}")
+    stranger.settimeout(5)
+    try:
+        heard = await asyncio.to_thread(stranger.recv, 1)
+    except ConnectionResetError:
+        heard = b""
+    stranger.close()
+    assert heard == b""  # and not a wait for the question

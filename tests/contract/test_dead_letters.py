@@ -1,0 +1,150 @@
+"""One body for every shelf of dead letters: what the double promises, Redis keeps."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from actors.adapters import redis_dead_letters
+from actors.adapters.memory import MemoryLog
+from actors.adapters.redis_dead_letters import RedisDeadLetters
+from actors.adapters.redis_link import connect
+from actors.adapters.redis_log import RedisLog
+from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
+from actors.core.document import Kind, Write, encode_writes
+from actors.core.ports import DeadLetters, WriteLog
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def log(request: pytest.FixtureRequest) -> AsyncIterator[WriteLog]:
+    """With its shelf; nothing else is asked of it here."""
+    if request.param == "memory":
+        yield MemoryLog("0of1")
+        return
+    client = connect(request.getfixturevalue("redis_url"), 2.0)
+    prefix = f"t{uuid.uuid4().hex}"
+    yield RedisLog(client, prefix, "0of1", RedisDeadLetters(client, prefix), once_ttl_s=60)
+    await client.aclose()
+
+
+@pytest.fixture
+def shelf(log: WriteLog) -> DeadLetters:
+    found: DeadLetters = log.shelf if isinstance(log, MemoryLog) else log._dead_letters  # type: ignore[attr-defined]
+    return found
+
+
+def letter(number: int, namespace: str = "d.c", body: bytes = b"\x00body", **changes: Any) -> DeadLetter:
+    payload = encode_writes([Write(Kind.PUT, namespace, f"id{number}", body)])
+    return DeadLetter(f"0of1/1-{number}/0", payload, "why: é", 1, 1.25, float(number))._replace(**changes)
+
+
+async def run(shelf: DeadLetters, selection: Selection = EVERY, limit: int = 100) -> list[Page]:
+    pages = [await shelf.list(selection, limit)]
+    while pages[-1].next:
+        pages.append(await shelf.list(selection, limit, pages[-1].next))
+    return pages
+
+
+def letters(pages: list[Page]) -> list[DeadLetter]:
+    return [one for page in pages for one in page.letters]
+
+
+async def test_a_dead_letter_is_kept_once_and_as_it_is(log: WriteLog, shelf: DeadLetters) -> None:
+    await log.dead_letter([letter(1), letter(2)])
+    await log.dead_letter([letter(1, reason="again"), letter(3)])
+    assert await shelf.list() == Page([letter(1), letter(2), letter(3)], 3, "")
+    assert await shelf.get(letter(2).id) == letter(2)
+    assert await shelf.size() == 3
+
+
+async def test_an_empty_shelf(shelf: DeadLetters) -> None:
+    await shelf.add([])
+    assert await shelf.list() == Page([], 0, "")
+    assert await shelf.remove([]) == await shelf.remove([letter(1).id]) == await shelf.size() == 0
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 30, 100])
+async def test_pages_hold_every_letter_once_and_in_order(shelf: DeadLetters, limit: int) -> None:
+    await shelf.add([letter(i) for i in range(60)])
+    pages = await run(shelf, limit=limit)
+    assert letters(pages) == [letter(i) for i in range(60)]
+    assert sum(page.scanned for page in pages) == 60
+    assert all(len(page.letters) == limit for page in pages[:-1])
+
+
+async def test_letters_that_leave_or_come_meanwhile_break_no_run(shelf: DeadLetters) -> None:
+    """As in a replay of all whose writes are rejected again: without an end it would never have one."""
+    await shelf.add([letter(i) for i in range(6)])
+    page = await shelf.list(limit=2)
+    seen = page.letters
+    while page.next:
+        assert await shelf.remove([one.id for one in page.letters]) == 2
+        await shelf.add([letter(100 + len(seen)), letter(200 + len(seen))])
+        page = await shelf.list(limit=2, after=page.next)
+        seen = seen + page.letters
+    assert seen == [letter(i) for i in range(6)]
+    assert await shelf.size() == 6
+
+
+async def test_letters_are_selected(shelf: DeadLetters) -> None:
+    of = [letter(0), letter(1, "d.other"), letter(2, reason="E11000 duplicate"), letter(3, "d.other", reason="E11000")]
+    await shelf.add(of)
+    cases = [
+        (EVERY, of), (Selection(namespace="d.other"), [of[1], of[3]]), (Selection(namespace="d.oth"), []),
+        (Selection(reason="e11000"), of[2:]), (Selection("d.other", "E11000"), of[3:]),
+        (Selection(reason="É"), of[:2]), (Selection(since_s=2.0), of[2:]), (Selection(before_s=2.0), of[:2]),
+        (Selection(since_s=1.0, before_s=3.0), of[1:3]),
+    ]  # fmt: skip
+    for selection, expected in cases:
+        for limit in (1, 100):
+            pages = await run(shelf, selection, limit)
+            assert letters(pages) == expected, selection
+            assert sum(page.scanned for page in pages) == 4
+
+
+async def test_letters_are_removed_by_their_ids(shelf: DeadLetters) -> None:
+    await shelf.add([letter(i) for i in range(5)])
+    assert await shelf.remove([letter(1).id, letter(3).id, letter(9).id]) == 2
+    assert await shelf.remove([letter(1).id]) == 0
+    assert await shelf.get(letter(1).id) is None
+    assert letters(await run(shelf)) == [letter(0), letter(2), letter(4)]
+
+
+async def test_a_removed_letter_may_come_again(shelf: DeadLetters) -> None:
+    await shelf.add([letter(1)])
+    await shelf.remove([letter(1).id])
+    await shelf.add([letter(1, reason="again")])
+    assert letters(await run(shelf)) == [letter(1, reason="again")]
+
+
+# Redis only: what a page may cost
+
+
+@pytest.fixture
+async def redis_shelf(redis_url: str) -> AsyncIterator[DeadLetters]:
+    client = connect(redis_url, 2.0)
+    yield RedisDeadLetters(client, f"t{uuid.uuid4().hex}")
+    await client.aclose()
+
+
+async def test_a_page_ends_when_enough_has_been_looked_at(
+    redis_shelf: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_dead_letters, "_SCAN", 40)
+    of = [letter(i, "d.rare" if i == 90 else "d.c") for i in range(100)]
+    await redis_shelf.add(of)
+    pages = await run(redis_shelf, Selection(namespace="d.rare"))
+    assert [page.scanned for page in pages] == [40, 40, 20]
+    assert [page.letters for page in pages] == [[], [], [of[90]]]
+
+
+async def test_a_page_ends_when_it_is_large_enough(redis_shelf: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_dead_letters, "_PAGE_BYTES", 1_000)
+    of = [letter(i, body=b"x" * 400) for i in range(7)] + [letter(7, body=b"x" * 5_000)]
+    await redis_shelf.add(of)
+    pages = await run(redis_shelf)
+    assert [len(page.letters) for page in pages] == [3, 3, 2]
+    assert letters(pages) == of

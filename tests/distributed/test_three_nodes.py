@@ -1,0 +1,215 @@
+"""Three nodes, one of which is lost under load: nothing lost, nothing doubled, one writer, the cap at the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from pymongo import AsyncMongoClient
+
+from actors.channel import Channel
+from actors.core.document import Kind, Write
+from actors.core.errors import OutcomeUnknown, SpillwayError
+from actors.remote_intake import RemoteIntake
+from cluster import launch, topology
+from cluster.embedded import mongo_server
+from cluster.settings import Settings, load
+from loadtests.window import read_record, traffic
+from tests.witness import Witness
+
+ROOT = Path(__file__).resolve().parents[2]
+MACHINES = ROOT / "tests/distributed/machines"
+BUFFERS = 3
+USERS = 6
+WRITES = 5  # of one append: they belong to several buffers, on several nodes
+SMALL = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
+
+
+pytestmark = pytest.mark.usefixtures("clean_up")
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[Any]:
+    """Nodes on this machine, whose processes find no channel to each other. The driver is on the head."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["PYTHONPATH"] = f"{MACHINES}:{ROOT}"
+    import ray
+    from ray.cluster_utils import Cluster
+
+    head = {"include_dashboard": False, "_system_config": {"health_check_period_ms": 1000}}
+    cluster = Cluster(initialize_head=True, head_node_args={**SMALL, **head})
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+        os.environ["PYTHONPATH"] = str(ROOT)
+
+
+@pytest.fixture
+def nodes(ray_cluster: Any) -> dict[str, Any]:
+    """Three living nodes by id; the one a test before has lost is replaced."""
+    while len(ray_cluster.list_all_nodes()) < 3:
+        ray_cluster.add_node(**SMALL)
+    ray_cluster.wait_for_nodes()
+    return {node.node_id: node for node in ray_cluster.list_all_nodes()}
+
+
+@pytest.fixture
+def witness(mongodb_uri: str, tmp_path: Path) -> Iterator[Witness]:
+    running = Witness.before(mongodb_uri, tmp_path / "record")
+    yield running
+    running.end()
+
+
+@pytest.fixture
+def settings(redis_url: str, witness: Witness, nodes: dict[str, Any]) -> Settings:
+    run = uuid.uuid4().hex[:8]
+    return load(
+        redis_url=redis_url,
+        mongodb_uri=mongo_server.address(int(witness.address.rpartition(":")[2])),
+        key_prefix=f"t{run}",
+        data_namespace=f"spillwaytest.run{run}",
+        buffers=BUFFERS,
+        batch_size=4,  # so that the cap is what holds the commands back
+        writer_lease_s=1.0,
+        mongodb_timeout_s=1.0,
+        request_timeout_s=10.0,
+    )
+
+
+@pytest.fixture
+async def intake(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> RemoteIntake:
+    monkeypatch.setattr(Channel, "connect", other_machine)  # for the driver, what MACHINES is for the actors
+    intake = launch.ensure_actors(settings)
+    await launch.refuse_unsafe_log(intake, 60)
+    return intake
+
+
+async def other_machine(name: str) -> Channel:
+    raise ConnectionRefusedError("this actor is on another machine")
+
+
+class Flood:
+    """Users who append without a pause, and remember what they were told about each id."""
+
+    def __init__(self, intake: RemoteIntake, namespace: str) -> None:
+        self.accepted: list[str] = []
+        self.unknown: list[str] = []
+        self.refused: list[str] = []
+        self._intake = intake
+        self._namespace = namespace
+        self._stop = asyncio.Event()
+
+    async def __aenter__(self) -> Flood:
+        self._users = [asyncio.create_task(self._user()) for _ in range(USERS)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        await asyncio.gather(*self._users)
+
+    async def more(self, count: int, timeout_s: float = 60.0) -> None:
+        """Until so many further writes have been accepted."""
+        wanted = len(self.accepted) + count
+        async with asyncio.timeout(timeout_s):
+            while len(self.accepted) < wanted:
+                await asyncio.sleep(0.05)
+
+    async def _user(self) -> None:
+        while not self._stop.is_set():
+            ids = [uuid.uuid4().hex for _ in range(WRITES)]
+            try:
+                await self._intake.append(
+                    [Write(Kind.INSERT, self._namespace, id_, bson.encode({"_id": id_})) for id_ in ids]
+                )
+            except OutcomeUnknown:
+                self.unknown += ids
+            except SpillwayError:
+                self.refused += ids
+                await asyncio.sleep(0.1)
+            else:
+                self.accepted += ids
+
+
+async def where(name: str) -> str:
+    """The id of the node an actor is on, once it lives."""
+    import ray
+
+    handle = ray.get_actor(name, namespace=topology.NAMESPACE)
+    await handle.pid.remote()
+    actor = ray._private.state.actors(handle._actor_id.hex())
+    return str(actor["Address"]["NodeID"])
+
+
+async def test_writer_and_buffers_are_spread_and_the_head_is_taken_last(
+    settings: Settings, nodes: dict[str, Any], intake: RemoteIntake
+) -> None:
+    writer = await where(topology.writer_name())
+    homes = [await where(name) for name in topology.buffer_names(BUFFERS)]
+    assert sorted(homes) == sorted(nodes)
+    assert not nodes[writer].head
+    assert nodes[homes[1]].head  # the third place, after the writer's and the first buffer's
+
+
+@pytest.mark.parametrize("lost", ["a buffer", "the writer"])
+async def test_a_node_lost_under_load_costs_no_write_and_the_cap_holds(
+    lost: str,
+    settings: Settings,
+    ray_cluster: Any,
+    nodes: dict[str, Any],
+    intake: RemoteIntake,
+    witness: Witness,
+    mongodb_uri: str,
+) -> None:
+    began_s = time.time()
+    name = topology.writer_name() if lost == "the writer" else topology.buffer_names(BUFFERS)[0]
+    home = await where(name)
+    async with Flood(intake, settings.data_namespace) as flood:
+        await flood.more(500)
+        epoch = (await intake.status())["writer"]["epoch"]
+        await asyncio.to_thread(ray_cluster.remove_node, nodes[home], allow_graceful=False)
+        await back(intake)
+        await flood.more(500)
+    assert await where(name) != home
+    status = await intake.status()
+    assert status["writer"]["epoch"] == epoch + (1 if lost == "the writer" else 0)
+    assert await launch.drain(settings, 60) == 0
+
+    stored = await ids_in(mongodb_uri, settings.data_namespace)
+    assert len(set(stored)) == len(stored)
+    assert set(flood.accepted) - set(stored) == set()
+    assert set(stored) & set(flood.refused) == set()
+    assert set(stored) - {*flood.accepted, *flood.unknown} == set()
+    seen = traffic(read_record(witness.record), began_s, time.time())
+    assert seen.commands["insert"] > 0  # or the service went around the witness
+    assert seen.worst <= settings.rate_limit_per_s
+
+
+async def back(intake: RemoteIntake, timeout_s: float = 90.0) -> None:
+    """Until every part answers and commands leave again. Ray needs some seconds to see that a node is gone."""
+    away = False
+    async with asyncio.timeout(timeout_s):
+        while True:
+            status = await intake.status()
+            well = status["ready"] and status["mongodb"] == "up"
+            if well and away:
+                return
+            away = away or not well
+            await asyncio.sleep(0.1)
+
+
+async def ids_in(mongodb_uri: str, namespace: str) -> list[str]:
+    """Read past the service and past the witness; doubled ones appear twice."""
+    database, collection = namespace.split(".", 1)
+    async with AsyncMongoClient(mongodb_uri) as client:
+        return [document["_id"] async for document in client[database][collection].find({}, {"_id": 1})]
