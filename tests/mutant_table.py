@@ -79,6 +79,13 @@ MUTANTS = (
         TEST_OUTFLOW + "test_while_the_dead_letter_cannot_be_kept_its_write_stays_in_the_log",
     ),
     _one(
+        "a letter forgotten before its replay is durable", "I1", "serve_app/dead_letters.py",
+        "            receipts = await self._intake.append(writes)\n",
+        "            await self._intake.forget_dead_letters([letter.id for letter in letters])\n"
+        "            receipts = await self._intake.append(writes)\n",
+        "tests/unit/test_api_dead_letters.py::test_a_letter_stays_until_its_write_is_durable_again",
+    ),
+    _one(
         "drop the duplicate rule", "I2", "actors/adapters/mongo_store.py",
         "        elif code == _DUPLICATE_KEY and _is_on_id(error):\n",
         "        elif code == -1 and _is_on_id(error):\n",
