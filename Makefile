@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 TEST_ENVIRONMENT := RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status letters doctor flood test chaos lint types imports unit contract distributed acceptance venv tools clean
+.PHONY: help up down status letters doctor flood test chaos lint types imports unit contract distributed acceptance mutants venv tools clean
 .PHONY: k8s-check k8s-render
 
 help: ## This list
@@ -41,6 +41,9 @@ k8s-check: $(TOOLS) ## The manifests, against a Kubernetes API server that is bu
 
 k8s-render: $(SERVICE) ## Make k8s/**/serve-config.yaml again, after a change of cluster/serve.yaml
 	@$(BIN)/python -m k8s.check render
+
+mutants: $(TOOLS) ## Break each promise on purpose, and see the named test turn red
+	@$(TEST_ENVIRONMENT) $(BIN)/python tests/mutants.py
 
 chaos: $(TOOLS) ## Every fault under load against the promised seconds, about an hour; SEED=... repeats a run
 	@command -v strace >/dev/null || echo "Without strace the faults of the disk are left out: apt-get install strace"
