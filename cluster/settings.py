@@ -7,18 +7,20 @@ the YAML file named by `SPILLWAY_CONFIG`, the defaults below. `cluster/settings.
 from __future__ import annotations
 
 import os
-from ipaddress import ip_network
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from cluster.contradictions import contradictions
 
 ENV_PREFIX = "SPILLWAY_"
 CONFIG_FILE_VARIABLE = "SPILLWAY_CONFIG"
 
 KIB = 1024
 MIB = 1024 * KIB
+
+_NOTHING_STARTED = "Bad settings; nothing was started."
 
 
 class SettingsError(ValueError):
@@ -279,41 +281,11 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         faults = [f"  {_setting_name(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-        raise SettingsError("Bad settings; nothing was started.\n" + "\n".join(faults)) from None
-    if settings.writer_lanes >= settings.rate_limit_per_s:
-        raise _bad("writer_lanes", "must be below rate_limit_per_s")
-    if settings.quota_caller_header.lower() == "x-forwarded-for":
-        raise _bad("quota_caller_header", "the front door replaces X-Forwarded-For; take another, as X-Real-IP")
-    try:
-        _ = [ip_network(part.strip()) for part in settings.trusted_proxies.split(",") if part.strip()]
-    except ValueError:
-        raise _bad("trusted_proxies", "must be addresses or networks such as 10.0.0.0/8, with commas between") from None
-    _refuse_too_dear_commands(settings)
-    for name, url, schemes in (
-        ("redis_url", settings.redis_url, ("redis", "rediss", "unix")),
-        ("mongodb_uri", settings.mongodb_uri, ("mongodb", "mongodb+srv")),
-    ):
-        if urlsplit(url).scheme not in schemes:
-            wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise _bad(name, f"must begin with {wanted}")
+        raise SettingsError("\n".join([_NOTHING_STARTED, *faults])) from None
+    wrong = [f"  {name}: {why}" for name, why in contradictions(settings)]
+    if wrong:
+        raise SettingsError("\n".join([_NOTHING_STARTED, *wrong]))
     return settings
-
-
-def _bad(name: str, why: str) -> SettingsError:
-    return SettingsError(f"Bad settings; nothing was started.\n  {name}: {why}")
-
-
-def _refuse_too_dear_commands(settings: Settings) -> None:
-    """Every lane's command is kept back for a crash, and one more has to fit beside them (docs/guarantees.md)."""
-    if not settings.operation_bytes:
-        return
-    most_bytes = settings.rate_limit_per_s // (settings.writer_lanes + 1) * settings.operation_bytes
-    for name, size, at_most in (
-        ("batch_max_bytes", settings.batch_max_bytes, most_bytes),
-        ("max_document_bytes", settings.max_document_bytes, settings.batch_max_bytes),
-    ):
-        if size > at_most:
-            raise _bad(name, f"with operation_bytes at most {at_most}, or fewer writer_lanes")
 
 
 def _setting_name(location: tuple[int | str, ...]) -> str:
