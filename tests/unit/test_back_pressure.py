@@ -37,17 +37,6 @@ async def test_one_that_alone_is_larger_than_the_bound_is_taken_by_an_empty_buff
     await service.stop()
 
 
-async def test_a_large_call_that_was_refused_once_is_taken_when_there_is_room() -> None:
-    """It fills more than the mark at which a full buffer opens again: that mark is for what is held already."""
-    service = await started()
-    await service.keep(*inserts("a", 90))
-    with pytest.raises(QueueFull):
-        await service.keep(*inserts("b", 90))
-    await service.clock.advance(5)
-    await service.keep(*inserts("b", 90))
-    await service.stop()
-
-
 async def test_a_full_buffer_does_not_flap() -> None:
     service = await started()
     await service.keep(*inserts("a", 100))

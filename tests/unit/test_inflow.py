@@ -256,6 +256,19 @@ async def test_a_full_buffer_refuses_and_opens_again_only_well_below_its_bound()
     await intake.stop()
 
 
+async def test_a_large_call_that_was_refused_once_is_taken_when_there_is_room() -> None:
+    """It fills more than the mark at which a full buffer opens again: that mark is for what is held already."""
+    intake = await Intake(bounds=Bounds(10, 100_000, 500, 50_000, 4.0)).start()
+    intake.append(*"abcde")
+    await settle()
+    for resolved, fits in ((0, False), (4, True)):
+        intake.backlog.writes -= resolved
+        call = intake.append(*"fghijklmn")
+        await settle()
+        assert (call.exception() is None) == fits, resolved
+    await intake.stop()
+
+
 async def test_bytes_are_bounded_too() -> None:
     intake = await Intake(bounds=Bounds(1_000, 200, 500, 50_000, 4.0)).start()
     first = intake.append(*"abc")
