@@ -67,7 +67,7 @@ def pids_of(target: Target, *parts: str) -> list[int]:
 
 
 def kill_parts(target: Target, *parts: str) -> None:
-    """`kill -9` every process of these parts. Raises ServiceError when a part has none."""
+    """`kill -9` every process of these parts. Raises ServiceError when a part has none: that would prove nothing."""
     found = {part: pids_of(target, part) for part in parts}
     missing = [part for part, pids in found.items() if not pids]
     if missing:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
+import psutil
 
 from loadtests import series
 from loadtests.answers import read_answers
-from loadtests.processes import Usage, part_of
+from loadtests.processes import RUN_VARIABLE, Usage, Watch, part_of
 from loadtests.samples import Sample
 from loadtests.window import SECOND_NS, Stamp, worst_window
 
@@ -108,3 +110,11 @@ def test_processes_are_told_apart_by_their_command_lines() -> None:
         "vim": "other",
     }
     assert {line: part_of(line) for line in lines} == lines
+
+
+def test_a_process_below_a_root_is_the_runs_whatever_its_environment_says() -> None:
+    """Redis writes its title over its environment; a kill that misses it proves nothing."""
+    assert RUN_VARIABLE not in os.environ
+    mine = part_of(" ".join(psutil.Process().cmdline()))
+    assert os.getpid() in Watch("another run", roots=(os.getpid(),)).pids(mine)
+    assert os.getpid() not in Watch("another run").pids(mine)
