@@ -104,11 +104,7 @@ class Writer:
             "waiting_reads": len(self._reads),
             **self._tally.stats(),
             "documents": dict(self._documents),
-            "commands": {
-                "last_second": self._budget.gauge.last(self._clock.now_ns()),
-                "worst_window": self._budget.gauge.worst,
-                "limit": self._budget.limit,
-            },
+            "commands": self._budget.spent(),
         }
 
     async def run(self) -> None:
