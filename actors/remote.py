@@ -55,6 +55,7 @@ class BufferConfig:
     key_prefix: str
     allow_unsafe_redis: bool
     once_ttl_s: int
+    once_max: int
     cache_ttl_s: int
     cache_max_entries: int
     policy: BatchPolicy
@@ -78,6 +79,7 @@ class WriterConfig:
     lanes: int
     max_writes: int
     max_bytes: int
+    operation_bytes: int
     counted: tuple[str, ...]
 
 
@@ -187,9 +189,14 @@ class BufferActor:
 
     def _log(self, stream: str) -> RedisLog:
         config = self._config
-        unsafe = config.allow_unsafe_redis
         return RedisLog(
-            self._redis, config.key_prefix, stream, self._shelf, once_ttl_s=config.once_ttl_s, allow_unsafe=unsafe
+            self._redis,
+            config.key_prefix,
+            stream,
+            self._shelf,
+            once_ttl_s=config.once_ttl_s,
+            once_max=config.once_max,
+            allow_unsafe=config.allow_unsafe_redis,
         )
 
 
@@ -207,8 +214,10 @@ class MongoWriter:
                 lanes=config.lanes,
                 write_concern=config.write_concern,
             ),
-            Outbox(config.max_writes, config.max_bytes),
-            Budget(config.limit, config.lanes, config.mongodb_timeout_s, clock),
+            Outbox(config.max_writes, config.max_bytes, cuts=config.operation_bytes > 0),
+            Budget(
+                config.limit, config.lanes, config.mongodb_timeout_s, clock, config.operation_bytes, config.max_bytes
+            ),
             Tenure(RedisLease(self._redis, config.key_prefix, config.lease_s), clock),
             clock,
             RayTelemetry("writer"),

@@ -77,7 +77,7 @@ async def test_pages_hold_every_letter_once_and_in_order(shelf: DeadLetters, lim
 
 async def test_letters_that_leave_or_come_meanwhile_break_no_run(shelf: DeadLetters) -> None:
     """As in a replay of all whose writes are rejected again: without an end it would never have one."""
-    await shelf.add([letter(i) for i in range(6)])
+    await shelf.add([letter(i) for i in range(5)])
     page = await shelf.list(limit=2)
     seen = page.letters
     while page.next:
@@ -85,8 +85,9 @@ async def test_letters_that_leave_or_come_meanwhile_break_no_run(shelf: DeadLett
         await shelf.add([letter(100 + len(seen)), letter(200 + len(seen))])
         page = await shelf.list(limit=2, after=page.next)
         seen = seen + page.letters
-    assert seen == [letter(i) for i in range(6)]
-    assert await shelf.size() == 6
+        assert len(seen) <= 5
+    assert seen == [letter(i) for i in range(5)]
+    assert await shelf.size() == 5
 
 
 async def test_letters_are_selected(shelf: DeadLetters) -> None:
