@@ -55,19 +55,9 @@ def client_environment(token_file: str, ray_address: str) -> dict[str, str]:
     }
 
 
-def head_environment(
-    ports: Ports,
-    *,
-    token_file: Path,
-    sockets: Path,
-    haproxy: Path,
-    root: Path,
-    hard_nofile: int,
-    cores: int,
-    inherited: Mapping[str, str],
-) -> dict[str, str]:
-    """The variables of the Ray head. What the user has set under the same RAY_ name wins, except the addresses."""
-    tunable = {
+def tuning(hard_nofile: int, cores: int) -> dict[str, str]:
+    """What makes Ray and Serve fit this service, on a machine or in a pod. Raises `ValueError` as `max_connections`."""
+    return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(1 if cores <= 4 else 4),
@@ -83,6 +73,20 @@ def head_environment(
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
     }
+
+
+def head_environment(
+    ports: Ports,
+    *,
+    token_file: Path,
+    sockets: Path,
+    haproxy: Path,
+    root: Path,
+    hard_nofile: int,
+    cores: int,
+    inherited: Mapping[str, str],
+) -> dict[str, str]:
+    """The variables of the Ray head. What the user has set under the same RAY_ name wins, except the addresses."""
     fixed = {
         **client_environment(str(token_file), ""),  # no address: one would make Ray join a cluster, not start one
         "RAY_GCS_SERVER_PORT": str(ports.gcs),
@@ -97,4 +101,4 @@ def head_environment(
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(sockets / HAPROXY_FOLDER / "m.sock"),
         "PYTHONPATH": ":".join(filter(None, (str(root), inherited.get("PYTHONPATH", "")))),
     }
-    return {name: inherited.get(name, value) for name, value in tunable.items()} | fixed
+    return {name: inherited.get(name, value) for name, value in tuning(hard_nofile, cores).items()} | fixed

@@ -138,6 +138,13 @@ class Settings(BaseSettings):
         ge=2,
         le=1_000_000,
     )
+    operation_bytes: int = _option(
+        0,
+        "Bytes that count as one command; cloud volumes count 262144. 0: a command counts once, whatever it carries.",
+        name="operation_bytes",
+        ge=0,
+        le=16 * MIB,
+    )
     writer_lanes: int = _option(
         4,
         "Commands in flight at once. The ring holds rate_limit_per_s - writer_lanes slots (docs/guarantees.md).",
@@ -281,6 +288,7 @@ def load(**overrides: Any) -> Settings:
         _ = [ip_network(part.strip()) for part in settings.trusted_proxies.split(",") if part.strip()]
     except ValueError:
         raise _bad("trusted_proxies", "must be addresses or networks such as 10.0.0.0/8, with commas between") from None
+    _refuse_too_dear_commands(settings)
     for name, url, schemes in (
         ("redis_url", settings.redis_url, ("redis", "rediss", "unix")),
         ("mongodb_uri", settings.mongodb_uri, ("mongodb", "mongodb+srv")),
@@ -293,6 +301,19 @@ def load(**overrides: Any) -> Settings:
 
 def _bad(name: str, why: str) -> SettingsError:
     return SettingsError(f"Bad settings; nothing was started.\n  {name}: {why}")
+
+
+def _refuse_too_dear_commands(settings: Settings) -> None:
+    """Every lane's command is kept back for a crash, and one more has to fit beside them (docs/guarantees.md)."""
+    if not settings.operation_bytes:
+        return
+    most_bytes = settings.rate_limit_per_s // (settings.writer_lanes + 1) * settings.operation_bytes
+    for name, size, at_most in (
+        ("batch_max_bytes", settings.batch_max_bytes, most_bytes),
+        ("max_document_bytes", settings.max_document_bytes, settings.batch_max_bytes),
+    ):
+        if size > at_most:
+            raise _bad(name, f"with operation_bytes at most {at_most}, or fewer writer_lanes")
 
 
 def _setting_name(location: tuple[int | str, ...]) -> str:

@@ -149,3 +149,18 @@ async def test_a_page_ends_when_it_is_large_enough(redis_shelf: DeadLetters, mon
     pages = await run(redis_shelf)
     assert [len(page.letters) for page in pages] == [3, 3, 2]
     assert letters(pages) == of
+
+
+async def test_a_full_redis_takes_a_letter_or_the_log_could_not_be_trimmed(
+    redis_shelf: RedisDeadLetters, redis_url: str
+) -> None:
+    client = connect(redis_url, 2.0)
+    limit = (await client.config_get("maxmemory"))["maxmemory"]
+    await client.config_set("maxmemory", (await client.info("memory"))["used_memory"] // 2)
+    try:
+        for some in ([letter(1)], [letter(1), letter(2)]):
+            await redis_shelf.add(some)
+    finally:
+        await client.config_set("maxmemory", limit)
+        await client.aclose()
+    assert letters(await run(redis_shelf)) == [letter(1), letter(2)]

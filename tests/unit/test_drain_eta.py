@@ -42,7 +42,7 @@ async def test_the_end_of_a_drain_is_told_within_a_fifth() -> None:
     told: list[tuple[float, float]] = []
     began = now_s(service)
     while service.buffer.stats()["writes"]:
-        await service.clock.advance(0.5)
+        await service.clock.advance(0.1)
         eta = eta_s(service)
         if eta and now_s(service) - began >= 1.5:
             told.append((now_s(service), eta))
