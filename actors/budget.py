@@ -92,6 +92,11 @@ class Budget:
         self._unknown = 0
         self._changed.set()
 
+    def spent(self) -> dict[str, int]:
+        """Commands in the last second and in the worst one since the start, as they were seen to end, and the limit."""
+        last = self.gauge.last(self._clock.now_ns())
+        return {"last_second": last, "worst_window": self.gauge.worst, "limit": self.limit}
+
     def quarantine(self, *, clean: bool) -> None:
         """A writer before this one may have filled the last second; if it did not end `clean`, it may still have
         commands under way."""

@@ -19,6 +19,7 @@ from actors.lookup import Lookup
 from actors.outflow import Outflow
 
 _REPLAY_PAGE = 200  # entries of an inherited stream held in memory at once
+_REPORT_S = 1.0
 T = TypeVar("T")
 
 
@@ -53,7 +54,7 @@ class Buffer:
         self._drained = RateMeter()
         self._lookup = Lookup(self._backlog, sink, cache, cache_max_entries, may_cache=predecessors_empty is None)
         self._outflow = Outflow(log, self._backlog, sink, policy, clock, telemetry, self._drained, self._lookup.drop)
-        self._inflow = Inflow(log, self._backlog, bounds, clock, self._drained, self._outflow.wake)
+        self._inflow = Inflow(log, self._backlog, bounds, clock, telemetry, self._drained, self._outflow.wake)
         self._telemetry = telemetry
         self._policy = policy
         self._owns = owns
@@ -71,6 +72,7 @@ class Buffer:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._inflow.run())
             group.create_task(self._pour())
+            group.create_task(self._report())
 
     async def append(self, payload: bytes, writes: int, keyed: Sequence[Keyed] = ()) -> Kept:
         """See `Inflow.append`: returns when all of it is on disk."""
@@ -150,6 +152,22 @@ class Buffer:
             "dead_lettered_total": self._outflow.rejected_total,
             "last_error": self._inflow.last_error or self._outflow.last_error,
         }
+
+    async def _report(self) -> None:
+        """Every second, whatever the load: a number per write would cost more than the write."""
+        accepted = drained = refused = 0
+        while True:
+            stats = self.stats()
+            self._telemetry.gauge("backlog_writes", stats["writes"])
+            self._telemetry.gauge("backlog_bytes", stats["bytes"])
+            self._telemetry.gauge("lag_seconds", stats["lag_s"])
+            self._telemetry.gauge("redis_up", float(stats["log_up"]))
+            self._telemetry.count("accepted_writes", stats["accepted_total"] - accepted)
+            self._telemetry.count("drained_writes", stats["drained_total"] - drained)
+            self._telemetry.count("dead_lettered_writes", stats["dead_lettered_total"] - refused)
+            accepted, drained = stats["accepted_total"], stats["drained_total"]
+            refused = stats["dead_lettered_total"]
+            await self._clock.sleep(_REPORT_S)
 
     # Pouring
 

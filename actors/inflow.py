@@ -20,12 +20,13 @@ from actors.core.errors import (
     SpillwayError,
 )
 from actors.core.pacing import SECOND_NS, backoff_s
-from actors.core.ports import Appended, Clock, Keyed, WriteLog
+from actors.core.ports import Appended, Clock, Keyed, Telemetry, WriteLog
 from actors.core.position import NOTHING, accepted_s
 from actors.core.rates import RateMeter, retry_after_s
 
 __all__ = ["Bounds", "Inflow", "Kept"]
 
+_WATCH_S = 0.2
 _REOPEN_AT = 0.8  # of the bound: a buffer that was full takes new writes again only below this
 
 
@@ -38,6 +39,7 @@ class Inflow:
         backlog: Backlog,
         bounds: Bounds,
         clock: Clock,
+        telemetry: Telemetry,
         drained: RateMeter,
         arrived: Callable[[], None],
     ) -> None:
@@ -49,6 +51,7 @@ class Inflow:
         self._backlog = backlog
         self._bounds = bounds
         self._clock = clock
+        self._telemetry = telemetry
         self._drained = drained
         self._arrived = arrived
         self._calls: deque[Call] = deque()
@@ -86,7 +89,11 @@ class Inflow:
         Returns when they are on disk. Raises `QueueFull`, `Draining`, `LogUnavailable`, `BufferUnavailable` (it stops),
         `MalformedPayload`: surely not kept; `OutcomeUnknown`: perhaps kept.
         """
-        self._refuse_beyond_bounds(writes + len(keyed), len(payload) + sum(len(item.payload) for item in keyed))
+        try:
+            self._refuse_beyond_bounds(writes + len(keyed), len(payload) + sum(len(item.payload) for item in keyed))
+        except SpillwayError as error:
+            self._telemetry.count("refused_calls", reason=error.code)
+            raise
         call = Call(
             payload,
             decode_writes(payload),  # before it is kept: what the log holds must be readable, or no start gets past it
@@ -126,8 +133,15 @@ class Inflow:
             raise QueueFull(f"{self._backlog.writes} writes ({self._backlog.bytes} bytes) wait for MongoDB", wait_s)
 
     def _is_full(self, writes: int, size: int) -> bool:
-        """Full at the bound, and then until well below it: no flapping at the edge."""
-        self._full = self._fill(writes, size) > (_REOPEN_AT if self._full else 1.0)
+        """Full at the bound, and then until what is held is well below it: no flapping at the edge.
+
+        An empty buffer takes any call, or one that is larger than the bound would be told to come again for ever.
+        """
+        held = self._fill(0, 0)
+        if self._full:
+            self._full = held > _REOPEN_AT
+        if not self._full:
+            self._full = held > 0 and self._fill(writes, size) > 1.0
         return self._full
 
     def _fill(self, writes: int, size: int) -> float:
@@ -170,6 +184,7 @@ class Inflow:
         return group
 
     async def _append_group(self, group: list[Call]) -> None:
+        began_ns = self._clock.now_ns()
         payload = b"".join(call.payload for call in group)
         keyed = [item for call in group for item in call.keyed]
         deadline_ns = group[0].since_ns + int(self._bounds.patience_s * SECOND_NS)
@@ -192,6 +207,7 @@ class Inflow:
                     appended = Appended(found, [])
                     break
                 self._doubt = error if keyed else None
+        self._telemetry.observe("append_seconds", (self._clock.now_ns() - began_ns) / SECOND_NS)
         self._arrived()
         self._answer(group, appended)
 
@@ -260,7 +276,7 @@ class Inflow:
             except LogUnavailable as error:
                 attempt += 1
                 self._lose_log(error)
-            await self._clock.sleep(0.5 if attempt == 0 else backoff_s(attempt, most_s=0.5))
+            await self._clock.sleep(_WATCH_S if attempt == 0 else backoff_s(attempt, most_s=0.5))
 
     async def _regain_log(self) -> None:
         """An append without an answer may still be on its way to the log: first make sure that it comes too late."""

@@ -149,7 +149,7 @@ class Outflow:
         """Send the commands of a round until none needs another try; returns what was rejected, and why."""
         rejected: dict[Place, _Rejection] = {}
         groups = list(round_.commands)
-        attempt = 0
+        attempt, began_ns = 0, self._clock.now_ns()
         while groups:
             try:
                 reports = await self._sink.write([round_.commands[group] for group in groups])
@@ -173,6 +173,7 @@ class Outflow:
                 attempt += 1
                 self._telemetry.count("flush_retries")
                 await self._clock.sleep(backoff_s(attempt))
+        self._telemetry.observe("flush_seconds", (self._clock.now_ns() - began_ns) / SECOND_NS)
         self.last_error = ""
         return rejected
 

@@ -55,6 +55,7 @@ class BufferConfig:
     key_prefix: str
     allow_unsafe_redis: bool
     once_ttl_s: int
+    once_max: int
     cache_ttl_s: int
     cache_max_entries: int
     policy: BatchPolicy
@@ -188,9 +189,14 @@ class BufferActor:
 
     def _log(self, stream: str) -> RedisLog:
         config = self._config
-        unsafe = config.allow_unsafe_redis
         return RedisLog(
-            self._redis, config.key_prefix, stream, self._shelf, once_ttl_s=config.once_ttl_s, allow_unsafe=unsafe
+            self._redis,
+            config.key_prefix,
+            stream,
+            self._shelf,
+            once_ttl_s=config.once_ttl_s,
+            once_max=config.once_max,
+            allow_unsafe=config.allow_unsafe_redis,
         )
 
 

@@ -13,6 +13,7 @@ from actors.core.document import Key, Write, encode_writes
 from actors.core.errors import (
     BufferUnavailable,
     IdempotencyConflict,
+    IdempotencyFull,
     OutcomeUnknown,
     SpillwayError,
 )
@@ -71,9 +72,17 @@ class RemoteIntake:
         # Numbered by group, not by shard: another body may belong to other shards, and must meet the same record.
         for number, (shard, group) in enumerate(self._by_shard(enumerate(writes)).items()):
             payload = encode_writes([write for _, write in group])
-            answer = await self._lanes[shard].append_keyed(Keyed(f"{key}:{number}", fingerprint, payload), len(group))
-            if answer.conflict:
-                raise IdempotencyConflict
+            keyed = Keyed(f"{key}:{number}", fingerprint, payload)
+            try:
+                answer = await self._lanes[shard].append_keyed(keyed, len(group))
+                if answer.conflict:
+                    raise IdempotencyConflict
+                if answer.full:
+                    raise IdempotencyFull
+            except SpillwayError as error:
+                if not receipts or not error.retryable:
+                    raise
+                raise OutcomeUnknown(f"a part of the request was kept: {error}", error.retry_after_s) from error
             fresh = fresh and answer.fresh
             stream, _, position = answer.position.partition("/")
             receipts.update({at: Receipt(stream, position, i, w.namespace, w.id) for i, (at, w) in enumerate(group)})

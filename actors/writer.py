@@ -27,12 +27,14 @@ from actors.core.outcome import Outcome, Report
 from actors.core.pacing import backoff_s
 from actors.core.ports import Clock, DocumentStore, Telemetry
 from actors.outbox import Load, Outbox
+from actors.pulse import Pulse
 from actors.reads import Reads
+from actors.tally import Tally
 from actors.tenure import Tenure
 
 T = TypeVar("T")
 
-_WATCH_S = 1.0
+_WATCH_S = 0.3
 
 
 class Writer:
@@ -52,6 +54,7 @@ class Writer:
     ) -> None:
         """`lanes`: commands under way at once. `counted`: collections whose size is known without asking each time."""
         self._store = store
+        self._pulse = Pulse(store.probe, clock)
         self._outbox = outbox
         self._work = asyncio.Event()
         self._reads = Reads(store, self._work.set)
@@ -59,7 +62,6 @@ class Writer:
         self._tenure = tenure
         self._may_send = lambda: tenure.holds
         self._clock = clock
-        self._telemetry = telemetry
         self._counted = tuple(counted)
         self._documents: dict[str, int] = {}
         self._doubts = Doubts(budget.operation_s)
@@ -73,7 +75,7 @@ class Writer:
         self._fault: BaseException | None = None
         self._faulty = asyncio.Event()
         self._last_error = ""
-        self._writes = self._loads = self._commands = 0
+        self._tally = Tally(clock, telemetry)
 
     async def write(self, commands: Sequence[Command]) -> list[Report]:
         """One report per command. Waits for the budget, and for MongoDB while it is away. Raises `Fenced`."""
@@ -95,20 +97,14 @@ class Writer:
         """What an operator wants to know, as plain values."""
         return {
             "epoch": self._tenure.epoch,
-            "mongodb": "up" if self._up.is_set() else "down",
+            "mongodb": "up" if self._up.is_set() and not self._pulse.silent else "down",
             "last_error": self._last_error or self._tenure.note,
             "held_s": round(self._budget.held_s, 3),
             "waiting_commands": len(self._outbox),
             "waiting_reads": len(self._reads),
-            "writes_total": self._writes,
-            "commands_total": self._commands,
-            "mean_writes": round(self._writes / self._loads, 1) if self._loads else None,
+            **self._tally.stats(),
             "documents": dict(self._documents),
-            "commands": {
-                "last_second": self._budget.gauge.last(self._clock.now_ns()),
-                "worst_window": self._budget.gauge.worst,
-                "limit": self._budget.limit,
-            },
+            "commands": self._budget.spent(),
         }
 
     async def run(self) -> None:
@@ -197,29 +193,32 @@ class Writer:
             if isinstance(error, CommandUnknown):
                 self._doubts.note(load.command, self._budget.episode, self._clock.now_ns())
             raise
-        self._loads += 1
-        self._writes += len(load.command.ids)
+        self._tally.load(len(load.command.ids))
         if load.command.namespace in self._documents:
             self._documents[load.command.namespace] += report.grown
-        self._telemetry.observe("command_writes", len(load.command.ids))
         load.answer(report)
 
     async def _command(self, send: Callable[[], Awaitable[T]], cost: int = 1) -> T:
         """Exactly one command, for which a permit was taken; the permit is given back by what became of it."""
-        self._commands += 1
+        began_ns, outcome = self._clock.now_ns(), "unknown"
         try:
             result = await send()
+            outcome = "done"
         except CommandNotSent as error:
+            outcome = "unsent"
             self._budget.unsent(cost)
             self._lose(str(error))
             raise
-        except (CommandRefused, CommandFailed):
+        except (CommandRefused, CommandFailed) as error:
+            outcome = "refused" if isinstance(error, CommandRefused) else "failed"
             self._budget.complete(cost)
             raise
         except BaseException as error:  # also a cancellation, or a fault of ours: it may have left
             self._budget.unknown(cost)
             self._lose(str(error) or type(error).__name__)
             raise
+        finally:
+            self._tally.command(began_ns, outcome)
         self._budget.complete(cost)
         self._last_error = ""
         return result
@@ -234,12 +233,13 @@ class Writer:
         self._lost.set()
 
     async def _watch(self) -> None:
-        """Notice soon that MongoDB is away, also when nobody writes."""
+        """Notice soon that MongoDB is away, also when nobody writes or what is under way is just not answered."""
         while True:
             await self._clock.sleep(_WATCH_S)
-            if self._up.is_set() and not self._budget.gauge.last(self._clock.now_ns()):
+            self._tally.report(self._budget.gauge, self._tenure.epoch, up=self._up.is_set())
+            if self._up.is_set():
                 try:
-                    await self._store.probe()
+                    await self._pulse.ask()
                 except CommandNotSent as error:
                     self._lose(str(error))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import redis
 
-from cluster import ray_environment
+from cluster import footprint, ray_environment
 from cluster.embedded import mongo_server, ports, redis_server, toolchain
 from cluster.settings import Settings
 from cluster.state import Record, StateFolder
@@ -99,12 +99,16 @@ def _redis(settings: Settings, record: Record | None) -> Iterator[Finding]:
     url = record.redis_url if record else settings.redis_url
     try:
         weaknesses = redis_server.weaknesses(url)
+        short = footprint.shortage(settings, redis_server.maxmemory_bytes(url))
     except (redis.RedisError, OSError) as error:
         yield Finding("Redis", f"does not answer: {error}", "start it, or correct SPILLWAY_REDIS_URL")
         return
     for weakness in weaknesses:
         problem, _, command = weakness.partition(": ")
         yield Finding("Redis", problem, command or "ask whoever runs it")
+    if short:
+        problem, _, remedy = short.partition(": ")
+        yield Finding("Redis", problem, remedy)
     if not weaknesses:
         yield Finding("Redis", "durable: appendonly, appendfsync always, noeviction")
 

@@ -111,6 +111,7 @@ def buffer_configs(settings: Settings) -> list[BufferConfig]:
             key_prefix=settings.key_prefix,
             allow_unsafe_redis=settings.allow_unsafe_redis,
             once_ttl_s=settings.idempotency_ttl_s,
+            once_max=settings.idempotency_max_keys,
             cache_ttl_s=settings.cache_ttl_s,
             cache_max_entries=settings.cache_max_entries,
             policy=BatchPolicy(settings.batch_size, settings.batch_max_bytes, settings.batch_timeout_ms / 1000),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from cluster import front_door, ray_environment, reaper
+from cluster import footprint, front_door, ray_environment, reaper
 from cluster.embedded import mongo_server, ports, redis_server, toolchain
 from cluster.embedded.child import Recipe
 from cluster.embedded.steps import Steps
@@ -52,7 +52,7 @@ class Parts:
         port = self._port(redis_server.PREFERRED_PORT, "Redis")
         self._record.redis_url = redis_server.address(port)
         # The caches live beside the log, and a rewrite of the log needs room as well.
-        memory = max(1024 * MIB, 4 * self._settings.max_queue_bytes)
+        memory = max(1024 * MIB, 4 * self._settings.max_queue_bytes, footprint.least_maxmemory_bytes(self._settings))
         log = self._folder.logs / "redis.log"
         return self._ours(redis_server.recipe(server, port, self._folder.data_of("redis"), log, memory))
 
@@ -153,11 +153,14 @@ class Parts:
         """The service would refuse it as well, but only after Ray has started. Raises `Unsuitable`."""
         try:
             weaknesses = redis_server.weaknesses(self._settings.redis_url)
+            short = footprint.shortage(self._settings, redis_server.maxmemory_bytes(self._settings.redis_url))
         except (redis.RedisError, OSError) as error:
             raise Unsuitable(f"The Redis of SPILLWAY_REDIS_URL does not answer: {error}") from None
         if weaknesses and not self._settings.allow_unsafe_redis:
             text = "\n  ".join(["The Redis of SPILLWAY_REDIS_URL may lose writes:", *weaknesses])
             raise Unsuitable(f"{text}\nMend it, or for a mere trial: SPILLWAY_ALLOW_UNSAFE_REDIS=1")
+        if short:
+            raise Unsuitable(f"The Redis of SPILLWAY_REDIS_URL is too small: {short}")
 
     def _ours(self, recipe: Recipe) -> Recipe:
         return replace(recipe, environment={**recipe.environment, reaper.RUN_VARIABLE: self._record.run_id})

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from cluster.contradictions import contradictions
 
 ENV_PREFIX = "SPILLWAY_"
 CONFIG_FILE_VARIABLE = "SPILLWAY_CONFIG"
 
 KIB = 1024
 MIB = 1024 * KIB
+
+_NOTHING_STARTED = "Bad settings; nothing was started."
 
 
 class SettingsError(ValueError):
@@ -184,11 +187,49 @@ class Settings(BaseSettings):
     idempotency_ttl_s: int = _option(
         86_400, "How long an Idempotency-Key is remembered.", name="idempotency_ttl_s", ge=60
     )
+    idempotency_max_keys: int = _option(
+        500_000,
+        "Idempotency-Keys remembered at most, some 300 bytes of Redis each; beyond it new ones get a 503.",
+        name="idempotency_max_keys",
+        ge=1,
+    )
     data_namespace: str = _option(
         "assessmentdb.records",
         "The collection behind /api/data and /api/stats.",
         name="data_namespace",
         pattern=r"^[A-Za-z0-9_-]{1,63}\.[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}$",
+    )
+
+    # Quota of a caller
+    quota_per_s: float = _option(
+        0.0,
+        "Writes one caller may send per second, in each replica; beyond it 429. 0 switches it off.",
+        name="quota_per_s",
+        ge=0,
+        le=1_000_000,
+    )
+    quota_burst: int = _option(
+        2_000,
+        "Writes one caller may send at once; a whole batch costs as many as it has.",
+        name="quota_burst",
+        ge=1,
+        le=10_000_000,
+    )
+    quota_max_callers: int = _option(
+        10_000,
+        "Callers remembered per replica; beyond it the one seen longest ago begins anew.",
+        name="quota_max_callers",
+        ge=1,
+        le=10_000_000,
+    )
+    quota_caller_header: str = _option(
+        "",
+        "Header in which a trusted proxy names the caller; empty: the address that connected is the caller.",
+        name="quota_caller_header",
+        pattern=r"^[A-Za-z0-9-]{0,64}$",
+    )
+    trusted_proxies: str = _option(
+        "127.0.0.1,::1", "Addresses or networks whose quota_caller_header is believed.", name="trusted_proxies"
     )
 
     # Reads
@@ -240,34 +281,11 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         faults = [f"  {_setting_name(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-        raise SettingsError("Bad settings; nothing was started.\n" + "\n".join(faults)) from None
-    if settings.writer_lanes >= settings.rate_limit_per_s:
-        raise SettingsError("Bad settings; nothing was started.\n  writer_lanes: must be below rate_limit_per_s")
-    _refuse_too_dear_commands(settings)
-    for name, url, schemes in (
-        ("redis_url", settings.redis_url, ("redis", "rediss", "unix")),
-        ("mongodb_uri", settings.mongodb_uri, ("mongodb", "mongodb+srv")),
-    ):
-        if urlsplit(url).scheme not in schemes:
-            wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise SettingsError(f"Bad settings; nothing was started.\n  {name}: must begin with {wanted}")
+        raise SettingsError("\n".join([_NOTHING_STARTED, *faults])) from None
+    wrong = [f"  {name}: {why}" for name, why in contradictions(settings)]
+    if wrong:
+        raise SettingsError("\n".join([_NOTHING_STARTED, *wrong]))
     return settings
-
-
-def _refuse_too_dear_commands(settings: Settings) -> None:
-    """Every lane's command is kept back for a crash, and one more has to fit beside them (docs/guarantees.md)."""
-    if not settings.operation_bytes:
-        return
-    most_bytes = settings.rate_limit_per_s // (settings.writer_lanes + 1) * settings.operation_bytes
-    for name, size, at_most in (
-        ("batch_max_bytes", settings.batch_max_bytes, most_bytes),
-        ("max_document_bytes", settings.max_document_bytes, settings.batch_max_bytes),
-    ):
-        if size > at_most:
-            raise SettingsError(
-                f"Bad settings; nothing was started.\n  {name}: with operation_bytes at most {at_most}, or fewer "
-                "writer_lanes"
-            )
 
 
 def _setting_name(location: tuple[int | str, ...]) -> str:

@@ -8,10 +8,12 @@ reads.py        GET of a document: near cache, then the intake
 receipts.py     what became of an accepted write
 dead_letters.py what MongoDB refused
 health.py       probes and GET /v1/status
+metrics.py      GET /metrics: the same for Prometheus
 docs_page.py    /openapi.json, /docs and /problems/{code}
 contract.py     the OpenAPI description of every route; schemas.py the bodies in it
 appends.py      appends that outlive the client that asked for them
 pool.py         which documents /api/data reads; records.py which it writes
+quota.py        how much one caller may write, and who a caller is
 parameters.py   names, query, Prefer, Idempotency-Key
 bodies.py       a request body, within its limit and of a known type
 documents.py    strict JSON and extended JSON <-> BSON

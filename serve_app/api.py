@@ -27,9 +27,11 @@ from serve_app.errors import Problem
 from serve_app.health import Health, StatusBoard
 from serve_app.ids import RESERVED_ID
 from serve_app.limits import EdgeLimits
+from serve_app.metrics import Metrics
 from serve_app.near_cache import NearCache
 from serve_app.parameters import RESERVED_DATABASES
 from serve_app.pool import Pool
+from serve_app.quota import Callers
 from serve_app.reads import Reader
 from serve_app.receipts import Receipts
 from serve_app.routes import Handler, Route, routes
@@ -128,15 +130,22 @@ def make_app(intake: Intake, limits: EdgeLimits, monotonic: Callable[[], float] 
     appends = Appends(intake, near, limits)
     reader = Reader(intake, near, monotonic)
     board = StatusBoard(intake)
-    data = Data(appends, reader, Pool(intake, limits.data_namespace), board, limits, monotonic=monotonic)
+    callers = Callers(limits)
+
+    def now_ns() -> int:
+        return int(monotonic() * 1e9)
+
+    pool = Pool(intake, limits.data_namespace)
+    data = Data(appends, reader, pool, board, callers, limits, monotonic=monotonic, now_ns=now_ns)
     table = routes(
         limits,
         data,
-        Writes(appends, limits),
+        Writes(appends, callers, limits, now_ns),
         reader,
         Receipts(intake),
         DeadLetters(intake, appends, near),
         Health(board),
+        Metrics(board),
     )
     return Edge([r._replace(handler=_answering(r.handler)) for r in table], appends)
 

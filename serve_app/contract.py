@@ -76,7 +76,10 @@ APPEND = (
     "unknown-parameter", "invalid-parameter",
 )  # fmt: skip
 ASK = (*_UNANSWERED, "writer-unavailable", "mongodb-unavailable", "internal", "unknown-parameter", "invalid-parameter")
-WRITE = (*APPEND, "invalid-name", "invalid-header", "idempotency-key-reused", "rejected-by-mongodb")
+WRITE = (
+    *APPEND, "quota-exceeded", "idempotency-full", "invalid-name", "invalid-header", "idempotency-key-reused",
+    "rejected-by-mongodb",
+)  # fmt: skip
 BODY = ("malformed-json", "invalid-document", "unsupported-media-type", "body-too-large", "document-too-large")
 ELSEWHERE = ("not-found", "method-not-allowed")  # a path parameter out of its pattern leads to another address
 
@@ -138,9 +141,12 @@ _HEADERS = {
     "Preference-Applied": "When Prefer was given: how long the answer was held back at most.",
     "Idempotency-Replayed": "true when the Idempotency-Key was known and nothing was kept again.",
     "X-Spillway-Source": "near, buffer, cache or mongodb.",
+    "RateLimit-Policy": "When callers have a quota: q writes at once, all of them again after w seconds of none.",
+    "RateLimit": "When callers have a quota: r writes are left of it, the whole is there again in t seconds.",
 }
 _ALWAYS_SENT = ("Location", "Vary", "X-Spillway-Source")
-WRITTEN = ("Location", "Vary", "Preference-Applied", "Idempotency-Replayed")
+QUOTA = ("RateLimit-Policy", "RateLimit")
+WRITTEN = ("Location", "Vary", "Preference-Applied", "Idempotency-Replayed", *QUOTA)
 
 
 def answer(schema: str | None, description: str, headers: Iterable[str] = ()) -> Json:
@@ -153,6 +159,11 @@ def answer(schema: str | None, description: str, headers: Iterable[str] = ()) ->
         for name in headers
     }
     return described | ({"headers": sent} if sent else {})
+
+
+def page(media_type: str, description: str) -> Json:
+    """A success with a text of this type."""
+    return {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
 
 
 def problems(codes: Iterable[str]) -> Json:
@@ -172,6 +183,10 @@ def problems(codes: Iterable[str]) -> Json:
         if any(FAULTS[code].retry_after_s is not None for code in named):
             seconds = {"description": "Whole seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}}
             described[str(status)]["headers"] = {"Retry-After": seconds}
+        if status == 429:
+            described["429"]["headers"] |= {
+                name: {"description": _HEADERS[name], "required": True, "schema": {"type": "string"}} for name in QUOTA
+            }
     return described
 
 

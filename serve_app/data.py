@@ -18,6 +18,7 @@ from serve_app.ids import uuid7
 from serve_app.limits import EdgeLimits
 from serve_app.parameters import query
 from serve_app.pool import Pool
+from serve_app.quota import Callers
 from serve_app.reads import Reader
 from serve_app.records import WRITES, records
 
@@ -35,25 +36,30 @@ class Data:
         reader: Reader,
         pool: Pool,
         board: StatusBoard,
+        callers: Callers,
         limits: EdgeLimits,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._appends = appends
         self._reader = reader
         self._pool = pool
         self._board = board
+        self._callers = callers
         self._namespace = limits.data_namespace
         self._near_ttl_s = limits.near_cache_ttl_s
         self._warm_due_s = float("-inf")
         self._warming: asyncio.Task[None] | None = None
         self._wall = wall
         self._monotonic = monotonic
+        self._now_ns = now_ns
 
     async def read_and_write(self, request: Request) -> Answer:
         """Five inserts, durable when this answers, and the documents that could be read meanwhile: five unless the
         collection has fewer, or MongoDB is down and they are in no buffer and no cache."""
         query(request)
+        quota = self._callers.charge(request, WRITES, self._now_ns())
         self._pool.refresh_if_due(self._monotonic())
         self._warm_if_due(self._monotonic())
         reads = self._pool.pick(READS)
@@ -69,7 +75,8 @@ class Data:
         finally:
             if reading is not None:
                 reading.cancel()  # does nothing when it is done
-        return json_answer(200, {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(now_s)})
+        answer = {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(now_s)}
+        return json_answer(200, answer, quota)
 
     async def stats(self, request: Request) -> Answer:
         """The stored count, known from the writer's own bookkeeping: no scan."""

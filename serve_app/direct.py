@@ -47,6 +47,7 @@ class DirectPort:
             http="httptools",
             ws="none",
             access_log=False,
+            proxy_headers=False,  # here the peer is the caller; X-Forwarded-For would be anybody's word for it
             log_config=None,
             timeout_keep_alive=90,
         )

@@ -26,6 +26,19 @@ _AGAIN = "Nothing was kept. Send the same request again after the seconds in Ret
 FAULTS: dict[str, Fault] = {
     # the service cannot, at the moment
     "queue-full": Fault(503, "The queue is full", f"More is waiting for MongoDB than may wait. {_AGAIN}", 1),
+    "idempotency-full": Fault(
+        503,
+        "Too many Idempotency-Keys are remembered",
+        "Each is kept for its whole time, so a new one has to wait for an old one's end. Nothing was kept. Requests "
+        "without a key, and those under a known one, are still taken.",
+        60,
+    ),
+    "quota-exceeded": Fault(
+        429,
+        "This caller's quota is used up",
+        f"Others are still served. {_AGAIN} The fields RateLimit and RateLimit-Policy say how much there is.",
+        1,
+    ),
     "draining": Fault(503, "The service is stopping", f"It finishes what it has and takes nothing new. {_AGAIN}", 5),
     "log-unavailable": Fault(503, "The durable log does not answer", f"Redis is down, full or restarting. {_AGAIN}", 1),
     "buffer-unavailable": Fault(503, "The buffer does not answer", f"It is being restarted. {_AGAIN}", 1),

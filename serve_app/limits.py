@@ -20,3 +20,8 @@ class EdgeLimits:
     data_namespace: str = "assessmentdb.records"  # "database.collection" behind /api/data and /api/stats
     near_cache_ttl_s: float = 1.0
     near_cache_max_entries: int = 10_000
+    quota_per_s: float = 0.0  # writes per second and caller; 0: no quota
+    quota_burst: int = 2_000  # writes a caller may send at once
+    quota_max_callers: int = 10_000
+    quota_caller_header: str = ""  # names the caller, when a trusted proxy says so
+    trusted_proxies: str = "127.0.0.1,::1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,6 +14,7 @@ from serve_app.data import Data
 from serve_app.dead_letters import REPLAY_WAIT_S, DeadLetters
 from serve_app.health import Health
 from serve_app.limits import EdgeLimits
+from serve_app.metrics import Metrics
 from serve_app.reads import Reader
 from serve_app.receipts import Receipts
 from serve_app.writes import Writes
@@ -43,6 +45,7 @@ def routes(
     receipts: Receipts,
     letters: DeadLetters,
     health: Health,
+    metrics: Metrics,
 ) -> list[Route]:
     """Every route of the service but the pages about it, in the order of the documentation."""
     collection = "/v1/{database:database}/{collection}"
@@ -83,7 +86,7 @@ def routes(
         route(
             "GET", "/api/data", data.read_and_write, "Data", "Five reads and five writes",
             f"Reads five documents of {limits.data_namespace} and writes five, durable when this answers.",
-            {"200": c.answer("DataAnswer", "Five writes are durable.")}, c.APPEND,
+            {"200": c.answer("DataAnswer", "Five writes are durable.", c.QUOTA)}, (*c.APPEND, "quota-exceeded"),
         ),
         route(
             "GET", "/api/stats", data.stats, "Data", "How many documents are stored", f"In {limits.data_namespace}.",
@@ -168,6 +171,10 @@ def routes(
         route(
             "GET", "/v1/status", health.status, "Operation", "Numbers for operators", "At most half a second old.",
             {"200": c.answer("Status", "Whatever could be learned.")}, asked,
+        ),
+        route(
+            "GET", "/metrics", metrics.get, "Operation", "The same for Prometheus", "At most half a second old.",
+            {"200": c.page(CONTENT_TYPE_LATEST, "Whatever could be learned.")}, asked,
         ),
         route(
             "GET", "/readyz", health.ready, "Operation", "Can writes be accepted?",

@@ -102,15 +102,17 @@ class Backlog(BaseModel):
 class Commands(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    last_second: int
-    worst_window: int = Field(description="Most commands in any window of one second so far.")
-    limit: int
+    last_second: int | None = Field(description="Null while the writer does not answer, as the others.")
+    worst_window: int | None = Field(description="Most commands in any window of one second so far.")
+    limit: int | None
 
 
 class Batch(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    mean_writes: float
+    mean_writes: float | None = Field(description="In one command, since the writer's start; null before the first.")
+    last_writes: int | None = None
+    largest_writes: int | None = None
 
 
 class Status(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -26,6 +28,7 @@ from serve_app.parameters import (
     target,
 )
 from serve_app.patches import update_of
+from serve_app.quota import Callers, Headers
 from serve_app.receipts import accepted, location
 
 _VARY = (b"vary", b"Prefer")
@@ -39,12 +42,17 @@ class Ask(NamedTuple):
     key: IdempotencyKey | None
     body: bytes
     media_type: str
+    request: Request
 
 
 class Writes:
-    def __init__(self, appends: Appends, limits: EdgeLimits) -> None:
+    def __init__(
+        self, appends: Appends, callers: Callers, limits: EdgeLimits, now_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         self._appends = appends
+        self._callers = callers
         self._limits = limits
+        self._now_ns = now_ns
 
     async def create(self, request: Request) -> Answer:
         """POST a document. Without `_id` it gets one of ours and is an insert; with one it replaces what was there."""
@@ -79,6 +87,7 @@ class Writes:
             idempotency_key(headers, request, namespace, b""),
             b"",
             "",
+            request,
         )
         return await self._keep(ask, Write(Kind.DELETE, namespace, id_, b""))
 
@@ -117,7 +126,7 @@ class Writes:
         wanted = preference(request, headers, self._limits.max_wait_s)
         media_type = bodies.media_type(headers, types)
         body = await bodies.read_body(request, headers, self._limits.max_body_bytes)
-        return Ask(wanted, idempotency_key(headers, request, namespace, body), body, media_type)
+        return Ask(wanted, idempotency_key(headers, request, namespace, body), body, media_type, request)
 
     def _document(self, namespace: str, parsed: Any, key: IdempotencyKey | None, index: int) -> Write:
         members = document(parsed)
@@ -160,9 +169,10 @@ class Writes:
     async def _kept(
         self, ask: Ask, writes: list[Write]
     ) -> tuple[list[Receipt], list[State], list[tuple[bytes, bytes]]]:
+        quota: Headers = self._callers.charge(ask.request, len(writes), self._now_ns())
         receipts, fresh = await self._appends.keep(writes, ask.key)
         states = await self._appends.settle(receipts, ask.preference.wait_s)
-        headers = [_VARY, *ask.preference.applied]
+        headers = [_VARY, *ask.preference.applied, *quota]
         return receipts, states, headers if fresh else [*headers, _REPLAYED]
 
 

@@ -39,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, help="of load and faults [default: random with --chaos, else fixed]")
     group.addoption("--patience", type=float, help="factor on every promised time [default: 1 with --chaos, else 6]")
     group.addoption("--mix-s", type=float, default=600.0, help="seconds of the random mix of everything")
+    group.addoption("--overload-s", type=float, default=60.0, help="seconds of overload; 1800 is the real thing")
     group.addoption("--write-table", action="store_true", help="write the table into docs/guarantees.md")
 
 

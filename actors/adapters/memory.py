@@ -34,7 +34,7 @@ class _Disk:
     faults: Faults = field(default_factory=Faults)
     entries: dict[str, bytes] = field(default_factory=dict)
     history: dict[str, bytes] = field(default_factory=dict)  # every entry there ever was, for a judge
-    once: dict[str, tuple[str, str]] = field(default_factory=dict)
+    once: dict[str, tuple[str, str, float]] = field(default_factory=dict)  # fingerprint, position, end (wall clock)
     last: str = NOTHING
     epoch: int = 0
     owner: object = None
@@ -54,16 +54,23 @@ class MemoryLog:
         dead_letters: MemoryDeadLetters | None = None,
         clock: ManualClock | None = None,
         disk: _Disk | None = None,
+        *,
+        once_ttl_s: float = 86_400.0,
+        once_max: int = 1_000_000,
     ) -> None:
         self.shelf = dead_letters or MemoryDeadLetters()
         self._stream = stream
         self._clock = clock or ManualClock()
         self._disk = disk or _Disk()
+        self._once_ttl_s = once_ttl_s
+        self._once_max = once_max
         self._epoch = 0
 
     def another(self) -> MemoryLog:
         """The same stream, as another process sees it."""
-        return MemoryLog(self._stream, self.shelf, self._clock, self._disk)
+        return MemoryLog(
+            self._stream, self.shelf, self._clock, self._disk, once_ttl_s=self._once_ttl_s, once_max=self._once_max
+        )
 
     @property
     def faults(self) -> Faults:
@@ -145,17 +152,20 @@ class MemoryLog:
 
     def _keep(self, payload: bytes, keyed: Sequence[Keyed]) -> Appended:
         plain = self._add(payload) if payload else ""
-        once = self._disk.once
+        now_s = self._clock.wall_s()
+        once = self._disk.once = {key: known for key, known in self._disk.once.items() if known[2] > now_s}
         answers = []
         for item in keyed:
-            fingerprint, position = once.get(item.key, (item.fingerprint, ""))
+            fingerprint, position, _ = once.get(item.key, (item.fingerprint, "", 0.0))
             if fingerprint != item.fingerprint:
                 answers.append(KeyedAnswer("", fresh=False, conflict=True))
             elif position:
                 answers.append(KeyedAnswer(position, fresh=False))
+            elif len(once) >= self._once_max:
+                answers.append(KeyedAnswer("", fresh=False, full=True))
             else:
                 position = f"{self._stream}/{self._add(item.payload)}"
-                once[item.key] = (item.fingerprint, position)
+                once[item.key] = (item.fingerprint, position, now_s + self._once_ttl_s)
                 answers.append(KeyedAnswer(position, fresh=True))
         return Appended(plain, answers)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -26,15 +26,20 @@ FENCED = "FENCED"  # what our scripts answer to an owner whose time is over
 
 
 def connect(url: str, timeout_s: float) -> Client:
-    """A client that connects on use. It never repeats a command by itself: a repeated append is one more append."""
-    return Redis.from_url(
+    """A client that connects on use. It never repeats a command by itself: a repeated append is one more append.
+
+    Who finds all connections busy waits for one, at most `timeout_s`: many questions at once are no fault of Redis.
+    """
+    pool = BlockingConnectionPool.from_url(
         url,
         socket_timeout=timeout_s,
         socket_connect_timeout=min(1.0, timeout_s),
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
         max_connections=32,
+        timeout=timeout_s,
     )
+    return Redis.from_pool(pool)
 
 
 @asynccontextmanager

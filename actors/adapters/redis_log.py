@@ -2,11 +2,12 @@
 
 Keys, all under one prefix: `stream:{name}` the entries, `owner:{name}` the epoch of the stream's owner and
 `owner:{name}:by` who that is, `streams` the names of all streams there ever were, `once:{digest}` the idempotency
-records.
+records, `once` how many of them there are, by the second at which the last of them is gone.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
@@ -19,18 +20,36 @@ from actors.core.position import NOTHING, order
 
 _FIELD = b"w1"  # frames of actors.core.document; a new layout gets a new name, and both are read
 _PAGE = 100
+# Readiness must tell the truth within two seconds. A disk that needs half a second to sync delays a ping by two syncs.
+_PING_S = 1.2
 
+# Records are counted by the slot of time (a 24th of their life) in which they expire: the count errs by one slot at
+# most, upwards, and 25 numbers stand for an index of a million entries.
 # One script, so that a torn log file drops all of it or nothing, and so that an owner whose time is over keeps nothing.
 _APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED epoch ' .. ARGV[1]) end
 local plain = ''
 if ARGV[2] ~= '' then plain = redis.call('XADD', KEYS[2], '*', 'w1', ARGV[2]) end
 local answers = {plain}
-for i = 3, #KEYS do
-  local at = 4 + (i - 3) * 2
+local room, ends
+for i = 4, #KEYS do
+  local at = 5 + (i - 4) * 2
   local fingerprint, payload = ARGV[at], ARGV[at + 1]
   local known = redis.call('GET', KEYS[i])
-  if not known then
+  if not known and not room then
+    local now, slot = tonumber(redis.call('TIME')[1]), math.ceil(ARGV[3] / 24)
+    room, ends = tonumber(ARGV[4]), math.ceil((now + 1 + ARGV[3]) / slot) * slot
+    local counts = redis.call('HGETALL', KEYS[3])
+    for c = 1, #counts, 2 do
+      if tonumber(counts[c]) <= now then redis.call('HDEL', KEYS[3], counts[c])
+      else room = room - counts[c + 1] end
+    end
+  end
+  if not known and room < 1 then
+    answers[#answers + 1] = 'F'
+  elseif not known then
+    room = room - 1
+    redis.call('HINCRBY', KEYS[3], ends, 1)
     local position = ARGV[#ARGV] .. '/' .. redis.call('XADD', KEYS[2], '*', 'w1', payload)
     redis.call('SET', KEYS[i], fingerprint .. position, 'EX', ARGV[3])
     answers[#answers + 1] = 'N' .. position
@@ -45,9 +64,12 @@ return answers
 
 
 # Whoever opens is the owner; reopening is for the same one only. Both may be asked again when no answer came.
+# A Redis over its memory limit refuses what makes it larger, unless the script has written before. To open must work
+# then (the DEL sees to that), or nobody would pour what fills it; to reopen must not, or the log would look alive.
 _OPEN = """
-redis.call('SADD', KEYS[3], ARGV[2])
+redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[2], ARGV[1])
+redis.call('SADD', KEYS[3], ARGV[2])
 return redis.call('INCR', KEYS[1])
 """
 _REOPEN = """
@@ -67,9 +89,11 @@ class RedisLog:
         dead_letters: DeadLetters,
         *,
         once_ttl_s: int,
+        once_max: int = 1_000_000,
         allow_unsafe: bool = False,
     ) -> None:
-        """`once_ttl_s`: how long an idempotency key is remembered."""
+        """`once_ttl_s`: how long an idempotency key is remembered. `once_max`: how many are, of all streams together;
+        beyond it new ones are refused, because to forget one early would double the write it stands for."""
         self._client = client
         self._prefix = prefix
         self._stream = stream
@@ -77,6 +101,7 @@ class RedisLog:
         self._owner_key = f"{prefix}:owner:{stream}"
         self._dead_letters = dead_letters
         self._once_ttl_s = once_ttl_s
+        self._once_max = once_max
         self._allow_unsafe = allow_unsafe
         self._epoch = 0
         self._me = uuid4().hex
@@ -107,8 +132,9 @@ class RedisLog:
         return self._epoch
 
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
-        keys = [self._owner_key, self._stream_key, *(f"{self._prefix}:once:{item.key}" for item in keyed)]
-        arguments: list[Any] = [self._epoch, payload, self._once_ttl_s]
+        once = f"{self._prefix}:once"
+        keys = [self._owner_key, self._stream_key, once, *(f"{once}:{item.key}" for item in keyed)]
+        arguments: list[Any] = [self._epoch, payload, self._once_ttl_s, self._once_max]
         for item in keyed:
             arguments += (item.fingerprint, item.payload)
         arguments.append(self._stream)
@@ -148,8 +174,11 @@ class RedisLog:
         return last.decode()
 
     async def ping(self) -> None:
-        async with reading(self._client):
-            await self._client.ping()
+        try:
+            async with asyncio.timeout(_PING_S), reading(self._client):
+                await self._client.ping()
+        except TimeoutError:
+            raise LogUnavailable(f"Redis has not answered for {_PING_S:g} s", 1.0) from None
 
 
 async def streams(client: Client, prefix: str) -> list[str]:
@@ -165,4 +194,4 @@ async def is_empty(client: Client, prefix: str, stream: str) -> bool:
 
 
 def _answer(text: str) -> KeyedAnswer:
-    return KeyedAnswer(text[1:], fresh=text[0] == "N", conflict=text[0] == "C")
+    return KeyedAnswer(text[1:], fresh=text[0] == "N", conflict=text[0] == "C", full=text[0] == "F")

@@ -82,6 +82,13 @@ class IdempotencyConflict(SpillwayError):
     code = "idempotency-key-reused"
 
 
+class IdempotencyFull(SpillwayError):
+    """As many Idempotency-Keys are remembered as may be; a new one could not be kept for its time."""
+
+    code = "idempotency-full"
+    retryable = True
+
+
 class UnsafeLog(SpillwayError):
     """Redis is set up so that it may lose or evict what it acknowledged."""
 

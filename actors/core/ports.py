@@ -26,6 +26,7 @@ class KeyedAnswer(NamedTuple):
     position: str  # "stream/position"; empty on conflict
     fresh: bool
     conflict: bool = False
+    full: bool = False  # the key is new and there is no room for another record: nothing was kept
 
 
 class Appended(NamedTuple):
@@ -78,7 +79,8 @@ class Intake(Protocol):
 
     async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
         """Like `append`, under an idempotency key: also tells whether the key was new. A known key with the same
-        fingerprint keeps nothing and gives the first receipts again; with another it raises `IdempotencyConflict`."""
+        fingerprint keeps nothing and gives the first receipts again; with another it raises `IdempotencyConflict`. A
+        new one beyond the number that may be remembered raises `IdempotencyFull`."""
 
     async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
         """States once none of them is "logged" any more, or when the time is up."""
@@ -128,7 +130,8 @@ class WriteLog(Protocol):
         """
 
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
-        """Keep the payload (if not empty) as one entry and every new keyed one as an entry of its own, all or nothing.
+        """Keep the payload (if not empty) as one entry and every new keyed one as an entry of its own, all or nothing;
+        only a new key beyond the number that may be remembered is left out, and said to be.
 
         Returns when all of it is on disk. Raises `LogUnavailable` when surely nothing was kept, `OutcomeUnknown`
         when it may have been, `Fenced` when another owner has taken over.
@@ -148,7 +151,7 @@ class WriteLog(Protocol):
         Raises `LogUnavailable`."""
 
     async def ping(self) -> None:
-        """Raises `LogUnavailable` when the log cannot take writes now."""
+        """Raises `LogUnavailable` when the log does not answer, within little more than a second."""
 
 
 class DeadLetters(Protocol):

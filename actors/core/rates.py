@@ -6,9 +6,13 @@ from collections import deque
 
 from actors.core.pacing import SECOND_NS
 
+_LEAST_NS = SECOND_NS  # what happened in less is no rate yet
+
 
 class RateMeter:
-    """Events per second over the last `window_s`. Memory is bounded by one number per tenth of a second."""
+    """Events per second over the last `window_s`, or since they began if that is less: a drain that has just begun
+    has the rate it has, not the mean of that and the silence before. Memory is bounded by one number per tenth of a
+    second."""
 
     def __init__(self, window_s: float = 5.0) -> None:
         self._window_ns = int(window_s * SECOND_NS)
@@ -28,10 +32,13 @@ class RateMeter:
     def per_s(self, now: int) -> float:
         """0.0 when nothing happened in the window."""
         self._forget(now)
-        return sum(events for _, events in self._bins) * SECOND_NS / self._window_ns
+        if not self._bins:
+            return 0.0
+        since = max(now - self._window_ns, self._bins[0][0] * self._bin_ns)
+        return sum(events for _, events in self._bins) * SECOND_NS / max(_LEAST_NS, now - since)
 
     def _forget(self, now: int) -> None:
-        oldest = (now - self._window_ns) // self._bin_ns
+        oldest = -((self._window_ns - now) // self._bin_ns)  # the first bin that is wholly inside
         while self._bins and self._bins[0][0] < oldest:
             self._bins.popleft()
 
@@ -42,5 +49,5 @@ def retry_after_s(excess: float, drained_per_s: float, most_s: float = 60.0) -> 
     if excess <= 0:
         return 1.0
     if drained_per_s <= 0:
-        return min(5.0, most_s)  # nothing moves just now, so there is no better guess than "look again soon"
+        return max(1.0, min(5.0, most_s))  # nothing moves just now, so there is no better guess than "look again soon"
     return max(1.0, min(most_s, excess / drained_per_s))

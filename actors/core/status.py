@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+_BATCH = ("mean_writes", "last_writes", "largest_writes")  # in one command
+
 
 def summarize(
     buffers: Sequence[dict[str, Any] | None], writer: dict[str, Any] | None, dead_letters: int | None = None
@@ -29,7 +31,7 @@ def summarize(
         "lag_s": max((buffer["lag_s"] for buffer in there), default=0.0),
         "drain_eta_s": drain_eta_s(writes, accepted_per_s, drained_per_s),
         "commands": writer["commands"] if writer else {"last_second": None, "worst_window": None, "limit": None},
-        "batch": {"mean_writes": writer["mean_writes"] if writer else None},
+        "batch": {name: writer.get(name) if writer else None for name in _BATCH},
         "mongodb": writer["mongodb"] if writer else "down",
         "redis": "up" if there and all(buffer["log_up"] for buffer in there) else "down",
         "documents": writer["documents"] if writer else {},

@@ -113,8 +113,13 @@ async def test_errors_arrive_as_what_they_are(settings: Settings) -> None:
     assert (again.stream, again.position) == (first.stream, first.position)
     with pytest.raises(IdempotencyConflict):
         await intake.append_once("key", "0" * 32, inserts(settings, 1))
+
+    async def fill() -> None:  # an empty buffer takes any call
+        for _ in range(20):
+            await intake.append(inserts(settings, 11))
+
     with pytest.raises(QueueFull) as refusal:
-        await intake.append(inserts(settings, 11))
+        await fill()
     assert refusal.value.retry_after_s is not None
     assert refusal.value.retry_after_s >= 1
 

@@ -17,6 +17,8 @@ TEMPLATE = """defaults
     errorfile 504 /somewhere/500.http
 frontend prometheus
     bind :9101
+frontend http_frontend
+    bind *:8000
 backend default_backend
     http-request return status 404 content-type text/plain lf-string "Path '%[path]' not found."
 listen stats
@@ -29,13 +31,14 @@ def test_the_wrapper_mends_the_configuration_and_becomes_haproxy(tmp_path: Path)
     wrapper.write_text(haproxy_wrapper("/bin/echo", tmp_path / "pages"))
     config.write_text(TEMPLATE)
     said = subprocess.run(
-        ["/bin/sh", str(wrapper), "-db", "-f", str(config)], capture_output=True, text=True, check=True, timeout=10
+        ["/bin/sh", str(wrapper), "-db", "-f", str(config)], capture_output=True, text=True, check=True
     )
     assert said.stdout == f"-db -f {config}\n"
     lines = [line.strip() for line in config.read_text().splitlines()]
     assert "http-request return status 503 default-errorfiles" in lines
     assert "bind 127.0.0.1:9101" in lines
     assert "bind 127.0.0.1:8404" in lines
+    assert lines[lines.index("frontend http_frontend") + 1] == "http-request set-header X-Forwarded-For %[src]"
     for status in (502, 503, 504):
         assert f"errorfile {status} {tmp_path}/pages/{status}.http" in lines
 

@@ -217,6 +217,16 @@ def test_a_rate_is_events_over_the_window_and_falls_to_nothing() -> None:
     assert meter.total == 1_000
 
 
+def test_what_has_just_begun_is_not_averaged_with_the_silence_before() -> None:
+    meter = RateMeter(window_s=5.0)
+    for tenth in range(600, 620):  # a minute of nothing, then two seconds of 20 in a tenth
+        meter.note(tenth * SECOND_NS // 10, 20)
+    assert meter.per_s(62 * SECOND_NS) == pytest.approx(200.0)
+    burst = RateMeter(window_s=5.0)
+    burst.note(0, 1_000)
+    assert burst.per_s(1) == 1_000.0, "what happened within less than a second is no higher rate for that"
+
+
 @pytest.mark.parametrize(
     ("excess", "drained_per_s", "wait_s"),
     [
@@ -225,6 +235,9 @@ def test_a_rate_is_events_over_the_window_and_falls_to_nothing() -> None:
         (400, 100.0, 400 / 100.0),
         (1_000_000, 100.0, 60.0),
         (400, 0.0, 5.0),  # nothing moves: no better guess
+        (10**15, 0.0, 5.0),
+        (10**15, 1e-9, 60.0),
+        (10**15, 1e15, 1.0),
     ],
 )
 def test_a_refused_caller_waits_until_the_excess_has_drained(

@@ -1,0 +1,114 @@
+"""How much one caller may write: the generic cell rate algorithm (ITU-T I.371), time being an argument."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from math import ceil
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from serve_app.errors import Problem
+from serve_app.limits import EdgeLimits
+
+_SECOND_NS = 1_000_000_000
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Charge(NamedTuple):
+    """What became of one request."""
+
+    granted: bool
+    remaining: int  # writes that would be granted right now
+    wait_s: float  # refused: until the same would be granted; granted: until the whole quota is there again
+
+
+class Quota:
+    """Per caller `burst` writes at once and `per_s` in the long run; a refused request costs nothing.
+
+    A caller is one number, the instant at which it will have paid for all it was granted. Whoever has paid is like one
+    never seen and need not be remembered. At most `max_callers` are: beyond it the one seen longest ago is forgotten,
+    and has its whole burst again.
+    """
+
+    def __init__(self, per_s: float, burst: int, max_callers: int) -> None:
+        self.burst = burst
+        self._interval_ns = _SECOND_NS / per_s
+        self._burst_ns = burst * self._interval_ns
+        self._max_callers = max_callers
+        self._paid_at: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._paid_at)
+
+    def charge(self, caller: str, writes: int, now: int) -> Charge:
+        """Grant `writes` or none of them. More than `burst` are granted only on top of a whole quota, and owed."""
+        before = max(self._paid_at.pop(caller, 0.0), now)
+        after = before + writes * self._interval_ns
+        most = max(self._burst_ns, writes * self._interval_ns)
+        granted = after - now <= most
+        paid_at = after if granted else before
+        self._paid_at[caller] = paid_at
+        while len(self._paid_at) > self._max_callers:
+            self._paid_at.popitem(last=False)
+        remaining = max(0, int((self._burst_ns - (paid_at - now)) / self._interval_ns))
+        return Charge(granted, remaining, (paid_at - now if granted else after - now - most) / _SECOND_NS)
+
+
+class Callers:
+    """Names callers, charges them, and says so in the fields of draft-ietf-httpapi-ratelimit-headers-11.
+
+    A caller is the address that connected. Only a trusted proxy may name another one, in the header agreed upon: a
+    caller that could name itself would have a new name for each request.
+    """
+
+    def __init__(self, limits: EdgeLimits) -> None:
+        """`quota_per_s` 0 switches it off; then nothing is looked at and nothing is remembered."""
+        self._quota = (
+            Quota(limits.quota_per_s, limits.quota_burst, limits.quota_max_callers) if limits.quota_per_s else None
+        )
+        self._header = limits.quota_caller_header.lower().encode()
+        self._trusted = networks(limits.trusted_proxies)
+        window_s = ceil(limits.quota_burst / limits.quota_per_s) if limits.quota_per_s else 0
+        self._policy = (b"ratelimit-policy", b'"writes";q=%d;w=%d' % (limits.quota_burst, window_s))
+
+    def charge(self, request: Request, writes: int, now: int) -> Headers:
+        """Headers for the answer. Raises `Problem` quota-exceeded, before anything was kept."""
+        if self._quota is None:
+            return ()
+        granted, remaining, wait_s = self._quota.charge(self._name(request), writes, now)
+        whole_s = ceil(wait_s) if granted else max(1, ceil(wait_s))
+        headers = (self._policy, (b"ratelimit", b'"writes";r=%d;t=%d' % (remaining, whole_s)))
+        if granted:
+            return headers
+        problem = Problem(
+            "quota-exceeded",
+            f"{writes} writes are more than this caller's quota holds now: {remaining} of {self._quota.burst}. "
+            f"They would be taken in {whole_s} s.",
+            retry_after_s=whole_s,
+        )
+        problem.headers.extend(headers)
+        raise problem
+
+    def _name(self, request: Request) -> str:
+        client = request.scope.get("client")
+        peer: str = client[0] if client else ""
+        if self._header and self._is_trusted(peer):
+            for name, value in reversed(request.scope["headers"]):  # of several the proxy's own is the last
+                if name == self._header:
+                    return f"named {value[:200].decode('latin-1').strip()}"
+        return peer
+
+    def _is_trusted(self, peer: str) -> bool:
+        try:
+            address = ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self._trusted)
+
+
+def networks(text: str) -> list[IPv4Network | IPv6Network]:
+    """Addresses and networks, separated by commas. Raises `ValueError`."""
+    return [ip_network(part.strip()) for part in text.split(",") if part.strip()]

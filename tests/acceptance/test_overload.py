@@ -1,0 +1,132 @@
+"""More than the cap can drain, as long as `--overload-s` says: nothing grows, and what was refused never appears."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+
+import httpx
+import psutil
+import pytest
+from pymongo import MongoClient
+
+from tests.acceptance.service import Service
+
+BATCH = 100
+USERS = 6
+SAMPLE_S = 1.0
+GROWTH = 1.15  # of a process's median memory, from the second quarter of the run to the last
+SMALL_BYTES = 16 * 1024 * 1024  # growth that is no growth: a few pages of a small process
+DRAIN_S = 300.0
+DATABASE, COLLECTION = "overload", "writes"
+
+
+@dataclass
+class Overload:
+    """Users who never wait, and what became of each of their batches."""
+
+    url: str
+    statuses: Counter[int] = field(default_factory=Counter)
+    batches: dict[str, int] = field(default_factory=dict)  # name -> status; 0: no answer
+    waits: list[int] = field(default_factory=list)  # what Retry-After said
+
+    async def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as session:
+            await asyncio.gather(*(self._user(session, end, user) for user in range(USERS)))
+
+    async def _user(self, session: httpx.AsyncClient, end: float, user: int) -> None:
+        number = 0
+        while time.monotonic() < end:
+            number += 1
+            name = f"{user}-{number}"
+            body = json.dumps([{"batch": name, "payload": "x" * 300}] * BATCH)
+            try:
+                answer = await session.post(
+                    f"{self.url}/v1/{DATABASE}/{COLLECTION}/batch", content=body,
+                    headers={"content-type": "application/json"},
+                )  # fmt: skip
+            except httpx.HTTPError:
+                self.batches[name] = 0
+                self.statuses[0] += 1
+                continue
+            self.batches[name] = answer.status_code
+            self.statuses[answer.status_code] += 1
+            if answer.status_code == 503:
+                self.waits.append(int(answer.headers["retry-after"]))
+                await asyncio.sleep(0.02)
+
+
+class Memory:
+    """Resident memory of every process of a run, over time."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self.samples: dict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
+
+    async def watch(self) -> None:
+        began = time.monotonic()
+        while True:
+            processes = await asyncio.to_thread(self._service.processes)
+            for process in processes:
+                try:
+                    title = " ".join(process.cmdline())[:48] or process.name()
+                    sample = (time.monotonic() - began, process.memory_info().rss)
+                except psutil.Error:
+                    continue
+                self.samples[title, process.pid].append(sample)
+            await asyncio.sleep(SAMPLE_S)
+
+    def growth(self, seconds: float) -> list[tuple[str, int, int]]:
+        """Title, and median bytes in the second and in the last quarter, of each process there was all the time."""
+        found = []
+        for (title, pid), samples in self.samples.items():
+            second = [rss for at, rss in samples if seconds / 4 <= at < seconds / 2]
+            last = [rss for at, rss in samples if 3 * seconds / 4 <= at < seconds]
+            if second and last:
+                found.append((f"{title} ({pid})", int(median(second)), int(median(last))))
+        return found
+
+
+@pytest.mark.chaos
+def test_memory_stays_flat_under_overload_and_what_was_refused_never_appears(
+    start: Callable[..., Service], pytestconfig: pytest.Config
+) -> None:
+    seconds = float(pytestconfig.getoption("--overload-s"))
+    service = start(
+        SPILLWAY_RATE_LIMIT_PER_S="6", SPILLWAY_WRITER_LANES="2", SPILLWAY_BATCH_SIZE="100",
+        SPILLWAY_MAX_QUEUE_SIZE="10000", SPILLWAY_MAX_QUEUE_BYTES=str(8 * 1024 * 1024),
+    )  # fmt: skip
+    overload, memory = Overload(service.url), Memory(service)
+
+    async def flood() -> None:
+        watching = asyncio.create_task(memory.watch())
+        await overload.run(seconds)
+        watching.cancel()
+
+    asyncio.run(flood())
+    print(f"\nanswers {dict(overload.statuses)}, Retry-After {min(overload.waits)} to {max(overload.waits)} s")
+    grown = []
+    for title, before, after in memory.growth(seconds):
+        print(f"{before / 2**20:8.1f} MiB -> {after / 2**20:8.1f} MiB  {after / before:5.3f}  {title}")
+        if after > before * GROWTH and after - before > SMALL_BYTES:
+            grown.append(title)
+    assert memory.growth(seconds)
+    assert not grown, f"grew: {grown}"
+    assert overload.statuses[503] > overload.statuses[202] / 10, "it was no overload: the trial shows nothing"
+    assert set(overload.statuses) <= {202, 503, 504, 0}
+    assert all(1 <= wait <= 60 for wait in overload.waits)
+    service.eventually(lambda: service.get("/v1/status")[2]["backlog"]["writes"] == 0, DRAIN_S)
+    assert service.get("/v1/status")[2]["commands"]["worst_window"] <= 6
+    client: MongoClient = MongoClient(service.status_of_run()["mongodb_uri"])
+    stored = Counter(document["batch"] for document in client[DATABASE][COLLECTION].find({}, {"batch": 1}))
+    client.close()
+    refused = [name for name, status in overload.batches.items() if status == 503]
+    assert not [name for name in refused if name in stored]
+    kept = [name for name, status in overload.batches.items() if status == 202]
+    assert {name: stored[name] for name in kept} == dict.fromkeys(kept, BATCH)

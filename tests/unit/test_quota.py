@@ -1,0 +1,174 @@
+"""The quota of a caller: what is granted, who a caller is, and what the answer says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from edge import EdgeClient, problem
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.core.pacing import SECOND_NS
+from serve_app.quota import Quota, networks
+
+PATH = "/v1/shop/orders"
+
+
+def test_a_burst_at_once_and_then_the_rate() -> None:
+    quota = Quota(10.0, 5, 100)
+    assert [quota.charge("a", 1, 0).granted for _ in range(6)] == [True] * 5 + [False]
+    assert not quota.charge("a", 1, SECOND_NS // 10 - 1).granted
+    assert quota.charge("a", 1, SECOND_NS // 10).granted
+    assert not quota.charge("a", 1, SECOND_NS // 10).granted
+
+
+def test_a_refusal_costs_nothing_and_says_how_long_to_wait() -> None:
+    quota = Quota(10.0, 5, 100)
+    quota.charge("a", 5, 0)
+    for _ in range(100):
+        assert quota.charge("a", 3, 0) == (False, 0, pytest.approx(0.3))
+    assert quota.charge("a", 3, 3 * SECOND_NS // 10).granted
+
+
+def test_callers_do_not_share() -> None:
+    quota = Quota(10.0, 5, 100)
+    assert quota.charge("a", 5, 0).granted
+    assert quota.charge("b", 5, 0).granted
+    assert not quota.charge("a", 1, 0).granted
+
+
+def test_a_batch_above_the_burst_needs_the_whole_quota_and_is_owed() -> None:
+    quota = Quota(10.0, 5, 100)
+    assert quota.charge("a", 20, 0).granted
+    assert not quota.charge("a", 1, SECOND_NS).granted
+    assert quota.charge("a", 1, 2 * SECOND_NS).granted
+    assert not quota.charge("a", 20, 2 * SECOND_NS).granted
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, SECOND_NS), st.integers(1, 30)), max_size=60),
+    st.sampled_from([1.0, 7.5, 100.0]),
+    st.integers(1, 30),
+)
+def test_no_stretch_of_time_holds_more_than_burst_and_rate_allow(
+    asks: list[tuple[int, int]], per_s: float, burst: int
+) -> None:
+    quota = Quota(per_s, burst, 10)
+    now, granted = 0, []
+    for gap, writes in asks:
+        now += gap
+        writes = min(writes, burst)
+        if quota.charge("a", writes, now).granted:
+            granted.append((now, writes))
+    for i, (start, _) in enumerate(granted):
+        total = 0
+        for at, writes in granted[i:]:
+            total += writes
+            assert total <= burst + per_s * (at - start) / SECOND_NS + 1e-6
+
+
+@given(st.lists(st.tuples(st.integers(0, SECOND_NS), st.integers(1, 10)), max_size=40))
+def test_what_it_says_is_true(asks: list[tuple[int, int]]) -> None:
+    """`remaining` are granted at once, one more is not; after `wait_s` the refused is granted, and not before."""
+    quota, now = Quota(10.0, 10, 10), 0
+    for gap, writes in asks:
+        now += gap
+        charge = quota.charge("a", writes, now)
+        if charge.granted:
+            assert not quota.charge("a", charge.remaining + 1, now).granted or charge.remaining == 10
+        else:
+            wait_ns = charge.wait_s * SECOND_NS
+            assert not quota.charge("a", writes, now + int(wait_ns * 0.99)).granted
+            now += int(wait_ns) + 1
+            assert quota.charge("a", writes, now).granted
+
+
+def test_the_table_is_bounded_and_forgets_the_caller_seen_longest_ago() -> None:
+    quota = Quota(1.0, 1, 3)
+    for caller in "abcabcde":
+        quota.charge(caller, 1, 0)
+    assert len(quota) == 3
+    assert not quota.charge("c", 1, 0).granted
+    assert quota.charge("b", 1, 0).granted, "forgotten, so anew"
+
+
+def test_networks_are_addresses_and_ranges() -> None:
+    assert [str(network) for network in networks("127.0.0.1, 10.0.0.0/8,::1")] == [
+        "127.0.0.1/32", "10.0.0.0/8", "::1/128",
+    ]  # fmt: skip
+    assert networks("") == []
+    with pytest.raises(ValueError):
+        networks("localhost")
+
+
+async def post(edge: EdgeClient, peer: str = "192.0.2.1", count: int = 1, **headers: str) -> Any:
+    """From the address `peer`; more than one as a batch."""
+    edge._transport.client = (peer, 1)  # type: ignore[attr-defined]
+    body = "{}" if count == 1 else "[" + ",".join(["{}"] * count) + "]"
+    return await edge.send_json("POST", PATH if count == 1 else f"{PATH}/batch", body, **headers)
+
+
+async def test_without_a_quota_nothing_is_said_or_refused() -> None:
+    edge = EdgeClient()
+    answers = [await post(edge, count=10) for _ in range(5)]
+    assert {answer.status_code for answer in answers} == {202}
+    assert "ratelimit" not in answers[0].headers
+
+
+async def test_beyond_its_quota_a_caller_is_refused_and_nothing_is_kept() -> None:
+    edge = EdgeClient(quota_per_s=10.0, quota_burst=10)
+    first = await post(edge, count=8)
+    assert first.status_code == 202
+    assert first.headers["ratelimit-policy"] == '"writes";q=10;w=1'
+    assert first.headers["ratelimit"] == '"writes";r=2;t=1'
+    kept = len(edge.intake.writes)
+    refused = await post(edge, count=7)
+    problem(refused, 429, "quota-exceeded")
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["ratelimit"] == '"writes";r=2;t=1'
+    assert len(edge.intake.writes) == kept
+    assert (await post(edge, "192.0.2.2", count=7)).status_code == 202, "others are not touched"
+    edge.clock.now += int(refused.headers["retry-after"])
+    assert (await post(edge, count=7)).status_code == 202
+
+
+async def test_the_wait_is_rounded_up_to_whole_seconds() -> None:
+    edge = EdgeClient(quota_per_s=0.5, quota_burst=1)
+    await post(edge)
+    edge.clock.now += 0.5
+    refused = await post(edge)
+    assert (refused.headers["retry-after"], refused.json()["retry_after_s"]) == ("2", 2)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "GET"])
+async def test_every_way_to_write_counts(method: str) -> None:
+    edge = EdgeClient(quota_per_s=1.0, quota_burst=1)
+    assert (await post(edge)).status_code == 202
+    path = "/api/data" if method == "GET" else PATH if method == "POST" else f"{PATH}/1"
+    kept = len(edge.intake.writes)
+    problem(await edge.send_json(method, path, '{"a": 1}'), 429, "quota-exceeded")
+    assert len(edge.intake.writes) == kept
+    assert (await edge.get("/v1/status")).status_code == 200, "only writes count"
+
+
+async def test_what_is_refused_for_itself_costs_nothing() -> None:
+    edge = EdgeClient(quota_per_s=1.0, quota_burst=1)
+    for _ in range(5):
+        assert (await edge.send_json("POST", PATH, "{")).status_code == 400
+    assert (await post(edge)).status_code == 202
+
+
+async def test_only_a_trusted_proxy_may_name_the_caller() -> None:
+    edge = EdgeClient(quota_per_s=1.0, quota_burst=1, quota_caller_header="X-Caller", trusted_proxies="10.0.0.0/8")
+    assert (await post(edge, "10.0.0.1", x_caller="anna")).status_code == 202
+    assert (await post(edge, "10.0.0.2", x_caller="anna")).status_code == 429, "the same caller over another proxy"
+    assert (await post(edge, "10.0.0.1", x_caller="bert")).status_code == 202
+    assert (await post(edge, "192.0.2.1", x_caller="one")).status_code == 202
+    assert (await post(edge, "192.0.2.1", x_caller="two")).status_code == 429, "who names itself is not believed"
+
+
+async def test_without_the_setting_no_header_names_anybody() -> None:
+    edge = EdgeClient(quota_per_s=1.0, quota_burst=1)
+    assert (await post(edge, "127.0.0.1", x_forwarded_for="192.0.2.7")).status_code == 202
+    assert (await post(edge, "127.0.0.1", x_forwarded_for="192.0.2.8")).status_code == 429
