@@ -157,7 +157,7 @@ MUTANTS = (
         TEST_WRITER + "test_a_command_that_was_not_sent_is_tried_again_later_and_cost_nothing",
     ),
     _one(
-        "hysteresis removed", "I7", INFLOW, "(_REOPEN_AT if self._full else 1.0)", "1.0",
+        "hysteresis removed", "I7", INFLOW, "self._full = held > _REOPEN_AT", "self._full = held > 1.0",
         TEST_INFLOW + "test_a_full_buffer_refuses_and_opens_again_only_well_below_its_bound",
     ),
     _one(

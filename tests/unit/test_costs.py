@@ -9,7 +9,7 @@ from composed import LANES, LIMIT, NAMESPACE, OPERATION_S, Service, answer, comm
 from actors.adapters.clock import settle
 from actors.budget import Budget
 from actors.core.batching import Command, Verb
-from actors.core.errors import CommandNotSent, CommandUnknown
+from actors.core.errors import CommandFailed, CommandNotSent, CommandUnknown
 from actors.core.outcome import Outcome
 from actors.core.pacing import SECOND_NS
 from actors.outbox import Outbox
@@ -54,12 +54,13 @@ async def test_a_large_command_leaves_room_for_as_many_as_it_costs() -> None:
 
 async def test_all_slots_of_a_large_command_come_back_whatever_becomes_of_it() -> None:
     service = await started()
-    for error in (CommandNotSent("away"), CommandUnknown("lost")):
-        service.store.faults.plan("store", error)
+    for error in (None, CommandFailed("not primary"), CommandNotSent("away"), CommandUnknown("lost")):
+        if error:
+            service.store.faults.plan("store", error)
         task = asyncio.create_task(service.writer.write(of(0, 4 * KIB)))
         await service.clock.advance(OPERATION_S + 3.0)
-        assert answer(task)[0].outcomes == bytes([Outcome.RETRY])
-    assert len(service.budget._ring._free_at) == LIMIT - LANES * 4
+        assert answer(task)[0].outcomes == bytes([Outcome.RETRY if error else Outcome.STORED])
+        assert len(service.budget._ring._free_at) == LIMIT - LANES * 4, error
     await service.stop()
 
 
@@ -69,11 +70,14 @@ async def test_a_large_command_waits_out_a_mongodb_that_goes_away_while_it_waits
     first = asyncio.create_task(service.writer.write(of(0, 4 * KIB)))
     await settle()
     second = asyncio.create_task(service.writer.write(of(1, 4 * KIB)))
-    await service.clock.advance(0.02)  # it has one slot of its four
-    service.store.faults.plan("store reply", CommandUnknown("lost"))
+    await service.clock.advance(0.05)  # it has one slot of its four
+    service.store.faults.plan("store reply", CommandNotSent("away"))
+    service.store.faults.plan("probe", *[CommandNotSent("away")] * 3)
     service.store.hold.set()
-    await service.clock.advance(OPERATION_S + 2.0)
+    await service.clock.advance(0.3)
     assert answer(first)[0].outcomes == bytes([Outcome.RETRY])
+    assert service.sent == [("store", 1)]
+    await service.clock.advance(1.0)
     assert answer(second)[0].outcomes == bytes([Outcome.STORED])
     await service.stop()
 
