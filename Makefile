@@ -10,10 +10,11 @@ TOOLS := $(VENV)/.tools
 TEST_ENVIRONMENT := RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status letters doctor flood test chaos lint types imports unit contract distributed acceptance venv tools clean
+.PHONY: help up down status letters doctor flood test chaos lint types imports unit contract distributed acceptance mutants venv tools clean
+.PHONY: k8s-check k8s-render
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: $(SERVICE) ## Start everything, stay in the foreground; Ctrl-C drains and stops it all
 	@$(BIN)/python -m cluster up
@@ -33,9 +34,19 @@ doctor: $(SERVICE) ## What is wrong with this machine, and the command that mend
 flood: $(TOOLS) ## A minute of k6 against the running service, then the verification
 	@$(BIN)/python -m loadtests flood
 
-test: lint types imports unit contract distributed acceptance ## Everything CI runs
+test: lint types imports unit contract distributed acceptance k8s-check ## Everything CI runs
+
+k8s-check: $(TOOLS) ## The manifests, against a Kubernetes API server that is built once (minutes) and kept
+	@RAY_USAGE_STATS_ENABLED=0 $(BIN)/python -m k8s.check $(ARGS)
+
+k8s-render: $(SERVICE) ## Make k8s/**/serve-config.yaml again, after a change of cluster/serve.yaml
+	@$(BIN)/python -m k8s.check render
+
+mutants: $(TOOLS) ## Break each promise on purpose, and see the named test turn red
+	@$(TEST_ENVIRONMENT) $(BIN)/python tests/mutants.py
 
 chaos: $(TOOLS) ## Every fault under load against the promised seconds, about an hour; SEED=... repeats a run
+	@command -v strace >/dev/null || echo "Without strace the faults of the disk are left out: apt-get install strace"
 	@$(TEST_ENVIRONMENT) $(BIN)/python -m pytest tests/acceptance --chaos $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 lint: $(TOOLS)

@@ -3,78 +3,99 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from actors.core.pacing import SECOND_NS, CompletionRing, WindowGauge
+from actors.core.pacing import SECOND_NS, CompletionRing, WindowGauge, cost_of
 from actors.core.ports import Clock
+
+_RIGHT_S = 0.05  # between two looks whether the right to send has come back
 
 
 class Budget:
     """Hands out permits so that no window of one second holds more than `limit` commands at the server.
 
     `lanes` slots are kept back: if this process dies, that many commands may still be executed while the next writer
-    already counts from zero. While the outcome of any command is unknown no permit is given at all, so that at most
-    `lanes` unknown commands exist however long the server hangs.
+    already counts from zero; where bytes count, as many slots for each of them as a command can cost. While the outcome
+    of any command is unknown no permit is given at all, so that at most `lanes` unknown commands exist however long the
+    server hangs.
     """
 
-    def __init__(self, limit: int, lanes: int, operation_s: float, clock: Clock) -> None:
-        """`operation_s`: the longest a command can go on at the server after its sender gave up on it."""
+    def __init__(
+        self, limit: int, lanes: int, operation_s: float, clock: Clock, operation_bytes: int = 0, max_bytes: int = 0
+    ) -> None:
+        """`operation_s`: the longest a command can go on at the server after its sender gave up on it.
+        `operation_bytes`: how many bytes count as one; 0: a command counts as one. `max_bytes`: of a command.
+        """
         self.limit = limit
         self.operation_s = operation_s
         self.episode = 0  # of unknown outcomes: it ends when the server answers again
         self.gauge = WindowGauge()
         self._clock = clock
         self._operation_ns = int(operation_s * SECOND_NS)
-        self._ring = CompletionRing(limit - lanes)
+        self._operation_bytes = operation_bytes
+        self._ring = CompletionRing(limit - lanes * cost_of(max_bytes, operation_bytes))
         self._unknown = 0
         self._hold_until = 0
         self._doubt_until = 0
         self._turn = asyncio.Lock()  # permits are given in the order asked
         self._changed = asyncio.Event()
 
-    async def take(self) -> None:
-        """Wait for a permit. It must be given back by exactly one of `complete`, `unsent`, `unknown`."""
+    def cost(self, size: int) -> int:
+        """What a command that carries `size` bytes of documents costs."""
+        return cost_of(size, self._operation_bytes)
+
+    async def take(self, may_send: Callable[[], bool], cost: int = 1) -> None:
+        """Wait for a permit. It must be given back by exactly one of `complete`, `unsent`, `unknown`.
+
+        `may_send` is asked in the instant in which the permit is given: whoever was stopped while waiting may have lost
+        the right meanwhile.
+        """
         async with self._turn:
             while True:
                 now = self._clock.now_ns()
-                wait = self._ring.wait_ns(now)
+                wait = self._ring.wait_ns(now, cost)
                 if wait is None or self._unknown:
                     self._changed.clear()
                     await self._changed.wait()
                     continue
                 wait = max(wait, self._hold_until - now)
-                if wait <= 0:
-                    self._ring.admit(now)
+                if wait <= 0 and may_send():
+                    self._ring.admit(now, cost)
                     return
-                await self._clock.sleep(wait / SECOND_NS)
+                await self._clock.sleep(wait / SECOND_NS if wait > 0 else _RIGHT_S)
 
-    def complete(self) -> None:
+    def complete(self, cost: int = 1) -> None:
         """The command was answered just now."""
         now = self._clock.now_ns()
         self.gauge.note(now)
-        self._ring.complete(now)
+        self._ring.complete(now, cost)
         self._changed.set()
 
-    def unsent(self) -> None:
+    def unsent(self, cost: int = 1) -> None:
         """The command never left this process."""
-        self._ring.cancel(self._clock.now_ns())
+        self._ring.cancel(self._clock.now_ns(), cost)
         self._changed.set()
 
-    def unknown(self) -> None:
+    def unknown(self, cost: int = 1) -> None:
         """The command left and nobody knows what became of it; the gate closes until `settle`."""
         self.gauge.note(self._clock.now_ns())
-        self._unknown += 1
+        self._unknown += cost
 
     def settle(self) -> None:
         """The server answers again: what is unknown will have ended once the longest operation time has passed."""
         end = self._clock.now_ns() + self._operation_ns
-        for _ in range(self._unknown):
-            self._ring.complete(end)
         if self._unknown:
+            self._ring.complete(end, self._unknown)
             self.episode += 1
             self._hold_until = max(self._hold_until, end)
             self._doubt_until = max(self._doubt_until, end)
         self._unknown = 0
         self._changed.set()
+
+    def spent(self) -> dict[str, int]:
+        """Commands in the last second and in the worst one since the start, as they were seen to end, and the limit."""
+        last = self.gauge.last(self._clock.now_ns())
+        return {"last_second": last, "worst_window": self.gauge.worst, "limit": self.limit}
 
     def quarantine(self, *, clean: bool) -> None:
         """A writer before this one may have filled the last second; if it did not end `clean`, it may still have

@@ -26,6 +26,7 @@ from actors.core.rates import RateMeter, retry_after_s
 
 __all__ = ["Bounds", "Inflow", "Kept"]
 
+_WATCH_S = 0.2
 _REOPEN_AT = 0.8  # of the bound: a buffer that was full takes new writes again only below this
 
 
@@ -275,7 +276,7 @@ class Inflow:
             except LogUnavailable as error:
                 attempt += 1
                 self._lose_log(error)
-            await self._clock.sleep(0.5 if attempt == 0 else backoff_s(attempt, most_s=0.5))
+            await self._clock.sleep(_WATCH_S if attempt == 0 else backoff_s(attempt, most_s=0.5))
 
     async def _regain_log(self) -> None:
         """An append without an answer may still be on its way to the log: first make sure that it comes too late."""

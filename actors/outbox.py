@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from actors.core.batching import Command, Origin
 from actors.core.errors import Fenced
@@ -33,6 +34,10 @@ class Load:
     command: Command
     parts: list[_Part]
 
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.command.bodies))
+
     def answer(self, report: Report) -> None:
         """Tell every buffer its part of `report`."""
         start = 0
@@ -49,7 +54,9 @@ class Outbox:
     """Parts in the order they came. Parts for one verb and collection leave together, within the limits of a
     command."""
 
-    def __init__(self, max_writes: int, max_bytes: int) -> None:
+    def __init__(self, max_writes: int, max_bytes: int, *, cuts: bool = False) -> None:
+        """`cuts`: a part with more than `max_bytes` is cut; otherwise it goes as it came, alone."""
+        self._cuts = cuts
         self._max_writes = max_writes
         self._max_bytes = max_bytes
         self._parts: deque[_Part] = deque()
@@ -95,6 +102,8 @@ class Outbox:
         most = most_of(self._parts[0].command)
         if len(self._parts[0].command.ids) > most:
             self._cut(self._parts.popleft(), most)
+        if self._cuts and self._parts[0].size > self._max_bytes and len(self._parts[0].command.ids) > 1:
+            self._cut_by_bytes(self._parts.popleft())
         most = min(most, self._max_writes)
         first = self._parts.popleft()
         merged = [first]
@@ -128,11 +137,25 @@ class Outbox:
         whole = load.parts[0]
         self._cut(whole, (len(whole.command.ids) + 1) // 2, alone=True)
 
+    def _cut_by_bytes(self, part: _Part) -> None:
+        ends, size = [0], 0
+        for index, body in enumerate(part.command.bodies):
+            size += len(body)
+            if size > self._max_bytes and index > ends[-1]:
+                ends.append(index)
+                size = len(body)
+        self._cut_at(part, [*ends, len(part.command.ids)])
+
     def _cut(self, part: _Part, most: int, *, alone: bool = False) -> None:
-        """Put pieces of `part` at the front, of `most` writes each; it is answered when all of them are."""
+        """Into pieces of `most` writes each."""
+        count = len(part.command.ids)
+        self._cut_at(part, [*range(0, count, most), count], alone=alone)
+
+    def _cut_at(self, part: _Part, ends: Sequence[int], *, alone: bool = False) -> None:
+        """Put the pieces of `part` between `ends` at the front; it is answered when all of them are."""
         part.queued = False
         verb, namespace, ids, bodies, _ = part.command
-        cuts = [slice(at, at + most) for at in range(0, len(ids), most)]
+        cuts = [slice(*bounds) for bounds in pairwise(ends)]
         pieces = [_part(Command(verb, namespace, ids[cut], bodies[cut]), alone=alone or part.alone) for cut in cuts]
         self._parts.extendleft(reversed(pieces))
         reports = asyncio.gather(*(piece.answer for piece in pieces))

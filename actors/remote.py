@@ -79,6 +79,7 @@ class WriterConfig:
     lanes: int
     max_writes: int
     max_bytes: int
+    operation_bytes: int
     counted: tuple[str, ...]
 
 
@@ -213,8 +214,10 @@ class MongoWriter:
                 lanes=config.lanes,
                 write_concern=config.write_concern,
             ),
-            Outbox(config.max_writes, config.max_bytes),
-            Budget(config.limit, config.lanes, config.mongodb_timeout_s, clock),
+            Outbox(config.max_writes, config.max_bytes, cuts=config.operation_bytes > 0),
+            Budget(
+                config.limit, config.lanes, config.mongodb_timeout_s, clock, config.operation_bytes, config.max_bytes
+            ),
             Tenure(RedisLease(self._redis, config.key_prefix, config.lease_s), clock),
             clock,
             RayTelemetry("writer"),

@@ -27,13 +27,14 @@ from actors.core.outcome import Outcome, Report
 from actors.core.pacing import backoff_s
 from actors.core.ports import Clock, DocumentStore, Telemetry
 from actors.outbox import Load, Outbox
+from actors.pulse import Pulse
 from actors.reads import Reads
 from actors.tally import Tally
 from actors.tenure import Tenure
 
 T = TypeVar("T")
 
-_WATCH_S = 1.0
+_WATCH_S = 0.3
 
 
 class Writer:
@@ -53,11 +54,13 @@ class Writer:
     ) -> None:
         """`lanes`: commands under way at once. `counted`: collections whose size is known without asking each time."""
         self._store = store
+        self._pulse = Pulse(store.probe, clock)
         self._outbox = outbox
         self._work = asyncio.Event()
         self._reads = Reads(store, self._work.set)
         self._budget = budget
         self._tenure = tenure
+        self._may_send = lambda: tenure.holds
         self._clock = clock
         self._counted = tuple(counted)
         self._documents: dict[str, int] = {}
@@ -94,23 +97,18 @@ class Writer:
         """What an operator wants to know, as plain values."""
         return {
             "epoch": self._tenure.epoch,
-            "mongodb": "up" if self._up.is_set() else "down",
+            "mongodb": "up" if self._up.is_set() and not self._pulse.silent else "down",
             "last_error": self._last_error or self._tenure.note,
             "held_s": round(self._budget.held_s, 3),
             "waiting_commands": len(self._outbox),
             "waiting_reads": len(self._reads),
             **self._tally.stats(),
             "documents": dict(self._documents),
-            "commands": {
-                "last_second": self._budget.gauge.last(self._clock.now_ns()),
-                "worst_window": self._budget.gauge.worst,
-                "limit": self._budget.limit,
-            },
+            "commands": self._budget.spent(),
         }
 
     async def run(self) -> None:
-        """Take the lease, hold it, and send until cancelled. Raises (in a group) `Fenced` when the lease is lost for
-        good."""
+        """Take the lease, hold it, and send until cancelled. Raises (in a group) `Fenced` when it is lost for good."""
         clean = await self._tenure.begin()
         self._budget.quarantine(clean=clean)
         try:
@@ -144,32 +142,34 @@ class Writer:
                 await self._work.wait()
             await self._up.wait()
             await self._lanes.acquire()
-            await self._take_permit()
-            send = self._next() if self._up.is_set() else None  # chosen this late so that more has come together
+            await self._budget.take(self._may_send)
+            send, cost = self._next() if self._up.is_set() else (None, 1)  # this late, so that more has come together
             if send is None:
                 self._budget.unsent()
                 self._lanes.release()
             else:
+                await self._take_rest(cost - 1)
                 self._spawn(self._use_lane(send))
 
-    async def _take_permit(self) -> None:
-        """A permit, and with it the right to send now: after a pause of the process the tenure may be over."""
-        while True:
-            await self._budget.take()
-            if self._tenure.holds:
+    async def _take_rest(self, cost: int) -> None:
+        """What a large command costs beyond the first slot. MongoDB may go away meanwhile, and come back."""
+        while cost:
+            await self._budget.take(self._may_send, cost)
+            if self._up.is_set():
                 return
-            self._budget.unsent()
-            await self._clock.sleep(0.05)
+            self._budget.unsent(cost)
+            await self._up.wait()
 
-    def _next(self) -> Callable[[], Awaitable[None]] | None:
-        """What to send now; reads and writes take turns, so that neither starves the other."""
+    def _next(self) -> tuple[Callable[[], Awaitable[None]] | None, int]:
+        """What to send now, and its cost; reads and writes take turns, so that neither starves the other."""
         self._reads_turn = not self._reads_turn
         if len(self._outbox) and not (self._reads_turn and len(self._reads)):
             now, updates = self._clock.now_ns(), self._store.update_limit
             load = self._outbox.take(lambda command: self._doubts.most(command, now, updates))
-            return lambda: self._store_load(load)
+            cost = self._budget.cost(load.size)
+            return lambda: self._store_load(load, cost), cost
         ask = self._reads.next()
-        return None if ask is None else lambda: self._command(ask)
+        return (None if ask is None else lambda: self._command(ask)), 1
 
     async def _use_lane(self, send: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -179,9 +179,9 @@ class Writer:
         finally:
             self._lanes.release()
 
-    async def _store_load(self, load: Load) -> None:
+    async def _store_load(self, load: Load, cost: int) -> None:
         try:
-            report = await self._command(lambda: self._store.store(load.command))
+            report = await self._command(lambda: self._store.store(load.command), cost)
         except CommandRefused as refusal:
             if len(load.command.ids) > 1:
                 self._outbox.halve(load)
@@ -198,7 +198,7 @@ class Writer:
             self._documents[load.command.namespace] += report.grown
         load.answer(report)
 
-    async def _command(self, send: Callable[[], Awaitable[T]]) -> T:
+    async def _command(self, send: Callable[[], Awaitable[T]], cost: int = 1) -> T:
         """Exactly one command, for which a permit was taken; the permit is given back by what became of it."""
         began_ns, outcome = self._clock.now_ns(), "unknown"
         try:
@@ -206,20 +206,20 @@ class Writer:
             outcome = "done"
         except CommandNotSent as error:
             outcome = "unsent"
-            self._budget.unsent()
+            self._budget.unsent(cost)
             self._lose(str(error))
             raise
         except (CommandRefused, CommandFailed) as error:
             outcome = "refused" if isinstance(error, CommandRefused) else "failed"
-            self._budget.complete()
+            self._budget.complete(cost)
             raise
         except BaseException as error:  # also a cancellation, or a fault of ours: it may have left
-            self._budget.unknown()
+            self._budget.unknown(cost)
             self._lose(str(error) or type(error).__name__)
             raise
         finally:
             self._tally.command(began_ns, outcome)
-        self._budget.complete()
+        self._budget.complete(cost)
         self._last_error = ""
         return result
 
@@ -233,13 +233,13 @@ class Writer:
         self._lost.set()
 
     async def _watch(self) -> None:
-        """Notice soon that MongoDB is away, also when nobody writes."""
+        """Notice soon that MongoDB is away, also when nobody writes or what is under way is just not answered."""
         while True:
             await self._clock.sleep(_WATCH_S)
             self._tally.report(self._budget.gauge, self._tenure.epoch, up=self._up.is_set())
-            if self._up.is_set() and not self._budget.gauge.last(self._clock.now_ns()):
+            if self._up.is_set():
                 try:
-                    await self._store.probe()
+                    await self._pulse.ask()
                 except CommandNotSent as error:
                     self._lose(str(error))
 
@@ -266,10 +266,10 @@ class Writer:
         self._learned = self._learned and not self._budget.has_unknown
         self._budget.settle()
         if not self._learned:
-            await self._take_permit()
+            await self._budget.take(self._may_send)
             await self._command(self._store.describe)
             for namespace in self._counted:
-                await self._take_permit()
+                await self._budget.take(self._may_send)
                 self._documents[namespace] = await self._command(partial(self._store.count, namespace))
             self._learned = True
 

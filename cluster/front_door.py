@@ -13,14 +13,14 @@ _UNKNOWN = (
     "The replica left before it had answered. Send the same request again under its Idempotency-Key or its id.",
 )
 _REASONS = {503: "Service Unavailable", 504: "Gateway Timeout"}
-_PAGES = {502: _UNKNOWN, 503: _REFUSED, 504: _UNKNOWN}
+PAGES = {502: _UNKNOWN, 503: _REFUSED, 504: _UNKNOWN}
 """What HAProxy wants to say, and what we say. It says 503 when it could reach nobody, so nothing was sent; 502 and 504
 when the answer to a request that had been sent did not come. Ray says 500 to all three."""
 
 
 def error_page(status: int) -> str:
     """The whole answer, headers included, that stands for HAProxy's own `status` (502, 503 or 504)."""
-    code, answered, title, detail = _PAGES[status]
+    code, answered, title, detail = PAGES[status]
     retry = {"retry_after_s": 1} if answered == 503 else {}
     problem = {"type": f"/problems/{code}", "title": title, "status": answered, "detail": detail, "code": code, **retry}
     body = json.dumps(problem)
@@ -37,7 +37,7 @@ def error_page(status: int) -> str:
 
 def write_error_pages(folder: Path) -> None:
     """As `502.http`, `503.http` and `504.http`. Raises `OSError`."""
-    for status in _PAGES:
+    for status in PAGES:
         (folder / f"{status}.http").write_text(error_page(status), newline="")
 
 
@@ -51,7 +51,7 @@ def haproxy_wrapper(binary: str, pages: Path) -> str:
     """
     edits = ["s/bind \\*:/bind 127.0.0.1:/", "s/bind :/bind 127.0.0.1:/"]
     edits += ["s/http-request return status 404 .*/http-request return status 503 default-errorfiles/"]
-    edits += [f"s|errorfile {status} .*|errorfile {status} {pages}/{status}.http|" for status in _PAGES]
+    edits += [f"s|errorfile {status} .*|errorfile {status} {pages}/{status}.http|" for status in PAGES]
     edits += ["/set-header X-Forwarded-For/d"]  # of an earlier start on the same file
     edits += ["/^frontend http_frontend/a\\    http-request set-header X-Forwarded-For %[src]"]
     sed = " ".join(f"-e '{edit}'" for edit in edits)

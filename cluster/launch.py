@@ -143,6 +143,7 @@ def writer_config(settings: Settings) -> WriterConfig:
         lanes=settings.writer_lanes,
         max_writes=settings.batch_size,
         max_bytes=settings.batch_max_bytes,
+        operation_bytes=settings.operation_bytes,
         counted=(settings.data_namespace,),
     )
 

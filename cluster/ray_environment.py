@@ -15,6 +15,8 @@ HAPROXY_FOLDER = "h"
 """Inside the folder for sockets; one letter, because HAProxy refuses socket paths above 97 bytes."""
 FRONT_DOOR_CHECK_S = 0.2
 """Seconds between two looks at HAProxy. After three in vain Serve starts another; its own 10 would be half a minute."""
+FRONT_DOOR_START_S = 30.0
+"""Seconds HAProxy and the proxy behind it may take to start, three times; Serve's own 5 never do on a busy machine."""
 DRAINING_S = 2
 """Seconds a replica keeps serving after it was told to stop; Serve's own 30 would outlast its shutdown."""
 
@@ -53,6 +55,26 @@ def client_environment(token_file: str, ray_address: str) -> dict[str, str]:
     }
 
 
+def tuning(hard_nofile: int, cores: int) -> dict[str, str]:
+    """What makes Ray and Serve fit this service, on a machine or in a pod. Raises `ValueError` as `max_connections`."""
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(1 if cores <= 4 else 4),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections(hard_nofile)),
+        "RAY_SERVE_HAPROXY_LOG_TARGET": "127.0.0.1:514 sample 1:1000",
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(FRONT_DOOR_CHECK_S),
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(FRONT_DOOR_START_S),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAINING_S),
+        "RAY_worker_niceness": "0",
+        # Arguments above this go through the object store: two more processes for a batch of a few hundred writes.
+        "RAY_max_direct_call_object_size": str(8 * 1024 * 1024),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+    }
+
+
 def head_environment(
     ports: Ports,
     *,
@@ -65,21 +87,6 @@ def head_environment(
     inherited: Mapping[str, str],
 ) -> dict[str, str]:
     """The variables of the Ray head. What the user has set under the same RAY_ name wins, except the addresses."""
-    tunable = {
-        "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(1 if cores <= 4 else 4),
-        "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections(hard_nofile)),
-        "RAY_SERVE_HAPROXY_LOG_TARGET": "127.0.0.1:514 sample 1:1000",
-        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(FRONT_DOOR_CHECK_S),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAINING_S),
-        "RAY_worker_niceness": "0",
-        # Arguments above this go through the object store: two more processes for a batch of a few hundred writes.
-        "RAY_max_direct_call_object_size": str(8 * 1024 * 1024),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "0",
-    }
     fixed = {
         **client_environment(str(token_file), ""),  # no address: one would make Ray join a cluster, not start one
         "RAY_GCS_SERVER_PORT": str(ports.gcs),
@@ -94,4 +101,4 @@ def head_environment(
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(sockets / HAPROXY_FOLDER / "m.sock"),
         "PYTHONPATH": ":".join(filter(None, (str(root), inherited.get("PYTHONPATH", "")))),
     }
-    return {name: inherited.get(name, value) for name, value in tunable.items()} | fixed
+    return {name: inherited.get(name, value) for name, value in tuning(hard_nofile, cores).items()} | fixed

@@ -7,18 +7,20 @@ the YAML file named by `SPILLWAY_CONFIG`, the defaults below. `cluster/settings.
 from __future__ import annotations
 
 import os
-from ipaddress import ip_network
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from cluster.contradictions import contradictions
 
 ENV_PREFIX = "SPILLWAY_"
 CONFIG_FILE_VARIABLE = "SPILLWAY_CONFIG"
 
 KIB = 1024
 MIB = 1024 * KIB
+
+_NOTHING_STARTED = "Bad settings; nothing was started."
 
 
 class SettingsError(ValueError):
@@ -137,6 +139,13 @@ class Settings(BaseSettings):
         name="rate_limit_per_s",
         ge=2,
         le=1_000_000,
+    )
+    operation_bytes: int = _option(
+        0,
+        "Bytes that count as one command; cloud volumes count 262144. 0: a command counts once, whatever it carries.",
+        name="operation_bytes",
+        ge=0,
+        le=16 * MIB,
     )
     writer_lanes: int = _option(
         4,
@@ -272,27 +281,11 @@ def load(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         faults = [f"  {_setting_name(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-        raise SettingsError("Bad settings; nothing was started.\n" + "\n".join(faults)) from None
-    if settings.writer_lanes >= settings.rate_limit_per_s:
-        raise _bad("writer_lanes", "must be below rate_limit_per_s")
-    if settings.quota_caller_header.lower() == "x-forwarded-for":
-        raise _bad("quota_caller_header", "the front door replaces X-Forwarded-For; take another, as X-Real-IP")
-    try:
-        _ = [ip_network(part.strip()) for part in settings.trusted_proxies.split(",") if part.strip()]
-    except ValueError:
-        raise _bad("trusted_proxies", "must be addresses or networks such as 10.0.0.0/8, with commas between") from None
-    for name, url, schemes in (
-        ("redis_url", settings.redis_url, ("redis", "rediss", "unix")),
-        ("mongodb_uri", settings.mongodb_uri, ("mongodb", "mongodb+srv")),
-    ):
-        if urlsplit(url).scheme not in schemes:
-            wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-            raise _bad(name, f"must begin with {wanted}")
+        raise SettingsError("\n".join([_NOTHING_STARTED, *faults])) from None
+    wrong = [f"  {name}: {why}" for name, why in contradictions(settings)]
+    if wrong:
+        raise SettingsError("\n".join([_NOTHING_STARTED, *wrong]))
     return settings
-
-
-def _bad(name: str, why: str) -> SettingsError:
-    return SettingsError(f"Bad settings; nothing was started.\n  {name}: {why}")
 
 
 def _setting_name(location: tuple[int | str, ...]) -> str:

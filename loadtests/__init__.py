@@ -2,12 +2,21 @@
 
 | module | noun |
 |---|---|
-| `flood.js` | the k6 scenario: a closed loop on `GET /api/data`, every answer recorded |
+| `scenarios/` | what k6 does: one file a story, and what they share in `lib/`; every answer is recorded |
+| `scenario.py`, `preflight.py` | what a scenario will do, what it needs of the machine, the command that mends it |
+| `generator.py` | k6: found, asked, started; its thresholds |
+| `processes.py`, `samples.py` | what is looked at once a second while k6 runs |
+| `laboratory.py` | one trial: check, load, watch, judge |
+| `series.py`, `findings.py` | the figures over time; saturation and breaking point |
+| `trial_page.py`, `page.py`, `plots.py`, `facts.py` | a trial's report; any report; drawings; where it was measured |
+| `compare.py`, `contest.py`, `compare_page.py` | ours beside the baselines: doing, judging, showing |
+| `scale.py`, `serve_api.py` | one axis after the other; Serve's config API |
+| `contender.py`, `spillway.py`, `baselines/` | services that experiments start themselves |
 | `witness.py` | the proxy in front of MongoDB that stamps every command |
 | `wire.py` | MongoDB's message format, read as far as a command's name |
 | `window.py` | the witness' record, and the busiest second in it |
 | `answers.py` | what k6 recorded: accepted ids, unknown outcomes, start and stop |
-| `compare.py` | the verdict: accepted ids against stored documents |
+| `verdict.py` | accepted ids against stored documents |
 | `service.py` | the running service: its addresses, its status, its drain |
 | `verify.py` | all of the above put together, and the exit code |
 | `report.py` | how a verdict is shown and kept |

@@ -1,28 +1,35 @@
-"""`python -m loadtests flood`: checks the machine, lets k6 flood the running service, then judges what became of it."""
+"""`python -m loadtests`: flood and run judge a running service; scale and compare start what they measure."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from loadtests.generator import INTERRUPTED, THRESHOLDS_FAILED, GeneratorError, Load, allow_files, find_k6, run_k6
-from loadtests.report import keep, show
-from loadtests.service import ROOT, Addresses, ServiceError, find_service, is_ready
-from loadtests.verify import (
-    ANSWERS,
-    COMMANDS_PER_SECOND,
-    DRAIN_TIMEOUT_S,
-    SUMMARY,
-    VERDICT,
-    NoVerdict,
-    verify,
-)
+from loadtests import facts, scenario, trial_page
+from loadtests.generator import GeneratorError, Load, find_k6
+from loadtests.laboratory import Target, closed_loop, conduct
+from loadtests.report import show
+from loadtests.service import ROOT, Addresses, ServiceError, find_service
+from loadtests.verify import COMMANDS_PER_SECOND, DRAIN_TIMEOUT_S, NoVerdict
 
-READY_WAIT_S = 30.0
+Users = Annotated[int | None, typer.Option(min=1, help="Largest number of users; the others follow.")]
+BaseUrl = Annotated[
+    str | None, typer.Option(envvar="BASE_URL", help="Addresses, comma-separated; else the running service's.")
+]
+Door = Annotated[str | None, typer.Option(help="direct or front [default: direct, when there is one]")]
+Uri = Annotated[str | None, typer.Option(help="MongoDB itself; else the running service's.")]
+Witness = Annotated[Path | None, typer.Option(help="The witness' record; else the running service's.")]
+Limit = Annotated[int, typer.Option(help="Commands allowed in any second.")]
+DrainTimeout = Annotated[float, typer.Option(help="How long the backlog may take, seconds.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for records; else .spillway/loadtests/<time>.")]
+Seconds = Annotated[float | None, typer.Option(min=1, help="The whole time; its parts follow.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Less time, the same users.")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -34,68 +41,160 @@ def _commands() -> None:
 
 @app.command()
 def flood(
-    users: Annotated[int, typer.Option(min=1, help="Users that each ask again as soon as they are answered.")] = 64,
-    duration: Annotated[str, typer.Option(help="How long, in k6's notation: 60s, 5m.")] = "60s",
-    base_url: Annotated[
-        str | None,
-        typer.Option(envvar="BASE_URL", help="Addresses, comma-separated; else the direct port, else the front door."),
-    ] = None,
-    mongodb_uri: Annotated[str | None, typer.Option(help="MongoDB itself; else the running service's.")] = None,
-    witness: Annotated[Path | None, typer.Option(help="The witness' record; else the running service's.")] = None,
-    limit: Annotated[int, typer.Option(help="Commands allowed in any second.")] = COMMANDS_PER_SECOND,
-    drain_timeout: Annotated[float, typer.Option(help="How long the backlog may take, seconds.")] = DRAIN_TIMEOUT_S,
-    out: Annotated[Path | None, typer.Option(help="Folder for records; else .spillway/loadtests/<time>.")] = None,
+    users: Users = None,
+    seconds: Seconds = None,
+    base_url: BaseUrl = None,
+    door: Door = None,
+    mongodb_uri: Uri = None,
+    witness: Witness = None,
+    limit: Limit = COMMANDS_PER_SECOND,
+    drain_timeout: DrainTimeout = DRAIN_TIMEOUT_S,
+    out: Out = None,
 ) -> None:
-    """A closed loop on GET /api/data, then the verdict. Exit code 0: k6 and the judge are content."""
+    """A closed loop on GET /api/data, 64 users for 60 s: the same as `run flood`."""
+    run("flood", False, users, seconds, None, base_url, door, mongodb_uri, witness, limit, drain_timeout, out)
+
+
+@app.command()
+def run(
+    name: Annotated[str, typer.Argument(metavar="SCENARIO", help=", ".join(scenario.names()))],
+    quick: Quick = False,
+    users: Users = None,
+    seconds: Seconds = None,
+    rate: Annotated[
+        float | None, typer.Option(min=1, help="ackdb: writes/s offered. rate: the capacity, else it is measured.")
+    ] = None,
+    base_url: BaseUrl = None,
+    door: Door = None,
+    mongodb_uri: Uri = None,
+    witness: Witness = None,
+    limit: Limit = COMMANDS_PER_SECOND,
+    drain_timeout: DrainTimeout = DRAIN_TIMEOUT_S,
+    out: Out = None,
+) -> None:
+    """Run a scenario against a running service and write report.html. Exit code 0: passed; 1: not; 2: no verdict."""
     console = Console()
     try:
-        found = Addresses() if base_url and mongodb_uri else find_service()
-        addresses = base_url or found.direct_url or found.http_url
-        database = mongodb_uri or found.mongodb_uri
-        if not addresses or not database:
-            raise ServiceError("the running service names no address of its own or of its MongoDB")
-        urls = tuple(url.strip().rstrip("/") for url in addresses.split(",") if url.strip())
-        folder = out or ROOT / ".spillway" / "loadtests" / time.strftime("%Y%m%d-%H%M%S")
-        folder.mkdir(parents=True, exist_ok=True)
-        load = Load(users, duration, urls, folder)
-        code = _flood(load, console)
-        outcome = verify(
-            folder,
-            urls[0],
-            database,
-            witness or found.witness_record,
-            unknown=users if code == INTERRUPTED else 0,
-            limit=limit,
-            drain_timeout_s=drain_timeout,
-            console=console,
-        )
-        keep(outcome, folder / VERDICT)
-    except (ServiceError, GeneratorError, NoVerdict, OSError) as error:
-        console.print(f"[bold red]no verdict:[/] {error}", highlight=False)
+        scenario.script(name)
+        target, found = _target(base_url, door, mongodb_uri, witness, limit, drain_timeout)
+        folder = out or ROOT / ".spillway" / "loadtests" / time.strftime(f"%Y%m%d-%H%M%S-{name}")
+        load = Load(name, target.urls, folder, quick, users, seconds, rate)
+        k6 = find_k6()
+        console.print(f"{name}: {', '.join(target.urls)}", highlight=False)
+        if name == "rate" and rate is None:
+            asked = Load("flood", target.urls, folder / "capacity", quick, users, seconds)
+            load = replace(load, rate=closed_loop(asked, console, k6))
+            console.print(f"capacity: {load.rate:,.0f} requests/s in a closed loop", highlight=False)
+        trial = conduct(load, target, console, k6)
+        about = {
+            **facts.machine(),
+            **facts.code(),
+            **facts.generator(k6),
+            **facts.servers(found.redis_url, target.mongodb_uri),
+        }
+        page = trial_page.write(trial, folder, about)
+    except (ServiceError, GeneratorError, NoVerdict, OSError, ValueError) as error:
+        console.print(f"[bold red]no verdict:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    console.print(f"records in {folder}", highlight=False, soft_wrap=True)
-    if code:
-        reason = {THRESHOLDS_FAILED: "a threshold was missed", INTERRUPTED: "interrupted"}.get(
-            code, f"exit code {code}"
-        )
-        console.print(f"[bold red]✗[/] k6: {reason}", highlight=False)
-    show(outcome, console)
-    raise typer.Exit(1 if outcome.problems() or code else 0)
+    for warning in trial_page.warnings_of(trial):
+        console.print(f"[yellow]![/] {warning}", highlight=False, soft_wrap=True)
+    for problem in trial.problems():
+        if problem not in trial.outcome.problems():
+            console.print(f"[bold red]✗[/] {problem}", highlight=False, soft_wrap=True)
+    show(trial.outcome, console)
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if trial.problems() else 0)
 
 
-def _flood(load: Load, console: Console) -> int:
-    """Preflight, then k6; returns its exit code. Raises ServiceError or GeneratorError."""
-    allow_files(load.users)
-    k6 = find_k6()
-    for url in load.base_urls:
-        with console.status(f"waiting for {url}/readyz"):
-            if not is_ready(url, READY_WAIT_S):
-                raise ServiceError(f"{url}/readyz did not answer 200 within {READY_WAIT_S:.0f} s")
-    answers, summary = load.out / ANSWERS, load.out / SUMMARY
-    for old in (answers, summary, load.out / VERDICT):
-        old.unlink(missing_ok=True)  # k6 appends; a run starts with an empty record
-    console.print(f"flooding {', '.join(load.base_urls)}: {load.users} users, {load.duration}", highlight=False)
-    return run_k6(k6, load, answers, summary)
+@app.command()
+def compare(
+    users: Annotated[str, typer.Option(help="Loads, comma-separated.")] = "64,1000",
+    seconds: Annotated[float, typer.Option(min=1, help="How long each load lasts.")] = 30.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; the table shows medians.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of 10 s.")] = False,
+    kill: Annotated[bool, typer.Option(help="Also kill each one under load and see what it lost.")] = True,
+    out: Out = None,
+) -> None:
+    """Ours and the baselines one after the other, in one run; they are started here. Writes compare.html."""
+    from loadtests.compare import compare as contend
+
+    def work(folder: Path, console: Console, k6: str) -> Path:
+        length, rounds = (10.0, 1) if quick else (seconds, repeats)
+        return contend(folder, numbers(users), length, rounds, kill, console, k6)
+
+    _experiment("compare", out, work)
+
+
+@app.command()
+def scale(
+    replicas: Annotated[str, typer.Option(help="Replicas, comma-separated; changed without a restart.")] = "1,2,4",
+    buffers: Annotated[str, typer.Option(help="Buffers, comma-separated.")] = "1,2,4",
+    batch: Annotated[str, typer.Option(help="Writes in one flush at most, comma-separated.")] = "200,500,1000",
+    rate_cap: Annotated[str, typer.Option(help="Commands allowed in any second, comma-separated.")] = "50,100,200",
+    users: Annotated[int, typer.Option(min=1)] = 64,
+    seconds: Annotated[float, typer.Option(min=1, help="How long each cell lasts.")] = 30.0,
+    quick: Annotated[bool, typer.Option("--quick", help="10 s a cell.")] = False,
+    out: Out = None,
+) -> None:
+    """One axis after the other, each cell judged; the service is started here. Writes scale.html."""
+    from loadtests.scale import Axis
+    from loadtests.scale import scale as experiment
+
+    axes = [
+        Axis("replicas", "replicas", numbers(replicas), None),
+        Axis("buffers", "buffers", numbers(buffers), "SPILLWAY_BUFFERS"),
+        Axis("batch", "writes in one flush at most", numbers(batch), "SPILLWAY_BATCH_SIZE"),
+        Axis("rate cap", "commands allowed in any second", numbers(rate_cap), "SPILLWAY_RATE_LIMIT_PER_S"),
+    ]
+
+    def work(folder: Path, console: Console, k6: str) -> Path:
+        return experiment(folder, axes, users, 10.0 if quick else seconds, console, k6)
+
+    _experiment("scale", out, work)
+
+
+def numbers(text: str) -> list[int]:
+    """The whole numbers in a comma-separated list, each once, in order. Raises typer.BadParameter."""
+    try:
+        return sorted({int(word) for word in text.split(",") if word.strip()})
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no list of whole numbers, as 1,2,4 is") from error
+
+
+def _experiment(name: str, out: Path | None, work: Callable[[Path, Console, str], Path]) -> None:
+    """Do the work in a folder of its own; exit code 2 with the reason when it cannot be done."""
+    console = Console()
+    folder = out or ROOT / ".spillway" / "loadtests" / time.strftime(f"%Y%m%d-%H%M%S-{name}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        page = work(folder.resolve(), console, find_k6())
+    except (ServiceError, GeneratorError, NoVerdict, OSError) as error:
+        console.print(f"[bold red]no result:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+def _target(
+    base_url: str | None,
+    door: str | None,
+    mongodb_uri: str | None,
+    witness: Path | None,
+    limit: int,
+    drain_timeout_s: float,
+) -> tuple[Target, Addresses]:
+    """The running service, or the one the options name. Raises ServiceError."""
+    if door not in ("direct", "front", None):
+        raise ServiceError(f"there is no door {door!r}: direct or front")
+    found = Addresses() if base_url and mongodb_uri else find_service()
+    addresses = base_url or found.door(door)
+    database = mongodb_uri or found.mongodb_uri
+    if not addresses or not database:
+        raise ServiceError(f"the running service names no address of its {door or 'own'} or of its MongoDB")
+    urls = tuple(url.strip().rstrip("/") for url in addresses.split(",") if url.strip())
+    name = base_url or ("direct port" if urls[0] == found.direct_url else "front door")
+    record = witness or found.witness_record
+    target = Target(name, urls, database, record, found.run_id, found.redis_url, limit, drain_timeout_s=drain_timeout_s)
+    return replace(target, roots=(found.owner_pid,) if found.owner_pid else ()), found
 
 
 if __name__ == "__main__":

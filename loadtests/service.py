@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,24 +33,39 @@ class Addresses:
     direct_url: str | None = None
     mongodb_uri: str | None = None
     witness_record: Path | None = None
+    redis_url: str | None = None
+    run_id: str | None = None
+    owner_pid: int | None = None
+    dashboard_url: str | None = None
+    token_file: Path | None = None
+
+    def door(self, name: str | None) -> str | None:
+        """The address of a door: `direct`, `front`, or None: the direct port when there is one."""
+        doors = {"direct": self.direct_url, "front": self.http_url, None: self.direct_url or self.http_url}
+        return doors[name]
 
 
-def find_service() -> Addresses:
+def find_service(environment: Mapping[str, str] | None = None) -> Addresses:
     """Ask `python -m cluster status --json` in the project's root. Raises ServiceError when nothing runs."""
     command = [sys.executable, "-m", "cluster", "status", "--json"]
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
         found = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise ServiceError("no running service was found: start it with `make up` in another terminal") from error
     if not isinstance(found, dict):
         raise ServiceError(f"`python -m cluster status --json` answered no object: {str(found)[:80]}")
-    record = found.get("witness_record")
+    record, token = found.get("witness_record"), found.get("ray_token_file")
     return Addresses(
         http_url=found.get("http_url"),
         direct_url=found.get("direct_url"),
         mongodb_uri=found.get("mongodb_uri"),
         witness_record=Path(record) if record else None,
+        redis_url=found.get("redis_url"),
+        run_id=found.get("run_id"),
+        owner_pid=(found.get("owner") or {}).get("pid"),
+        dashboard_url=found.get("dashboard_url"),
+        token_file=Path(token) if token else None,
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,10 +24,10 @@ if __package__ in (None, ""):  # started as a file: Python looked beside it, the
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from loadtests.answers import Answers, load_answers
-from loadtests.compare import Comparison, Verdict
 from loadtests.report import Outcome, keep, show
 from loadtests.service import Drain, ServiceError, backlog_of, find_service, get_json, wait_for_drain
 from loadtests.stored import StoreError, each_document
+from loadtests.verdict import Comparison, Verdict
 from loadtests.window import Traffic, read_record, traffic
 
 COMMANDS_PER_SECOND = 100
@@ -46,13 +46,14 @@ def verify(
     mongodb_uri: str,
     witness: Path | None = None,
     unknown: int = 0,
-    limit: int = COMMANDS_PER_SECOND,
+    limit: int | None = COMMANDS_PER_SECOND,
     drain_timeout_s: float = DRAIN_TIMEOUT_S,
     console: Console | None = None,
+    drained: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Judge the run in a folder, with progress on the console. `unknown`: requests whose outcome k6 did not record.
 
-    Raises NoVerdict.
+    `drained` is called when the backlog is empty or given up, before MongoDB is read. Raises NoVerdict.
     """
     console = console or Console()
     try:
@@ -64,6 +65,7 @@ def verify(
         with _progress(console) as progress:
             drain = _drain(base_url, drain_timeout_s, answers, progress)
             drained_s = time.time()
+            drained()
             status = get_json(f"{base_url}/v1/status")
             verdict = _compare(answers, mongodb_uri, get_json(f"{base_url}/api/stats"), progress)
         seen: Traffic | None = None

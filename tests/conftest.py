@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from rich.console import Console
 
 from cluster.embedded import mongo_server, ports, redis_server
@@ -27,6 +27,8 @@ MONGODB_TEST_URI = os.environ.get("SPILLWAY_TEST_MONGODB_URI")
 
 # The same examples on every machine and every run: a red test can be run again. Slowness is judged for the whole ring.
 settings.register_profile("spillway", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+# For `make mutants`: that a test fails is all there is to know, and the search for a smaller example takes longest.
+settings.register_profile("mutants", settings.get_profile("spillway"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("spillway")
 
 

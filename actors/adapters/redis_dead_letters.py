@@ -11,8 +11,10 @@ from typing import Any
 from actors.adapters.redis_link import Client, reading, telling
 from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 
-# The index first: the same rejection, replayed after a crash, must not become a second letter.
+# The index first: the same rejection, replayed after a crash, must not become a second letter. The HDEL of nothing is
+# for a Redis over its memory limit: once a script has written it may go on, and only after this is the log trimmed.
 _ADD = """
+redis.call('HDEL', KEYS[2], '')
 for i = 1, #ARGV, 6 do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then
     local at = redis.call('XADD', KEYS[1], '*', 'id', ARGV[i], 'payload', ARGV[i+1], 'reason', ARGV[i+2],

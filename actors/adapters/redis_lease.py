@@ -9,19 +9,22 @@ from __future__ import annotations
 from actors.adapters.redis_link import Client, reading
 from actors.core.ports import Grant
 
+# A Redis over its memory limit refuses INCR and SET, unless the script has written before: so each begins with a DEL or
+# a PEXPIRE, which are never refused. Without a writer nothing would be poured, and a full Redis would stay full.
 _ACQUIRE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return {0, 0} end
+local clean = redis.call('DEL', KEYS[3])
 local epoch = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], epoch, 'PX', ARGV[1])
-return {epoch, redis.call('DEL', KEYS[3])}
+return {epoch, clean}
 """
 
-# PEXPIRE works on a Redis that is over its memory limit, SET does not. A lease that ran out while Redis was away is
-# taken again as long as nobody else held it since.
+# A lease that ran out while Redis was away is taken again as long as nobody else held it since.
 _RENEW = """
 local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[2] then return redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 if holder or redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
 return 1
 """

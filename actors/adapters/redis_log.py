@@ -7,6 +7,7 @@ records, `once` how many of them there are, by the second at which the last of t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,8 @@ from actors.core.position import NOTHING, order
 
 _FIELD = b"w1"  # frames of actors.core.document; a new layout gets a new name, and both are read
 _PAGE = 100
+# Readiness must tell the truth within two seconds. A disk that needs half a second to sync delays a ping by two syncs.
+_PING_S = 1.2
 
 # Records are counted by the slot of time (a 24th of their life) in which they expire: the count errs by one slot at
 # most, upwards, and 25 numbers stand for an index of a million entries.
@@ -61,9 +64,12 @@ return answers
 
 
 # Whoever opens is the owner; reopening is for the same one only. Both may be asked again when no answer came.
+# A Redis over its memory limit refuses what makes it larger, unless the script has written before. To open must work
+# then (the DEL sees to that), or nobody would pour what fills it; to reopen must not, or the log would look alive.
 _OPEN = """
-redis.call('SADD', KEYS[3], ARGV[2])
+redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[2], ARGV[1])
+redis.call('SADD', KEYS[3], ARGV[2])
 return redis.call('INCR', KEYS[1])
 """
 _REOPEN = """
@@ -168,8 +174,11 @@ class RedisLog:
         return last.decode()
 
     async def ping(self) -> None:
-        async with reading(self._client):
-            await self._client.ping()
+        try:
+            async with asyncio.timeout(_PING_S), reading(self._client):
+                await self._client.ping()
+        except TimeoutError:
+            raise LogUnavailable(f"Redis has not answered for {_PING_S:g} s", 1.0) from None
 
 
 async def streams(client: Client, prefix: str) -> list[str]:

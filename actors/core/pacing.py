@@ -8,13 +8,20 @@ from collections import deque
 SECOND_NS = 1_000_000_000
 
 
+def cost_of(size: int, operation_bytes: int) -> int:
+    """Slots that a command of `size` bytes takes when one stands for `operation_bytes`; one for each command when that
+    is 0."""
+    return max(1, -(-size // operation_bytes)) if operation_bytes else 1
+
+
 class CompletionRing:
     """At most `slots` commands reach the server in any window of `window_ns`, and they leave evenly.
 
     A slot is busy from the moment its command is admitted until the window has passed since that command
     was *seen to end*. Two commands of one slot are therefore executed at least one window apart at the server,
     whatever the network does in between and without any agreement of clocks; so each slot gives at most one
-    execution to any window, and `slots` slots at most `slots`.
+    execution to any window, and `slots` slots at most `slots`. A command that costs more than one holds that many slots
+    for the same time, so it is the sum of the costs that is bounded.
 
     Why not a token bucket: a full one lets almost twice its depth through in one window. Why not a log of start
     times: what started a window ago may still be under way. The guarantee ends where a process dies with commands
@@ -31,31 +38,34 @@ class CompletionRing:
         self._free_at: list[int] = [-(1 << 62)] * slots  # heap: when each idle slot may be used again
         self._not_before = -(1 << 62)
 
-    def wait_ns(self, now: int) -> int | None:
-        """Nanoseconds until a command may be admitted, 0 for at once; None while every slot's outcome is open."""
-        if not self._free_at:
+    def wait_ns(self, now: int, cost: int = 1) -> int | None:
+        """Nanoseconds until a command may be admitted, 0 for at once; None while too many slots' outcomes are open."""
+        if cost > len(self._free_at):
             return None
-        return max(0, self._free_at[0] - now, self._not_before - now)
+        free_at = self._free_at[0] if cost == 1 else heapq.nsmallest(cost, self._free_at)[-1]
+        return max(0, free_at - now, self._not_before - now)
 
-    def admit(self, now: int) -> None:
-        """Take a slot. Only after `wait_ns(now) == 0`; raises `RuntimeError` otherwise."""
-        if self.wait_ns(now) != 0:
+    def admit(self, now: int, cost: int = 1) -> None:
+        """Take `cost` slots. Only after `wait_ns(now, cost) == 0`; raises `RuntimeError` otherwise."""
+        if self.wait_ns(now, cost) != 0:
             raise RuntimeError("admitted a command before its time")
-        heapq.heappop(self._free_at)
-        self._not_before = now + self.pace_ns
+        for _ in range(cost):
+            heapq.heappop(self._free_at)
+        self._not_before = now + self.pace_ns * cost
 
-    def complete(self, end: int) -> None:
-        """One admitted command ended at `end` at the latest, as its sender saw it."""
-        self._give_back(end + self.window_ns)
+    def complete(self, end: int, cost: int = 1) -> None:
+        """An admitted command ended at `end` at the latest, as its sender saw it."""
+        self._give_back(end + self.window_ns, cost)
 
-    def cancel(self, now: int) -> None:
-        """One admitted command was never sent: its slot is free at once."""
-        self._give_back(now)
+    def cancel(self, now: int, cost: int = 1) -> None:
+        """An admitted command was never sent: its slots are free at once."""
+        self._give_back(now, cost)
 
-    def _give_back(self, free_at: int) -> None:
-        if len(self._free_at) >= self.slots:
+    def _give_back(self, free_at: int, cost: int) -> None:
+        if len(self._free_at) + cost > self.slots:
             raise RuntimeError("gave back a slot that was not taken")
-        heapq.heappush(self._free_at, free_at)
+        for _ in range(cost):
+            heapq.heappush(self._free_at, free_at)
 
 
 class WindowGauge:

@@ -151,7 +151,7 @@ class WriteLog(Protocol):
         Raises `LogUnavailable`."""
 
     async def ping(self) -> None:
-        """Raises `LogUnavailable` when the log cannot take writes now."""
+        """Raises `LogUnavailable` when the log does not answer, within little more than a second."""
 
 
 class DeadLetters(Protocol):

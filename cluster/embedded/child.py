@@ -22,7 +22,8 @@ from typing import Protocol
 GUARD = Path(__file__).with_name("guard.py")
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 FIRST_BACKOFF_S = 0.25
-LAST_BACKOFF_S = 10.0
+LAST_BACKOFF_S = 3.0
+"""Short, because writes must be accepted again within 5 s of whatever keeps Redis from starting."""
 SETTLED_S = 60.0
 """Seconds a child must have run before its next restart is prompt again."""
 
@@ -119,6 +120,7 @@ class Child:
         self._process: Process | None = None
         self._since = 0.0
         self._backoff_s = FIRST_BACKOFF_S
+        self._explained = False
 
     @property
     def name(self) -> str:
@@ -166,6 +168,7 @@ class Child:
         if self.state is State.STARTING:
             if self.recipe.ready():
                 lasted = now - self._since
+                self._explained = False
                 self._enter(State.RUNNING)
                 return [f"{self.name} is back on the same data after {lasted:.1f} s (restart {self.restarts})"]
             if now - self._since > self.recipe.ready_timeout_s:
@@ -196,9 +199,13 @@ class Child:
         self._process = None
 
     def _fall(self, reason: str) -> str:
+        """A child that does not come back is explained once; the same lines every few seconds would help nobody."""
+        explain = self.state is State.STARTING and not self._explained
+        self._explained = self._explained or explain
         self._process = None
         self._enter(State.WAITING)
-        return f"{reason}; it is started again in {self._backoff_s:g} s, log: {self.recipe.log}"
+        again = f"it is started again in {self._backoff_s:g} s"
+        return f"{self._report(reason)}\n{again}" if explain else f"{reason}; {again}, log: {self.recipe.log}"
 
     def _exit_code(self) -> int | None:
         return self._process.poll() if self._process is not None else None

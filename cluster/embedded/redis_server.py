@@ -21,6 +21,8 @@ from cluster.embedded.ports import LOOPBACK
 PREFERRED_PORT = 6390
 """Not 6379: that one belongs to the Redis a developer may have, and to Ray."""
 OLDEST_VERSION = (6, 2)
+REQUIRED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+"""What a 2xx stands on; the service refuses a Redis that is configured otherwise."""
 _VERSION = re.compile(r"v=(\d+)\.(\d+)")
 
 
@@ -78,7 +80,7 @@ def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_byt
         ready=lambda: is_ready(url),
         ready_timeout_s=120.0,  # it reads its whole log first
         stop_timeout_s=20.0,
-        advice="If its append-only file is damaged: redis-check-aof --fix on a copy of it. Data folder: " + str(data),
+        advice=f"What to do: docs/operations.md, 'Redis will not start'. Data folder: {data}",
     )
 
 
@@ -101,16 +103,15 @@ def weaknesses(url: str) -> list[str]:
 
     Raises `redis.RedisError` when the server cannot be asked; one that hides its configuration is reported as such.
     """
-    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
     with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
         client.ping()
         try:
-            found = {key: str(client.config_get(key).get(key, "")) for key in wanted}
+            found = {key: str(client.config_get(key).get(key, "")) for key in REQUIRED}
         except redis.ResponseError:
-            return ["CONFIG GET is not allowed, so its durability cannot be checked; check " + ", ".join(wanted)]
+            return ["CONFIG GET is not allowed, so its durability cannot be checked; check " + ", ".join(REQUIRED)]
     return [
         f"{key} is {found[key]!r}, must be {value!r}: redis-cli CONFIG SET {key} {value}"
-        for key, value in wanted.items()
+        for key, value in REQUIRED.items()
         if found[key] != value
     ]
 

@@ -48,9 +48,9 @@ def ferretdb(steps: Steps) -> Path:
 
     def build(folder: Path, log: Path) -> None:
         arguments = ["build", "-mod=readonly", *GO_FLAGS, "-o", str(folder / "ferretdb"), "."]
-        _go(steps, "Building FerretDB (one to two minutes, once)", arguments, log, cwd=FERRETDB_SOURCE)
+        run_go(steps, "Building FerretDB (one to two minutes, once)", arguments, log, cwd=FERRETDB_SOURCE)
 
-    return _cached(f"ferretdb-{key}", "ferretdb", build)
+    return cached(f"ferretdb-{key}", "ferretdb", build)
 
 
 def k6(steps: Steps) -> Path:
@@ -61,9 +61,9 @@ def k6(steps: Steps) -> Path:
 
     def build(folder: Path, log: Path) -> None:
         arguments = ["install", *GO_FLAGS, K6_MODULE]
-        _go(steps, "Building k6 (one to three minutes, once)", arguments, log, environment={"GOBIN": str(folder)})
+        run_go(steps, "Building k6 (one to three minutes, once)", arguments, log, environment={"GOBIN": str(folder)})
 
-    return _cached(f"k6-{digest([K6_MODULE.encode()])}", "k6", build)
+    return cached(f"k6-{digest([K6_MODULE.encode()])}", "k6", build)
 
 
 def go(steps: Steps) -> Path:
@@ -134,7 +134,7 @@ def run(
         raise BuildFailed(f"{what}. The end of {log}:\n{lines}\n{hint}")
 
 
-def _go(
+def run_go(
     steps: Steps,
     title: str,
     arguments: Sequence[str],
@@ -142,6 +142,7 @@ def _go(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> None:
+    """Runs go with these arguments. Raises `BuildFailed`."""
     program = go(steps)
     with steps.step(title) as tick:
         # Without cgo no C compiler is needed, and the program runs on any libc.
@@ -149,13 +150,18 @@ def _go(
         run([str(program), *arguments], log, tick, hint=_offline(), cwd=cwd, environment=variables)
 
 
-def _cached(key: str, program: str, build: Callable[[Path, Path], None]) -> Path:
+def cached(key: str, program: str, build: Callable[[Path, Path], None]) -> Path:
+    """The program, or the folder of programs, called `program` in the cache under `key`.
+
+    When it is not there, `build(folder, log)` must put it into `folder`; whoever else asks meanwhile waits. Raises
+    `BuildFailed`.
+    """
     target = cache_folder() / key / program
-    if target.is_file():
+    if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(cache_folder() / f"{key}.lock"):
-        if not target.is_file():  # somebody else may have built it while we waited
+        if not target.exists():  # somebody else may have built it while we waited
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 build(Path(folder), cache_folder() / "logs" / f"{key}.log")
                 os.replace(Path(folder) / program, target)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar, cast
 
 import pytest
 
 from tests.acceptance.service import Service
 from tests.acceptance.session import Session
 from tests.acceptance.trial import Trial, Trials
+from tests.acceptance.wired import Servers, Wired
 
+Running = TypeVar("Running", bound=Service)
 SESSION = pytest.StashKey[Session]()
 FAST = {"SPILLWAY_WRITER_LEASE_S": "1", "SPILLWAY_MONGODB_TIMEOUT_S": "2"}
 
@@ -55,11 +58,22 @@ def _services(session: Session) -> Iterator[list[Service]]:
 @pytest.fixture
 def service(session: Session, _services: list[Service]) -> Service:
     """Redis, MongoDB, the witness, Ray and Serve, shared by all tests; a new one when the last test has broken it."""
-    if _services and not _services[-1].well():
-        _services.pop().stop()
-    if not _services:
-        _services.append(Service.start(session.room("shared"), **FAST))
-    return _services[-1]
+    return _the_one(_services, Service, lambda: Service.start(session.room("shared"), **FAST))
+
+
+@pytest.fixture
+def wired(session: Session, _services: list[Service]) -> Wired:
+    """A service beyond fault proxies, shared by all tests of the network."""
+    return _the_one(_services, Wired, lambda: Wired.beyond(Servers(session.room("wired")), **FAST))
+
+
+def _the_one(services: list[Service], kind: type[Running], start: Callable[[], Running]) -> Running:
+    """The running service, if it is well and of that kind; else another in its place, so that never two run."""
+    if services and (type(services[-1]) is not kind or not services[-1].well()):
+        services.pop().stop()
+    if not services:
+        services.append(start())
+    return cast(Running, services[-1])
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import psutil
 
@@ -33,8 +33,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _up(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "cluster", "up", "--witness"]
+def _up(command: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
@@ -51,8 +50,10 @@ class Service:
     log: Path
     addresses: dict[str, Any] = field(default_factory=dict)
 
+    command: ClassVar[Sequence[str]] = (sys.executable, "-m", "cluster", "up", "--witness")
+
     @classmethod
-    def start(cls, folder: Path, **settings: str) -> Service:
+    def start(cls, folder: Path, **settings: str) -> Self:
         """Raises `AssertionError` with the end of its output when it does not get ready."""
         environment = {
             **os.environ,
@@ -63,24 +64,24 @@ class Service:
         }
         environment.pop("RAY_AUTH_MODE", None)  # `up` chooses
         log = folder / "up.log"
-        service = cls(folder, environment, _up(environment, log), log)
+        service = cls(folder, environment, _up(cls.command, environment, log), log)
         service._await_running()
         return service
 
     def restart(self, **settings: str) -> None:
         """Starts it anew after `stop`, on the same data and the same HTTP ports, with some settings changed."""
         self.environment.update(settings)
-        self.process = _up(self.environment, self.log)
+        self.process = _up(self.command, self.environment, self.log)
         self._await_running()
 
     def _await_running(self, tries: int = 3) -> None:
         try:
             self.eventually(self._runs, START_S)
-        except AssertionError as error:
+        except BaseException as error:  # Ctrl-C as well: nobody else knows of it yet
             self.stop()
-            if tries == 1 or not BAD_LUCK.search(str(error)):
+            if tries == 1 or not isinstance(error, AssertionError) or not BAD_LUCK.search(str(error)):
                 raise
-            self.process = _up(self.environment, self.log)
+            self.process = _up(self.command, self.environment, self.log)
             self._await_running(tries - 1)
         self.addresses = self.status_of_run()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import psutil
 import pytest
 from pymongo import MongoClient
 
+from cluster.state import StateFolder
 from tests import image
 from tests.acceptance.service import free_port
 
@@ -118,6 +120,7 @@ def container(redis_url: str, mongodb_uri: str, tmp_path: Path) -> Iterator[Cont
     yield made
     for process in made.processes():
         process.kill()
+    shutil.rmtree(StateFolder(made.state).sockets, ignore_errors=True)
 
 
 def test_it_starts_by_itself_gets_healthy_drains_at_sigterm_and_leaves_nothing(

@@ -255,6 +255,7 @@ def test_what_was_applied_is_well_survives_a_reboot_and_can_be_taken_back(kernel
     assert "syn_backlog" not in persistent  # it was well, and is none of our business
     assert "65536" in (kernel.root / "etc/security/limits.d/90-spillway.conf").read_text()
 
+    (kernel.root / "proc/sys/net/core/somaxconn").write_text("128\n")  # somebody else
     kernel.tune("--apply")  # again: the former values are still those of before
     assert kernel.values() == applied
     kernel.tune("--revert")

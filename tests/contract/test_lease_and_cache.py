@@ -129,7 +129,7 @@ async def test_a_cached_document_has_an_end_and_a_large_one_is_not_cached(redis_
     client = connect(redis_url, 2.0)
     prefix = f"t{uuid.uuid4().hex}"
     cache = RedisCache(client, prefix, "0of1", 60)
-    await cache.put({"a": b"1", "large": b"x" * 70_000})
+    await cache.put({"a": b"x" * 8_192, "large": b"x" * 8_193})
     (key,) = [key async for key in client.scan_iter(f"{prefix}:*")]
     assert 50 < await client.ttl(key) <= 60
     await client.aclose()

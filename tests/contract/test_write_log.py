@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,14 @@ import pytest
 from actors.adapters.memory import MemoryLog
 from actors.adapters.redis_cache import RedisCache
 from actors.adapters.redis_dead_letters import RedisDeadLetters
+from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog, is_empty, streams
 from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
 from actors.core.ports import Keyed, WriteLog
 from actors.core.position import NOTHING, order
+
+Fill = Callable[[], Awaitable[None]]
 
 
 @dataclass
@@ -220,20 +223,66 @@ async def test_after_a_reopen_an_append_of_the_epoch_before_keeps_nothing(redis:
     assert await entries(log) == []
 
 
-async def test_a_full_redis_refuses_an_append_and_still_forgets_and_renews(redis: Any) -> None:
+@pytest.fixture
+async def full(redis: Any) -> AsyncIterator[Fill]:
+    """Call it, and Redis is over its memory limit until the test has ended."""
+    limit = (await redis.config_get("maxmemory"))["maxmemory"]
+
+    async def fill() -> None:
+        await redis.config_set("maxmemory", (await redis.info("memory"))["used_memory"] // 2)
+
+    yield fill
+    await redis.config_set("maxmemory", limit)
+
+
+async def test_a_full_redis_refuses_an_append_and_still_forgets(redis: Any, full: Fill) -> None:
     log = log_on(redis)
     await log.open()
     position = (await log.append(b"x" * 1_000)).position
-    used = (await redis.info("memory"))["used_memory"]
-    limit = (await redis.config_get("maxmemory"))["maxmemory"]
-    await redis.config_set("maxmemory", used // 2)
-    try:
-        with pytest.raises(LogUnavailable, match="OOM"):
-            await log.append(b"y")
-        await log.acknowledge(position)
-    finally:
-        await redis.config_set("maxmemory", limit)
+    await full()
+    with pytest.raises(LogUnavailable, match="OOM"):
+        await log.append(b"y")
+    await log.acknowledge(position)
     assert await entries(log) == []
+
+
+async def test_what_empties_a_full_redis_can_begin_anew(redis: Any, full: Fill) -> None:
+    """A buffer and a writer that die then must be followed by others."""
+    prefix = f"t{uuid.uuid4().hex}"
+    await (before := log_on(redis, prefix)).open()
+    position = (await before.append(b"x")).position
+    writer = RedisLease(redis, prefix, ttl_s=5.0)
+    await writer.acquire()
+    await writer.release()
+    await full()
+    after = log_on(redis, prefix)
+    assert await after.open() == 2
+    assert await entries(after) == [(position, b"x")]
+    successor = RedisLease(redis, prefix, ttl_s=0.05)
+    assert await successor.acquire() == (2, True)
+    await asyncio.sleep(0.1)
+    assert await successor.renew(), "it had run out"
+
+
+async def test_a_full_redis_does_not_look_alive_to_a_buffer_that_lost_it(redis: Any, full: Fill) -> None:
+    await (log := log_on(redis)).open()
+    await full()
+    with pytest.raises(LogUnavailable, match="OOM"):
+        await log.reopen()
+
+
+async def test_many_questions_at_once_wait_for_each_other(redis: Any) -> None:
+    await (log := log_on(redis)).open()
+    await asyncio.gather(*(log.last_position() for _ in range(200)))
+
+
+async def test_a_redis_that_hangs_is_noticed_long_before_an_append_gives_up(redis: Any, redis_url: str) -> None:
+    patient = connect(redis_url, 30.0)
+    await redis.execute_command("CLIENT", "PAUSE", "3000", "ALL")
+    with pytest.raises(LogUnavailable, match="not answered"):
+        await log_on(patient).ping()
+    await patient.ping()  # the pause is over
+    await patient.aclose()
 
 
 async def test_all_streams_there_ever_were_are_known(redis: Any) -> None:

@@ -31,7 +31,7 @@ def test_the_wrapper_mends_the_configuration_and_becomes_haproxy(tmp_path: Path)
     wrapper.write_text(haproxy_wrapper("/bin/echo", tmp_path / "pages"))
     config.write_text(TEMPLATE)
     said = subprocess.run(
-        ["/bin/sh", str(wrapper), "-db", "-f", str(config)], capture_output=True, text=True, check=True, timeout=10
+        ["/bin/sh", str(wrapper), "-db", "-f", str(config)], capture_output=True, text=True, check=True
     )
     assert said.stdout == f"-db -f {config}\n"
     lines = [line.strip() for line in config.read_text().splitlines()]

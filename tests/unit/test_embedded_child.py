@@ -138,8 +138,8 @@ def test_pauses_double_up_to_a_limit_and_begin_anew_after_a_quiet_minute(stage: 
             child.tend()
         pauses.append(round(stage.now - began, 1))
         child.tend()
-    # 0.25, then doubled each time: 0.5, 1, 2, 4, 8, 10, 10
-    assert pauses == pytest.approx([0.3, 0.5, 1.0, 2.0, 4.0, 8.0, LAST_BACKOFF_S, LAST_BACKOFF_S], abs=0.11)
+    # 0.25, then doubled each time: 0.5, 1, 2, 3, 3
+    assert pauses == pytest.approx([0.3, 0.5, 1.0, 2.0, *[LAST_BACKOFF_S] * 4], abs=0.11)
     stage.now += 61
     child.tend()
     stage.puppets[-1].code = 1
@@ -155,6 +155,31 @@ def test_a_restart_that_never_gets_ready_is_tried_again(stage: Stage) -> None:
     stage.now += 21
     assert "not ready within 20 s" in child.tend()[0]
     assert child.state is State.WAITING
+
+
+def test_a_child_that_does_not_come_back_is_explained_once(stage: Stage) -> None:
+    def fallen() -> str:
+        stage.now += LAST_BACKOFF_S + 0.1
+        child.tend()
+        stage.puppets[-1].code = 1
+        return child.tend()[0]
+
+    child = stage.running()
+    child.recipe.log.write_text("Bad file format\n")
+    stage.puppets[-1].code, stage.is_ready = 1, False
+    assert "Bad file format" not in child.tend()[0], "nothing is known yet but its end"
+    explained = fallen()
+    assert "    Bad file format" in explained
+    assert "Look there." in explained
+    assert "Bad file format" not in fallen()
+    stage.now += LAST_BACKOFF_S + 0.1
+    child.tend()
+    stage.is_ready = True
+    child.tend()
+    assert child.state is State.RUNNING
+    stage.puppets[-1].code, stage.is_ready = 1, False
+    child.tend()
+    assert "Bad file format" in fallen(), "another trouble, another explanation"
 
 
 def test_stop_asks_first_and_then_insists(stage: Stage) -> None:

@@ -14,7 +14,7 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
-from actors.core.pacing import SECOND_NS, CompletionRing, WindowGauge, backoff_s
+from actors.core.pacing import SECOND_NS, CompletionRing, WindowGauge, backoff_s, cost_of
 from actors.core.rates import RateMeter, retry_after_s
 
 MS = 1_000_000
@@ -22,11 +22,11 @@ R = 10  # small, so that a window fills quickly
 
 
 class Limiter(Protocol):
-    def wait_ns(self, now: int) -> int | None: ...
+    def wait_ns(self, now: int, cost: int = 1) -> int | None: ...
 
-    def admit(self, now: int) -> None: ...
+    def admit(self, now: int, cost: int = 1) -> None: ...
 
-    def complete(self, end: int) -> None: ...
+    def complete(self, end: int, cost: int = 1) -> None: ...
 
 
 class StartRing:
@@ -35,13 +35,15 @@ class StartRing:
     def __init__(self, slots: int) -> None:
         self._starts = [-(1 << 62)] * slots
 
-    def wait_ns(self, now: int) -> int:
+    def wait_ns(self, now: int, cost: int = 1) -> int:
         return max(0, self._starts[0] + SECOND_NS - now)
 
-    def admit(self, now: int) -> None:
+    def admit(self, now: int, cost: int = 1) -> None:
         heapq.heapreplace(self._starts, now)
 
-    def complete(self, end: int) -> None: ...
+    def complete(self, end: int, cost: int = 1) -> None: ...
+
+    def cancel(self, now: int, cost: int = 1) -> None: ...
 
 
 class TokenBucket:
@@ -50,15 +52,17 @@ class TokenBucket:
     def __init__(self, depth: int) -> None:
         self._depth, self._tokens, self._at = depth, depth * SECOND_NS, 0
 
-    def wait_ns(self, now: int) -> int:
+    def wait_ns(self, now: int, cost: int = 1) -> int:
         self._tokens = min(self._depth * SECOND_NS, self._tokens + (now - self._at) * self._depth)
         self._at = now
         return max(0, -(-(SECOND_NS - self._tokens) // self._depth))
 
-    def admit(self, now: int) -> None:
+    def admit(self, now: int, cost: int = 1) -> None:
         self._tokens -= SECOND_NS
 
-    def complete(self, end: int) -> None: ...
+    def complete(self, end: int, cost: int = 1) -> None: ...
+
+    def cancel(self, now: int, cost: int = 1) -> None: ...
 
 
 # One command: how long nothing is asked before it, how long it takes, and where between its two ends the server
@@ -240,3 +244,49 @@ def test_a_refused_caller_waits_until_the_excess_has_drained(
     excess: float, drained_per_s: float, wait_s: float
 ) -> None:
     assert retry_after_s(excess, drained_per_s) == wait_s
+
+
+costly = st.tuples(times, times, st.sampled_from([0.0, 0.5, 1.0]), st.integers(1, 4))
+
+
+@given(st.lists(costly, min_size=R, max_size=2 * R))
+def test_where_commands_cost_more_than_one_the_sum_of_the_costs_is_bounded(
+    steps: list[tuple[int, int, float, int]],
+) -> None:
+    ring, now, instants = CompletionRing(R, pace_ns=0), 0, list[int]()
+    under_way = list[tuple[int, int]]()
+    for pause, latency, where, cost in steps:
+        now += pause
+        while (wait := ring.wait_ns(now, cost)) != 0 or (under_way and under_way[0][0] <= now):
+            if under_way and (wait is None or under_way[0][0] <= now + wait):
+                end, paid = heapq.heappop(under_way)
+                now = max(now, end)
+                ring.complete(end, paid)
+            else:
+                now += wait or 0
+        ring.admit(now, cost)
+        instants += [now + int(latency * where)] * cost
+        heapq.heappush(under_way, (now + latency, cost))
+    assert worst_window(sorted(instants)) <= R
+
+
+def test_a_command_that_costs_three_waits_for_the_third_slot_and_leaves_room_for_three() -> None:
+    ring = CompletionRing(4)
+    for end in (10, 20):
+        ring.admit(ring.wait_ns(0) or 0)
+        ring.complete(end * MS)
+    assert ring.wait_ns(SECOND_NS, 2) == 0
+    assert ring.wait_ns(SECOND_NS, 3) == 10 * MS
+    assert ring.wait_ns(SECOND_NS, 5) is None
+    ring.admit(SECOND_NS + 10 * MS, 3)
+    assert ring.wait_ns(SECOND_NS + 10 * MS) == 3 * SECOND_NS // 4
+    with pytest.raises(RuntimeError, match="not taken"):
+        ring.complete(0, 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "operation_bytes", "cost"),
+    [(0, 0, 1), (1 << 24, 0, 1), (0, 4, 1), (4, 4, 1), (5, 4, 2), (8, 4, 2), (9, 4, 3)],
+)
+def test_what_a_command_costs(size: int, operation_bytes: int, cost: int) -> None:
+    assert cost_of(size, operation_bytes) == cost

@@ -81,6 +81,11 @@ def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         ({"batch_size": 0}, "batch_size"),
         ({"rate_limit_per_s": "fast-s3cret"}, "rate_limit_per_s"),
         ({"writer_lanes": 10, "rate_limit_per_s": 10}, "writer_lanes"),
+        ({"operation_bytes": 262_144}, "batch_max_bytes"),
+        (
+            {"operation_bytes": 262_144, "batch_max_bytes": 1 << 20, "max_document_bytes": (1 << 20) + 1},
+            "max_document_bytes",
+        ),
         ({"redis_url": "http://:s3cret@r/"}, "redis_url"),
         ({"mongodb_uri": "postgres://u:s3cret@m/"}, "mongodb_uri"),
         ({"data_namespace": "s3cret"}, "data_namespace"),

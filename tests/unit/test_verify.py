@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from loadtests import verify
 from loadtests.answers import Answers, read_answers
-from loadtests.compare import Comparison, Verdict
 from loadtests.report import Outcome
 from loadtests.service import Drain
+from loadtests.verdict import Comparison, Verdict
 from loadtests.window import Stamp, Traffic
 
 START_MS = 1_800_000_000_000
@@ -217,6 +217,7 @@ def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
     assert outcome(traffic=None).final_line() == "lost 0, doubled 0, ghosts 0, worst window 55 (self-reported)"
     assert outcome(traffic=None, self_reported=101).problems()
     assert outcome(traffic=None, self_reported=None).problems()
+    assert not outcome(traffic=None, self_reported=None, limit=None).problems()
 
 
 @pytest.mark.parametrize(

@@ -358,6 +358,25 @@ async def test_reads_are_told_at_once_while_mongodb_is_away(service: Service) ->
         answer(refused)
 
 
+async def test_a_mongodb_that_hangs_is_down_long_before_its_commands_time_out(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.store.hold = asyncio.Event()
+    hanging = write(service, commands("a"))
+    answering = asyncio.Event()
+    monkeypatch.setattr(service.writer._pulse, "_probe", answering.wait)
+    await service.clock.advance(0.5)
+    assert service.writer.stats()["mongodb"] == "up", "a second is not long"
+    await service.clock.advance(1.0)
+    assert service.writer.stats()["mongodb"] == "down"
+    assert not hanging.done(), "what is under way is waited for"
+    answering.set()
+    service.store.hold.set()
+    await service.clock.advance(0.1)
+    assert service.writer.stats()["mongodb"] == "up", "it was only slow"
+    assert outcomes(answer(hanging)[0]) == [Outcome.STORED]
+
+
 async def test_reads_that_wait_when_mongodb_goes_away_are_told(service: Service) -> None:
     service.store.hold = asyncio.Event()
     blockers = []

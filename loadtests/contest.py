@@ -1,0 +1,144 @@
+"""Ours and the baselines in turn, interleaved and repeated: the figures of each round, and their medians. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+COLUMNS = (
+    "requests_per_second",
+    "p50_ms",
+    "p95_ms",
+    "p99_ms",
+    "not_accepted",
+    "backlog_at_stop_writes",
+    "backlog_at_stop_seconds",
+)
+WANTED_RATIO = {64: 1.7, 1000: 2.5}
+WANTED_P99_MS = {1000: 1_000.0}
+WANTED_BACKLOG_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One contender under one load, once. `figures` are the judge's; `problems` what it found."""
+
+    contender: str
+    users: int
+    figures: dict[str, Any]
+    problems: list[str]
+    saturated: str | None = None
+    k6_cores: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One contender under one load: medians over the rounds, None where no round had a figure."""
+
+    contender: str
+    users: int
+    rounds: int
+    medians: dict[str, float | None]
+    every_rate: list[float]
+    k6_cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a contender had to show after `kill -9` of everything that answers, keeps or drains, under load."""
+
+    contender: str
+    accepted: int
+    missing: int  # accepted, not in MongoDB when the judge looked
+    queued: int | None  # writes of whatever run that still waited then
+    doubled: int
+    ghosts: int
+    unknown_requests: int
+    phantoms: int
+    back_s: float  # from the kill until it was ready again
+
+    @property
+    def lost(self) -> int | None:
+        """Accepted writes that are not in MongoDB; None while others wait, since nobody can tell them apart."""
+        return None if self.missing and self.queued else self.missing
+
+    def faults(self) -> list[str]:
+        """What may not happen to a service that keeps its word; `lost` that cannot be told counts as lost."""
+        counts = {"lost": self.missing, "doubled": self.doubled, "ghosts": self.ghosts}
+        nothing = [] if self.accepted else ["nothing had been accepted, so nothing was tried"]
+        return nothing + [f"{count:,} {name}" for name, count in counts.items() if count]
+
+
+def order(contenders: Sequence[str], round_number: int) -> list[str]:
+    """Another one begins in every round, so that no one always has the coolest or the busiest machine."""
+    shift = round_number % len(contenders)
+    return [*contenders[shift:], *contenders[:shift]]
+
+
+def figures_of(figures: dict[str, Any]) -> dict[str, float | None]:
+    """The columns of the table, from the judge's figures."""
+    chosen = {name: figures.get(name) for name in COLUMNS}
+    chosen["not_accepted"] = figures["unknown_requests"] + figures["refused_requests"]
+    return chosen
+
+
+def standings(rounds: Sequence[Round]) -> list[Standing]:
+    """Medians by load and contender, in the order in which they first appear; loads ascending."""
+    names = list(dict.fromkeys(item.contender for item in rounds))
+    found = []
+    for users in sorted({item.users for item in rounds}):
+        for name in names:
+            mine = [item for item in rounds if item.contender == name and item.users == users]
+            if not mine:
+                continue
+            columns = [figures_of(item.figures) for item in mine]
+            medians = {column: _median([values[column] for values in columns]) for column in COLUMNS}
+            rates = [values["requests_per_second"] or 0.0 for values in columns]
+            cores = median([item.k6_cores for item in mine])
+            found.append(Standing(name, users, len(mine), medians, rates, cores))
+    return found
+
+
+def ratio(ours: Standing | None, other: Standing, column: str = "requests_per_second") -> float | None:
+    """Ours divided by the other's; None where either has no figure, or the other's is 0."""
+    mine = ours.medians.get(column) if ours else None
+    theirs = other.medians.get(column)
+    return mine / theirs if mine is not None and theirs else None
+
+
+def find(found: Sequence[Standing], contender: str, users: int) -> Standing | None:
+    """A contender's standing under a load."""
+    return next((item for item in found if (item.contender, item.users) == (contender, users)), None)
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+
+def goals(found: Sequence[Standing], ours: str, rival: str) -> list[tuple[str, bool]]:
+    """What `compare` must show against the hand-made service, and whether it does, for the loads that were measured."""
+    met = []
+    for mine in (item for item in found if item.contender == ours):
+        waits_s = mine.medians["backlog_at_stop_seconds"]
+        text = f"{mine.users:,} users: when they stop, less than {WANTED_BACKLOG_S:.0f} s of writes wait"
+        shown = "unknown" if waits_s is None else f"{waits_s:.2f} s"
+        met.append((f"{text} (are {shown})", waits_s is not None and waits_s < WANTED_BACKLOG_S))
+    for users, wanted in WANTED_RATIO.items():
+        mine, other = find(found, ours, users), find(found, rival, users)
+        if mine is None or other is None:
+            continue
+        times = ratio(mine, other)
+        met.append((f"{users:,} users: at least {wanted} times {rival} (is {_times(times)})", (times or 0) >= wanted))
+        limit, p99 = WANTED_P99_MS.get(users), mine.medians["p99_ms"]
+        if limit is not None:
+            is_below = p99 is not None and p99 < limit
+            met.append((f"{users:,} users: p99 below {limit:,.0f} ms (is {p99 or 0:,.0f} ms)", is_below))
+    return met
+
+
+def _times(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f} times"

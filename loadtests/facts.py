@@ -1,0 +1,101 @@
+"""Where and on what a figure was measured: machine, versions, commit, command."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+import redis
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from loadtests.service import ROOT
+
+_GIB = 1024**3
+_PACKAGES = ("ray", "fastapi", "uvicorn", "redis", "pymongo", "uvloop")
+
+
+def machine() -> dict[str, str]:
+    """The machine, by name."""
+    cores = psutil.cpu_count() or 0
+    return {
+        "machine": f"{_processor()}, {cores} cores, {psutil.virtual_memory().total / _GIB:.0f} GiB",
+        "system": f"{_distribution()}, Linux {platform.release()}",
+    }
+
+
+def code() -> dict[str, str]:
+    """Python, packages, the commit, and the command line of this process."""
+    versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    return {
+        "Python": f"{platform.python_version()}; {versions}",
+        "commit": commit(),
+        "command": "python -m loadtests " + shlex.join(sys.argv[1:]),
+    }
+
+
+def generator(k6: str) -> dict[str, str]:
+    """k6's version."""
+    said = _said([k6, "version"])
+    return {"k6": " ".join(said.split()[:2]) or "unknown"}
+
+
+def servers(redis_url: str | None, mongodb_uri: str | None) -> dict[str, str]:
+    """The versions of Redis and MongoDB; those that cannot be asked are left out."""
+    found = {}
+    if redis_url:
+        try:
+            with redis.Redis.from_url(redis_url, socket_timeout=2.0, decode_responses=True) as client:
+                fsync = client.config_get("appendfsync").get("appendfsync")
+                found["Redis"] = f"{client.info('server')['redis_version']}, appendfsync {fsync}"
+        except redis.RedisError:
+            pass
+    if mongodb_uri:
+        try:
+            with MongoClient[dict[str, object]](mongodb_uri, serverSelectionTimeoutMS=2_000) as client:
+                info = client.admin.command("buildInfo")
+            ferretdb = info.get("ferretdbVersion")
+            found["MongoDB"] = f"FerretDB {ferretdb}" if ferretdb else str(info.get("version"))
+        except PyMongoError:
+            pass
+    return found
+
+
+def commit() -> str:
+    """The commit that is checked out, marked when files differ from it."""
+    found = _said(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"])
+    changed = _said(["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"])
+    return f"{found}{' with changes' if changed else ''}" if found else "unknown"
+
+
+def _said(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "-"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"

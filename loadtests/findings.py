@@ -1,0 +1,123 @@
+"""What a run says beyond its thresholds: was the generator at its end, where does the service break. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from loadtests.processes import GENERATOR
+from loadtests.samples import Sample
+from loadtests.scenario import Plan, Step
+
+FULL = 0.95  # of the machine: whoever wants more CPU takes it from somebody
+GREEDY = 0.5  # of the machine: the generator measures itself
+DROPPED = 0.01
+BREAKING_P95_MS = 2_000.0
+BREAKING_FAILED = 0.01
+BREAKING_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """k6's part in a run: CPU in cores and as a share of what was used; why it was saturated, or None."""
+
+    cores: float
+    share_of_used: float
+    share_of_machine: float
+    machine_busy: float
+    cpu_us_per_request: float | None
+    others_cores: float  # what programs took that are no part of the run
+    saturated: str | None
+
+
+def generator_of(samples: Sequence[Sample], cores: int, requests: int, dropped: int) -> Generator:
+    """Judge the generator by the samples of the loaded time. `dropped`: requests an open model could not begin."""
+    used = [sum(sample.usage.cpu_cores.values()) for sample in samples]
+    own = [sample.usage.cpu_cores.get(GENERATOR, 0.0) for sample in samples]
+    busy = mean(sample.usage.machine_busy for sample in samples) if samples else 0.0
+    k6 = mean(own) if own else 0.0
+    share = k6 / cores if cores else 0.0
+    seconds = samples[-1].at_s - samples[0].at_s if len(samples) > 1 else 0.0
+    reason = None
+    if requests and dropped > DROPPED * (requests + dropped):
+        reason = f"{dropped} requests were not begun in time ({dropped / (requests + dropped):.1%}): too few free users"
+    elif busy >= FULL and share >= GREEDY:
+        reason = f"k6 took {share:.0%} of a machine that was {busy:.0%} busy: it measured itself as well"
+    return Generator(
+        cores=k6,
+        share_of_used=k6 / mean(used) if used and mean(used) else 0.0,
+        share_of_machine=share,
+        machine_busy=busy,
+        others_cores=max(busy * cores - mean(used), 0.0) if used else 0.0,
+        cpu_us_per_request=k6 * seconds / requests * 1e6 if requests and seconds else None,
+        saturated=reason,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StepFigures:
+    """One step: requests/s answered, those offered (None: as many as the users asked), ms, share failed, dropped."""
+
+    name: str
+    users: int
+    offered_per_s: float | None
+    answered_per_s: float
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    failed: float
+    dropped: int
+
+    @property
+    def broken(self) -> str | None:
+        """Why this step is beyond the breaking point; None while it is not."""
+        if self.failed >= BREAKING_FAILED:
+            return f"{self.failed:.1%} failed"
+        if self.p95_ms is not None and self.p95_ms > BREAKING_P95_MS:
+            return f"p95 {self.p95_ms / 1000:.1f} s"
+        if self.offered_per_s and self.answered_per_s < BREAKING_SHARE * self.offered_per_s:
+            return f"{self.answered_per_s:.0f} of {self.offered_per_s:.0f} requests/s"
+        return None
+
+
+def steps_of(plan: Plan, summary: Mapping[str, Any]) -> list[StepFigures]:
+    """The figures of each step of a plan that has several; empty for a plan of one, whose figures are the run's."""
+    metrics = summary.get("metrics", {})
+    if len(plan.steps) < 2:
+        return []
+    return [_figures(step, metrics) for step in plan.steps]
+
+
+def _figures(step: Step, metrics: Mapping[str, Any]) -> StepFigures:
+    def of(metric: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = metrics.get(f"{metric}{{scenario:{step.name}}}", {}).get("values", {})
+        return found
+
+    time = of("http_req_duration")
+    think = sum(step.think_s) / 2
+    # Users who think would ask this often if answers took no time.
+    offered = step.rate or (step.users / think if think else None)
+    return StepFigures(
+        name=step.name,
+        users=step.users,
+        offered_per_s=offered,
+        answered_per_s=of("http_reqs").get("count", 0) / step.seconds,
+        p50_ms=time.get("med"),
+        p95_ms=time.get("p(95)"),
+        p99_ms=time.get("p(99)"),
+        failed=float(of("http_req_failed").get("rate", 0.0)),
+        dropped=int(of("dropped_iterations").get("count", 0)),
+    )
+
+
+def breaking_point(steps: Sequence[StepFigures]) -> str:
+    """The breaking point in words: the last step that held, and the first that did not."""
+    held = None
+    for step in steps:
+        if step.broken:
+            before = f"{held.name} held" if held else "no step held"
+            return f"breaks at {step.name}: {step.broken} ({before})"
+        held = step
+    return f"not reached: {held.name} held" if held else "no steps"

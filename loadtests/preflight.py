@@ -1,0 +1,163 @@
+"""What a scenario needs of the machine, and the exact command for what is missing. Checked before k6 starts."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from loadtests.scenario import Plan
+
+SPARE_FILES = 256  # beside one socket a user: k6's own files, the runtime's pollers, sockets not yet closed
+TIME_WAIT_S = 60  # how long the kernel keeps the port of a closed connection
+LOOPBACK_ADDRESSES = 8
+LOCAL_IPS = "127.0.0.1-127.0.0.8"
+# Measured on k6 1.8: 10,000 users of these scenarios. The judge: five ids and their places in two dictionaries.
+USER_BYTES = 256 * 1024
+JUDGED_REQUEST_BYTES = 1_500
+RECORDED_REQUEST_BYTES = 600
+BUSIEST_PER_S = 3_000  # requests/s assumed where users do not think
+RESERVE_BYTES = 512 * 1024 * 1024
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a plan asks of the machine."""
+
+    users: int
+    files: int
+    ports: int
+    memory_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the machine has to give. `listeners`: file limits of the processes that answer, by process id."""
+
+    hard_files: int  # -1: no limit
+    first_port: int
+    last_port: int
+    memory_bytes: int
+    disk_bytes: int
+    loopback: bool
+    listeners: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Something that is too small, and the command that mends it."""
+
+    what: str
+    command: str
+
+
+def need_of(plan: Plan) -> Need:
+    """The needs of a plan, from above: no user asks more often than its think time lets it."""
+    rate = sum(step.rate or 0 for step in plan.steps[-1:]) or BUSIEST_PER_S
+    if plan.fewest_seconds_between:
+        rate = min(rate, plan.users / plan.fewest_seconds_between)
+    requests = rate * plan.seconds
+    return Need(
+        users=plan.users,
+        files=plan.users + SPARE_FILES,
+        ports=plan.users + (int(rate * TIME_WAIT_S) if plan.fresh_connections else 0),
+        memory_bytes=int(plan.users * USER_BYTES + requests * JUDGED_REQUEST_BYTES + RESERVE_BYTES),
+        disk_bytes=int(requests * RECORDED_REQUEST_BYTES + RESERVE_BYTES),
+    )
+
+
+def local_ips(need: Need, machine: Machine) -> str | None:
+    """The addresses k6 calls from, when the ports of one are too few and the service is on loopback; else None."""
+    ports = machine.last_port - machine.first_port + 1
+    return LOCAL_IPS if machine.loopback and need.ports > ports else None
+
+
+def lacks(need: Need, machine: Machine) -> list[Lack]:
+    """What the machine has too little of; empty when the run may begin."""
+    found = []
+    if 0 <= machine.hard_files < need.files:
+        found.append(
+            Lack(
+                f"{need.users} users need {need.files} open files, this shell may have {machine.hard_files}",
+                f"sudo prlimit --pid $$ --nofile={need.files}:{need.files}",
+            )
+        )
+    for pid, files in machine.listeners.items():
+        if 0 <= files < need.files:
+            found.append(
+                Lack(
+                    f"process {pid} of the service may have {files} open files; {need.users} users need {need.files}",
+                    f"sudo prlimit --pid {pid} --nofile={need.files}:{need.files}",
+                )
+            )
+    ports = (machine.last_port - machine.first_port + 1) * (LOOPBACK_ADDRESSES if machine.loopback else 1)
+    if need.ports > ports:
+        found.append(
+            Lack(
+                f"connections need {need.ports} local ports, there are {ports}",
+                "sudo sysctl -w net.ipv4.ip_local_port_range='1024 65535'",
+            )
+        )
+    if need.memory_bytes > machine.memory_bytes:
+        short = (need.memory_bytes - machine.memory_bytes) // MIB + 1
+        found.append(
+            Lack(
+                f"k6 and the judge may need {need.memory_bytes // MIB} MiB, {machine.memory_bytes // MIB} MiB are free",
+                f"sudo sh -c 'fallocate -l {short}M /swapfile && chmod 600 /swapfile && mkswap /swapfile "
+                "&& swapon /swapfile'",
+            )
+        )
+    if need.disk_bytes > machine.disk_bytes:
+        found.append(
+            Lack(
+                f"the record may need {need.disk_bytes // MIB} MiB, the disk has {machine.disk_bytes // MIB} MiB free",
+                "rm -r .spillway/loadtests/*/answers.log  # the records of older runs; or --out on another disk",
+            )
+        )
+    return found
+
+
+def survey(base_url: str, out: Path, listeners: Mapping[int, int]) -> Machine:
+    """The machine as it is now. Raises OSError."""
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    memory = psutil.virtual_memory().available + psutil.swap_memory().free
+    return Machine(
+        hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        first_port=int(first),
+        last_port=int(last),
+        memory_bytes=memory,
+        disk_bytes=shutil.disk_usage(out).free,
+        loopback=(urlsplit(base_url).hostname or "").startswith("127."),
+        listeners=listeners,
+    )
+
+
+def file_limits(pids: list[int]) -> dict[int, int]:
+    """The soft limit of open files of each process that still lives and may be asked."""
+    limits = {}
+    for pid in pids:
+        try:
+            limits[pid] = psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)[0]
+        except (psutil.Error, OSError):
+            continue
+    return limits
+
+
+def allow_files(files: int) -> None:
+    """Raise this process' limit of open files, which k6 inherits. Call it after `lacks` found none."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))

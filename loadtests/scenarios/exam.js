@@ -1,0 +1,25 @@
+// Up to 5,000 users who never think, for thirteen minutes: is it ready, does it say success, and within 2 s?
+import { SUMMARY_STATS, crowd } from './lib/load.js';
+import { ask } from './lib/data.js';
+export { handleSummary, setup, teardown } from './lib/data.js';
+
+export const options = {
+  scenarios: {
+    exam: crowd(
+      [[60, 1000], [120, 2000], [180, 5000], [300, 5000], [120, 0]],
+      [[10, 1000], [20, 2000], [30, 5000], [50, 5000], [20, 0]],
+    ),
+  },
+  thresholds: {
+    http_req_duration: ['p(95)<2000', 'p(99)<5000'],
+    http_req_failed: ['rate<0.01'],
+    checks: ['rate>0.99'],
+  },
+  summaryTrendStats: SUMMARY_STATS,
+};
+
+const IN_TIME = { 'under 2 s': (answer) => answer.timings.duration < 2000 };
+
+export default function () {
+  ask(IN_TIME);
+}

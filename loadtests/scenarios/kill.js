@@ -1,0 +1,15 @@
+// A flood while the service is killed: users who were not answered wait a moment before they ask again. `compare` runs it.
+import { sleep } from 'k6';
+import { SUMMARY_STATS, group, stages } from './lib/load.js';
+import { ask } from './lib/data.js';
+export { handleSummary, setup, teardown } from './lib/data.js';
+
+export const options = {
+  scenarios: { kill: group(stages([[30, 64]], [[10, 64]])[0]) },
+  thresholds: { http_reqs: ['count>0'] }, // requests fail here; the judge tells whether anything was lost
+  summaryTrendStats: SUMMARY_STATS,
+};
+
+export default function () {
+  if (!ask()) sleep(0.2);
+}

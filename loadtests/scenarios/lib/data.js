@@ -1,0 +1,34 @@
+// One user of GET /api/data: ask, check, record, think.
+import http from 'k6/http';
+import { check, sleep } from 'k6';
+import { URLS } from './load.js';
+import { REQUEST, accepted, begin, end, notAccepted } from './record.js';
+export { handleSummary } from './summary.js';
+
+// The shape is asserted on the text: JSON.parse costs twice as much CPU here, and the judge parses every line anyway.
+const SUCCESS = /^\s*\{.*"status"\s*:\s*"success"/;
+const FIVE_WRITES = /"writes"\s*:\s*\[\s*(?:"[^"]+"\s*,\s*){4}"[^"]+"\s*\]/;
+const CHECKS = { 'status is success, with five writes': (good) => good };
+
+export const setup = () => begin(5);
+export const teardown = end;
+
+export function ask(more) {
+  const answer = http.get(`${URLS[(__VU - 1) % URLS.length]}/api/data`, REQUEST);
+  const good = (answer.status === 200 || answer.status === 202) && SUCCESS.test(answer.body) && FIVE_WRITES.test(answer.body);
+  check(good, CHECKS);
+  if (more) check(answer, more);
+  if (good) accepted(answer, answer.body);
+  else notAccepted(answer);
+  if (__ENV.THINK) think(__ENV.THINK); // the scenario's own, so it is not known before an iteration begins
+  return good;
+}
+
+function think(range) {
+  const [least, most] = range.split('-').map(Number);
+  sleep(least + Math.random() * (most - least));
+}
+
+export default function () {
+  ask();
+}

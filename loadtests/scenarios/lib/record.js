@@ -1,0 +1,42 @@
+// What is kept of every request, for the judge (verify.py) and for the plots. One line of text each, by console.log:
+//   started <ms> <writes>           before the first request, Unix milliseconds; writes in each request
+//   <ms> <took> {"status":...}      an accepted answer as it came; when it came, and after how many milliseconds
+//   unknown <status> <code> <ms> <took>   no or a broken answer (k6's error code): its writes may be stored, or not
+//   refused <status> <code> <ms> <took>   a clear no: its writes must never appear
+//   stopped <ms> <status>           after the last answer, with the service's own GET /v1/status
+import http from 'k6/http';
+import exec from 'k6/execution';
+import { URLS } from './load.js';
+
+export const REQUEST = { timeout: '30s' };
+// Questions that are no part of the load: a service without the page fails nothing.
+const ASIDE = { timeout: '5s', responseCallback: null };
+
+export function begin(writes) {
+  const ready = http.get(`${URLS[0]}/readyz`, ASIDE);
+  if (ready.status !== 200) exec.test.abort(`${URLS[0]}/readyz answered ${ready.status || ready.error}`);
+  console.log(`started ${Date.now()} ${writes}`);
+}
+
+export function end() {
+  const at = Date.now();
+  const status = http.get(`${URLS[0]}/v1/status`, ASIDE);
+  console.log(`stopped ${at} ${status.status === 200 ? status.body.replace(/\s*\n\s*/g, ' ') : 'null'}`);
+}
+
+export function accepted(answer, body) {
+  console.log(`${Date.now()} ${answer.timings.duration.toFixed(1)} ${body}`);
+}
+
+export function notAccepted(answer) {
+  const word = surelyRefused(answer) ? 'refused' : 'unknown';
+  console.log(`${word} ${answer.status} ${answer.error_code} ${Date.now()} ${answer.timings.duration.toFixed(1)}`);
+}
+
+// 4xx and 503 promise that nothing was kept; a connection that was never made (k6: 1100-1199 names, 1210-1213 dialling)
+// carried nothing. Everything else, 504 and a broken 2xx included, says nothing about the writes.
+function surelyRefused(answer) {
+  const code = answer.error_code;
+  if (answer.status === 0) return (code >= 1100 && code < 1200) || (code >= 1210 && code <= 1213);
+  return (answer.status >= 400 && answer.status < 500) || answer.status === 503;
+}

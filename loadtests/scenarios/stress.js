@@ -1,0 +1,27 @@
+// 1,200 users with 0.8 s of thought: at least 1,000 requests/s. Then more and more of them, up to the breaking point: the
+// first step with a p95 above 2 s, or 1 % failed, or fewer than 90 % of the requests that quick answers would have made.
+import { QUICK, SUMMARY_STATS, apart, group, stages } from './lib/load.js';
+export { default, handleSummary, setup, teardown } from './lib/data.js';
+
+const THINK = [0.8, 0.8];
+const CROWDS = [1200, 1800, 2700, 4000, 6000, 9000];
+const STEPS = stages(
+  CROWDS.map((users, step) => [step ? 30 : 60, users]),
+  CROWDS.map((users, step) => [step ? 10 : 15, users]),
+);
+
+const scenarios = {};
+const thresholds = {};
+let start = 0;
+for (const step of STEPS) {
+  const name = `users${step[1]}`;
+  scenarios[name] = group(step, THINK, start);
+  Object.assign(thresholds, apart(name));
+  start += step[0] + (QUICK ? 1 : 3); // the next crowd finds the last one gone
+}
+
+const [seconds, users] = STEPS[0];
+thresholds[`http_reqs{scenario:users${users}}`] = [`count>=${Math.round((seconds * 1000 * users) / 1200)}`];
+thresholds[`http_req_failed{scenario:users${users}}`] = ['rate==0'];
+
+export const options = { scenarios, thresholds, summaryTrendStats: SUMMARY_STATS };

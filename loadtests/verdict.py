@@ -1,0 +1,151 @@
+"""The verdict: what the service accepted against what MongoDB holds.
+
+Pure: documents are handed in one by one, in any order, and only their ids and a hash of their payload are kept.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+
+from loadtests.answers import Answers
+
+PAYLOAD_CHARACTERS = 512
+_ALPHABET = (string.ascii_letters + string.digits).encode()
+EXAMPLES = 5
+
+
+@dataclass(slots=True)
+class Finding:
+    """How many documents or ids share a fault, and the first few of them."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, identity: object) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(str(identity))
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a comparison found; all findings but `unknown` and `undated` are faults of the service."""
+
+    lost: Finding = field(default_factory=Finding)  # accepted, not stored
+    doubled: Finding = field(default_factory=Finding)  # an id or a payload stored twice
+    ghosts: Finding = field(default_factory=Finding)  # stored in this run, never accepted, no unknown outcome to blame
+    malformed: Finding = field(default_factory=Finding)  # stored, but not what was promised
+    phantoms: Finding = field(default_factory=Finding)  # answered as read, stored nowhere
+    unknown: int = 0  # stored documents that requests with unknown outcome account for
+    undated: int = 0  # never accepted, and nothing tells when they were made: no part of the verdict
+    documents: int = 0  # all documents of the collection
+    of_run: int = 0  # those of this run
+
+    @property
+    def faults(self) -> int:
+        """The number of faults of all kinds."""
+        findings = (self.lost, self.doubled, self.ghosts, self.malformed, self.phantoms)
+        return sum(finding.count for finding in findings)
+
+
+class Comparison:
+    """Answers on one side, stored documents on the other. See every document once, then ask for the verdict."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._since = datetime.fromtimestamp(answers.started_s or 0, UTC)
+        self._unaccepted: dict[object, int] = {}
+        self._payloads: set[int] = set()
+        self._unread = set(answers.reads)
+        self._verdict = Verdict()
+
+    def see(self, document: Mapping[str, Any]) -> None:
+        """Take one stored document into account."""
+        identity = document["_id"]
+        self._verdict.documents += 1
+        accepted = self._answers.accepted
+        self._unread.discard(identity)
+        if isinstance(identity, str) and identity in accepted:
+            accepted[identity] += 1
+            if accepted[identity] > 1:
+                self._verdict.doubled.add(identity)
+                return
+        else:
+            made = _made_at(document)
+            if made is None:
+                self._verdict.undated += 1
+                return
+            if made < self._since:
+                return
+            if identity in self._unaccepted:
+                self._verdict.doubled.add(identity)
+                return
+            self._unaccepted[identity] = 1
+        self._verdict.of_run += 1
+        self._inspect(identity, document)
+
+    def _inspect(self, identity: object, document: Mapping[str, Any]) -> None:
+        """Check the promised form, and whether another document of this run has the same payload.
+
+        Two of 512 random characters never agree by chance, so the same payload means one write stored under two ids.
+        """
+        payload, index = document.get("payload"), document.get("index")
+        if (
+            not isinstance(payload, str)
+            or not _random_text(payload)
+            or document.get("type") != "write"
+            or not isinstance(index, int)
+            or isinstance(index, bool)
+            or not isinstance(document.get("timestamp"), datetime)
+        ):
+            self._verdict.malformed.add(identity)
+        if not isinstance(payload, str):
+            return
+        fingerprint = hash(payload)  # 64 bits: a chance meeting among 2 million has odds of one in ten million
+        if fingerprint in self._payloads:
+            self._verdict.doubled.add(identity)
+        self._payloads.add(fingerprint)
+
+    def verdict(self) -> Verdict:
+        """The outcome after all documents were seen. Call it once."""
+        verdict, answers = self._verdict, self._answers
+        for identity, found in answers.accepted.items():
+            if not found:
+                verdict.lost.add(identity)
+        for identity in answers.repeated:
+            verdict.lost.add(identity)
+        for identity in self._unread:
+            verdict.phantoms.add(identity)
+        verdict.unknown = min(len(self._unaccepted), answers.unknown * answers.writes_per_request)
+        for ghost in list(self._unaccepted)[verdict.unknown :]:
+            verdict.ghosts.add(ghost)
+        return verdict
+
+
+def _random_text(payload: str) -> bool:
+    """Whether it is 512 letters and digits."""
+    return len(payload) == PAYLOAD_CHARACTERS and payload.isascii() and not payload.encode().translate(None, _ALPHABET)
+
+
+def _made_at(document: Mapping[str, Any]) -> datetime | None:
+    """When a document was made: by its id (UUIDv7, ObjectId), else by its timestamp, else None."""
+    identity = document["_id"]
+    if isinstance(identity, ObjectId):
+        return identity.generation_time
+    if isinstance(identity, str) and len(identity) == 36 and identity[14] == "7":
+        try:
+            milliseconds = int(identity[:8] + identity[9:13], 16)
+            return datetime.fromtimestamp(milliseconds / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            pass
+    timestamp = document.get("timestamp")
+    if not isinstance(timestamp, datetime):
+        return None
+    return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)

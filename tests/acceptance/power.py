@@ -1,0 +1,66 @@
+"""What a power cut leaves of Redis' file, and what of the acknowledged writes is in it.
+
+strace tells which bytes each fdatasync covered and when it ended, so the file as any moment would have left it can be
+made afterwards: it is its beginning, up to that length. A Redis started on such a copy is asked for the writes that had
+been acknowledged when the power went.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from cluster.embedded import ports, redis_server
+from cluster.embedded.child import Child
+from tests.acceptance.disk import Strace, append_only_file, synced_at, syncs_of
+
+CUTS = 5
+TRACE = ("-ttt", "-T", "-y", "-e", "trace=write,fdatasync", "-s", "0")
+
+
+@contextmanager
+def traced(redis_pid: int, output: Path) -> Iterator[list[str]]:
+    """The trace of Redis' writes and syncs; its lines are there when the block has ended."""
+    lines: list[str] = []
+    strace = Strace(redis_pid, output, *TRACE)
+    yield lines
+    strace.stop()
+    lines += output.read_text().splitlines()
+
+
+def losses(
+    acknowledged: Mapping[str, float], trace: list[str], source: Path, before: int, room: Path, seed: int
+) -> list[int]:
+    """How many writes are missing after each of some power cuts, every one right behind an answer.
+
+    `acknowledged`: when each write was (wall clock, s), by a text that is in it and in no other. `before`: the size
+    that the file in `source` had when the trace began.
+    """
+    syncs, content = syncs_of(trace, before), append_only_file(source).read_bytes()
+    lost = []
+    for when_s in random.Random(seed).sample(sorted(acknowledged.values()), CUTS):
+        left = room / f"{when_s}"
+        left.mkdir(parents=True)
+        # under the name that Redis 6 and 7 both look for
+        (left / "appendonly.aof").write_bytes(content[: synced_at(syncs, when_s, before)])
+        held = held_by(left)
+        lost.append(sum(at_s <= when_s and text.encode() not in held for text, at_s in acknowledged.items()))
+    return lost
+
+
+def held_by(folder: Path) -> bytes:
+    """Everything in the streams of a Redis started on the append-only file in `folder`."""
+    port = ports.free_port(0)
+    child = Child(redis_server.recipe(redis_server.find(), port, folder, folder / "redis.log", 1 << 29))
+    child.start()
+    try:
+        child.await_ready()
+        with redis.Redis.from_url(redis_server.address(port)) as client:
+            entries = [fields for key in client.scan_iter("*:stream:*") for _, fields in client.xrange(key)]
+            return b"".join(value for fields in entries for value in fields.values())
+    finally:
+        child.stop()

@@ -1,0 +1,41 @@
+"""MongoDB is away for longer than the backlog has room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.acceptance.flood import Users
+from tests.acceptance.service import Service
+from tests.acceptance.trial import Fault, Trials
+
+BOUND = 2003  # the users write five at once, so three more would fit when they are refused
+FULL_S = 120.0
+
+
+@pytest.mark.chaos
+def test_beyond_the_bound_writes_are_refused_until_there_is_room_to_speak_of(
+    start: Callable[..., Service], trial: Trials
+) -> None:
+    service = start(SPILLWAY_MAX_QUEUE_SIZE=str(BOUND))
+    mongodb = service.part("MongoDB")
+
+    def backlog() -> int:
+        return int(service.get("/v1/status")[2].get("backlog", {}).get("writes", 0))
+
+    def look() -> None:
+        mongodb.suspend()
+        service.eventually(lambda: backlog() == BOUND - 3, FULL_S)
+        service.eventually(lambda: not service.ready(), 10)
+        for _ in range(10):
+            status, headers, body = service.request("POST", "/v1/shop/orders", b"{}", Content_Type="application/json")
+            assert (status, body["code"]) == (503, "queue-full"), "one would fit, but full is full until it is at 80 %"
+            assert int(headers["retry-after"]) >= 1
+        assert backlog() == BOUND - 3
+
+    row = trial(service, f"MongoDB down past the bound ({BOUND} writes)").run(
+        Fault(look, mongodb.resume), users=Users(data=16, orders=0, editors=0, think_s=0.05)
+    )
+    assert row.fail > 20
+    assert row.unknown == 0

@@ -1,0 +1,173 @@
+"""The mutants: a mistake somebody might make, the promise of docs/guarantees.md that it breaks, and who notices."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    name: str
+    promise: str  # I1 to I8
+    file: str
+    edits: tuple[tuple[str, str], ...]  # text that is there exactly once, and what becomes of it
+    tests: tuple[str, ...]  # every one of them must fail
+
+
+def _one(name: str, promise: str, file: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(name, promise, file, ((old, new),), tests)
+
+
+BUDGET, PACING, WRITER = "actors/budget.py", "actors/core/pacing.py", "actors/writer.py"
+INFLOW, OUTFLOW, BATCHING = "actors/inflow.py", "actors/outflow.py", "actors/core/batching.py"
+LOG = "actors/adapters/redis_log.py"
+
+RING = "tests/unit/test_pacing.py::test_no_window_of_a_second_holds_more_than_r_commands_at_the_server"
+CAP = "tests/unit/test_exact_cap.py::"
+TEST_WRITER = "tests/unit/test_writer.py::"
+TEST_INFLOW = "tests/unit/test_inflow.py::"
+TEST_OUTFLOW = "tests/unit/test_outflow.py::"
+TEST_LOG = "tests/contract/test_write_log.py::"
+
+_BUCKET = '''class TokenBucket(CompletionRing):
+    tokens: int | None = None
+    at = 0
+
+    def wait_ns(self, now: int, cost: int = 1) -> int | None:
+        full = self.slots * SECOND_NS
+        self.tokens = full if self.tokens is None else min(full, self.tokens + (now - self.at) * self.slots)
+        self.at = now
+        return max(0, -(-(SECOND_NS - self.tokens) // self.slots))
+
+    def admit(self, now: int, cost: int = 1) -> None:
+        self.tokens -= SECOND_NS
+
+    def complete(self, end: int, cost: int = 1) -> None: ...
+
+    def cancel(self, now: int, cost: int = 1) -> None: ...
+
+
+CompletionRing = TokenBucket
+
+
+class WindowGauge:'''
+
+MUTANTS = (
+    _one(
+        "acknowledge before append", "I1", INFLOW,
+        "                    appended = await self._log.append(payload, keyed)\n",
+        '                    self._answer(group, Appended("1-0", []))\n'
+        "                    appended = await self._log.append(payload, keyed)\n",
+        TEST_INFLOW + "test_no_answer_before_the_log_has_it",
+    ),
+    _one(
+        "2xx before the answer of the log", "I1", "serve_app/appends.py",
+        "            return await self.own(self._keep(writes, key))\n",
+        "            self._tasks.add(asyncio.get_running_loop().create_task(self._keep(writes, key)))\n"
+        '            return [Receipt("0of1", "1-0", 0, write.namespace, write.id) for write in writes], True\n',
+        "tests/unit/test_api_writes.py::test_an_unknown_outcome_names_the_ids",
+    ),
+    _one(
+        "acknowledge before the Report", "I1", OUTFLOW,
+        "            fresh = await self._apply(planned)\n",
+        "            self._resolve(entries)\n            fresh = await self._apply(planned)\n",
+        TEST_OUTFLOW + "test_nothing_leaves_the_log_before_the_report",
+    ),
+    _one(
+        "trim before the dead letter", "I1", OUTFLOW,
+        "        if rejected:\n            await self._bury(entries, rejected)\n        self._resolve(entries)\n",
+        "        self._resolve(entries)\n        if rejected:\n            await self._bury(entries, rejected)\n",
+        TEST_OUTFLOW + "test_while_the_dead_letter_cannot_be_kept_its_write_stays_in_the_log",
+    ),
+    _one(
+        "a letter forgotten before its replay is durable", "I1", "serve_app/dead_letters.py",
+        "            receipts = await self._intake.append(writes)\n",
+        "            await self._intake.forget_dead_letters([letter.id for letter in letters])\n"
+        "            receipts = await self._intake.append(writes)\n",
+        "tests/unit/test_api_dead_letters.py::test_a_letter_stays_until_its_write_is_durable_again",
+    ),
+    _one(
+        "drop the duplicate rule", "I2", "actors/adapters/mongo_store.py",
+        "        elif code == _DUPLICATE_KEY and _is_on_id(error):\n",
+        "        elif code == -1 and _is_on_id(error):\n",
+        "tests/contract/test_document_store.py::test_a_duplicate_counts_by_the_index_it_violates",
+    ),
+    _one(
+        "idempotency conflict ignored", "I2", LOG,
+        "    answers[#answers + 1] = 'C'\n",
+        "    answers[#answers + 1] = 'K' .. string.sub(known, #fingerprint + 1)\n",
+        TEST_LOG + "test_a_key_keeps_its_first_request[redis]",
+    ),
+    _one(
+        "no epoch fence on append", "I3", LOG,
+        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED epoch ' .. ARGV[1]) end\n",
+        "",
+        TEST_LOG + "test_a_newer_owner_sees_everything_and_fences_the_older[redis]",
+        TEST_LOG + "test_after_a_reopen_an_append_of_the_epoch_before_keeps_nothing",
+    ),
+    Mutant(
+        "a start-anchored limiter", "I4", PACING,
+        (
+            ("heapq.heappop(self._free_at)\n", "heapq.heapreplace(self._free_at, now + self.window_ns)\n"),
+            ("        self._give_back(end + self.window_ns, cost)\n", "        pass\n"),
+        ),
+        (RING + "[unpaced]",),  # an even pace hides it
+    ),
+    _one("a token bucket", "I4", PACING, "class WindowGauge:", _BUCKET, RING + "[paced]", RING + "[unpaced]"),
+    _one(
+        "no quarantine", "I4", BUDGET,
+        "        self._hold_until = max(self._hold_until, now + hold_ns)\n", "",
+        CAP + "test_the_pace_is_no_part_of_the_proof",
+        TEST_WRITER + "test_after_a_clean_end_a_writer_waits_one_window_before_its_first_command",
+    ),
+    _one(
+        "no R - C reserve", "I4", BUDGET,
+        "CompletionRing(limit - lanes * cost_of(max_bytes, operation_bytes))", "CompletionRing(limit)",
+        CAP + "test_no_window_of_a_second_holds_more_than_r_executions_over_all_generations",
+    ),
+    _one(
+        "lease not looked at before the send", "I4", BUDGET, "if wait <= 0 and may_send():", "if wait <= 0:",
+        CAP + "test_no_window_of_a_second_holds_more_than_r_executions_over_all_generations",
+        TEST_WRITER + "test_while_the_lease_cannot_be_renewed_nothing_is_sent_after_its_end",
+    ),
+    _one(
+        "an unknown outcome is taken for an end", "I4", BUDGET,
+        "        self.gauge.note(self._clock.now_ns())\n        self._unknown += cost\n",
+        "        self.complete(cost)\n",
+        TEST_WRITER + "test_an_unknown_outcome_closes_the_gate_until_mongodb_answers_and_the_longest_operation_is_over",
+    ),
+    _one(
+        "pace removed", "I4", PACING,
+        "        self.pace_ns = window_ns // slots if pace_ns is None else pace_ns\n", "        self.pace_ns = 0\n",
+        "tests/unit/test_pacing.py::test_commands_leave_evenly",
+        TEST_WRITER + "test_commands_leave_evenly_while_a_backlog_waits",
+    ),
+    _one(
+        "unordered merge without later-wins", "I5", BATCHING,
+        "            sent[place] = (write, len(before))\n", "            sent[place] = (write, 0)\n",
+        "tests/unit/test_batching.py::test_the_rounds_in_any_order_inside_come_to_what_the_writes_in_order_come_to",
+    ),
+    _one(
+        "the writer takes commands of an older owner", "I5", "actors/outbox.py",
+        "            if origin.epoch < self._epochs.get(origin.stream, 0):\n", "            if origin.epoch < 0:\n",
+        TEST_WRITER + "test_the_batch_of_an_older_owner_is_refused",
+    ),
+    _one(
+        "nobody asks MongoDB again", "I6", WRITER,
+        "        self._reads.fail(reason)\n        self._lost.set()\n", "        self._reads.fail(reason)\n",
+        TEST_WRITER + "test_a_command_that_was_not_sent_is_tried_again_later_and_cost_nothing",
+    ),
+    _one(
+        "hysteresis removed", "I7", INFLOW, "self._full = held > _REOPEN_AT", "self._full = held > 1.0",
+        TEST_INFLOW + "test_a_full_buffer_refuses_and_opens_again_only_well_below_its_bound",
+    ),
+    _one(
+        "bytes not bounded", "I7", INFLOW, "held_bytes / self._bounds.max_bytes)", "0.0)",
+        TEST_INFLOW + "test_bytes_are_bounded_too",
+    ),
+    _one(
+        "a dead log is noticed by its callers only", "I8", INFLOW,
+        "                attempt += 1\n                self._lose_log(error)\n            await",
+        "                attempt += 1\n            await",
+        "tests/unit/test_buffer.py::test_a_log_that_is_away_is_noticed_within_two_seconds_and_so_is_its_return",
+    ),
+)  # fmt: skip

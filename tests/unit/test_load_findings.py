@@ -1,0 +1,193 @@
+"""What a run says beyond its thresholds: the generator's share, the breaking point, ours beside the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from loadtests import contest
+from loadtests.contest import Loss, Round
+from loadtests.findings import StepFigures, breaking_point, generator_of, steps_of
+from loadtests.generator import Load, thresholds_of
+from loadtests.processes import Usage
+from loadtests.samples import Sample
+from loadtests.scenario import Plan, Step
+from loadtests.serve_api import running, with_replicas
+
+
+def samples(k6: float, service: float, busy: float, count: int = 11) -> list[Sample]:
+    usage = Usage(cpu_cores={"k6": k6, "Replicas": service}, machine_busy=busy)
+    return [Sample(100.0 + second, usage) for second in range(count)]
+
+
+def test_the_share_of_k6() -> None:
+    found = generator_of(samples(0.5, 1.0, 0.8), cores=2, requests=1000, dropped=0)
+    assert found.saturated is None
+    assert (found.cores, found.share_of_machine) == (0.5, 0.25)
+    assert found.share_of_used == pytest.approx(1 / 3)
+    assert found.cpu_us_per_request == pytest.approx(5000.0)
+    assert found.others_cores == pytest.approx(0.1)
+
+
+def test_k6_with_half_of_a_full_machine_is_saturated() -> None:
+    assert generator_of(samples(1.0, 0.9, 0.99), 2, 1000, 0).saturated is not None
+    assert generator_of(samples(0.9, 1.0, 0.99), 2, 1000, 0).saturated is None
+    assert generator_of(samples(1.0, 0.5, 0.80), 2, 1000, 0).saturated is None
+
+
+def test_requests_that_were_not_begun_are_the_generators_fault() -> None:
+    assert "20 requests" in (generator_of(samples(0.1, 0.1, 0.2), 2, 980, 20).saturated or "")
+    assert generator_of(samples(0.1, 0.1, 0.2), 2, 1000, 5).saturated is None
+
+
+def test_nothing_was_sampled() -> None:
+    found = generator_of([], 2, 0, 0)
+    assert (found.cores, found.share_of_used, found.saturated, found.cpu_us_per_request) == (0.0, 0.0, None, None)
+
+
+def metrics(count: int, p95: float, failed: float = 0.0, name: str = "users9") -> dict[str, Any]:
+    return {
+        f"http_reqs{{scenario:{name}}}": {"values": {"count": count}},
+        f"http_req_duration{{scenario:{name}}}": {"values": {"med": 5.0, "p(95)": p95, "p(99)": p95}},
+        f"http_req_failed{{scenario:{name}}}": {"values": {"rate": failed}},
+    }
+
+
+def step(name: str, users: int = 100) -> Step:
+    return Step(name, 0.0, 10.0, users, None, (0.8, 0.8))
+
+
+def test_steps_are_read_from_the_figures_kept_apart() -> None:
+    plan = Plan("stress", (step("a"), step("b")), 100, False)
+    first, second = steps_of(plan, {"metrics": metrics(1240, 9.0, name="a")})
+    assert (first.answered_per_s, first.offered_per_s, first.p95_ms) == (124.0, 125.0, 9.0)
+    assert second.answered_per_s == 0.0
+    assert steps_of(Plan("flood", (step("a"),), 9, False), {"metrics": metrics(5, 1.0)}) == []
+
+
+def figures(name: str, answered: float, p95: float = 10.0, failed: float = 0.0) -> StepFigures:
+    return StepFigures(name, 1, 100.0, answered, 5.0, p95, p95, failed, 0)
+
+
+def test_the_breaking_point_is_named() -> None:
+    fine = figures("one", 100.0)
+    assert breaking_point([fine, figures("two", 100.0, p95=2001.0)]) == "breaks at two: p95 2.0 s (one held)"
+    assert breaking_point([fine, figures("two", 89.0), figures("three", 100.0)]).startswith("breaks at two: 89 of 100")
+    assert breaking_point([figures("one", 100.0, failed=0.01)]) == "breaks at one: 1.0% failed (no step held)"
+    assert breaking_point([fine, figures("two", 90.0)]) == "not reached: two held"
+
+
+def test_thresholds_with_what_was_measured() -> None:
+    summary = {
+        "metrics": {
+            "http_req_duration": {"values": {"p(95)": 2100.0}, "thresholds": {"p(95)<=2000": {"ok": False}}},
+            "http_reqs{scenario:a}": {"values": {"count": 3}, "thresholds": {"count>=0": {"ok": True}}},
+            "checks": {"values": {"rate": 1}, "thresholds": {"rate==1": {"ok": True}}},
+        }
+    }
+    found = [(item.metric, item.expression, item.met, item.value) for item in thresholds_of(summary)]
+    assert found == [("checks", "rate==1", True, 1), ("http_req_duration", "p(95)<=2000", False, 2100.0)]
+    assert thresholds_of({}) == []
+
+
+def test_only_what_was_given_reaches_the_scenario(tmp_path: Any) -> None:
+    assert Load("flood", ("http://a", "http://b"), tmp_path).environment() == {"BASE_URL": "http://a,http://b"}
+    given = Load("rate", ("http://a",), tmp_path, quick=True, users=5, seconds=2.5, rate=100).environment()
+    assert given | {"BASE_URL": ""} == {
+        "BASE_URL": "",
+        "QUICK": "1",
+        "USERS": "5",
+        "SECONDS": "2.5",
+        "RATE": "100",
+        "CAPACITY": "100",
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ the contest
+
+
+def played(name: str, users: int, rate: float, p99: float = 50.0, waits_s: float | None = 0.5) -> Round:
+    found: dict[str, Any] = {"requests_per_second": rate, "p99_ms": p99, "unknown_requests": 1, "refused_requests": 2}
+    found["backlog_at_stop_seconds"] = waits_s
+    return Round(name, users, found, [])
+
+
+def test_medians_and_ratios() -> None:
+    rounds = [played("ours", 64, rate) for rate in (300.0, 100.0, 200.0)] + [played("rival", 64, 100.0)]
+    found = contest.standings(rounds)
+    ours = contest.find(found, "ours", 64)
+    assert ours is not None
+    assert (ours.medians["requests_per_second"], ours.every_rate, ours.medians["not_accepted"]) == (
+        200.0,
+        [300.0, 100.0, 200.0],
+        3,
+    )
+    assert contest.ratio(ours, found[1]) == 2.0
+    assert contest.ratio(ours, found[1], "p50_ms") is None
+
+
+def met(*rounds: Round) -> list[bool]:
+    return [met for _, met in contest.goals(contest.standings(rounds), "ours", "rival")]
+
+
+def test_goals_are_judged_for_the_loads_that_were_measured() -> None:
+    few = [played("ours", 64, 170.0), played("rival", 64, 100.0, waits_s=9.0)]
+    assert met(*few) == [True, True]
+    assert met(played("ours", 64, 169.0), few[1]) == [True, False]
+    many = [played("ours", 1000, 250.0, p99=1000.0), played("rival", 1000, 100.0)]
+    assert met(*few, *many) == [True, True, True, True, False]
+    assert met(few[1]) == []
+
+
+def test_a_drain_that_does_not_keep_up_wins_nothing() -> None:
+    assert met(played("ours", 100, 900.0, waits_s=1.0)) == [False]
+    assert met(played("ours", 100, 900.0, waits_s=None)) == [False]
+
+
+def test_what_a_kill_must_not_do() -> None:
+    assert Loss("x", 100, 0, 7, 0, 0, 5, 2, 1.0).faults() == []
+    assert Loss("x", 0, 0, 0, 0, 0, 5, 0, 1.0).faults() == ["nothing had been accepted, so nothing was tried"]
+    assert Loss("x", 100, 2, 7, 1, 3, 0, 0, 1.0).faults() == ["2 lost", "1 doubled", "3 ghosts"]
+
+
+def test_everyone_begins_in_turn() -> None:
+    assert [contest.order(["a", "b", "c"], number)[0] for number in range(4)] == ["a", "b", "c", "a"]
+    assert contest.order(["a", "b", "c"], 1) == ["b", "c", "a"]
+
+
+def test_what_may_still_wait_is_not_called_lost() -> None:
+    def lost(missing: int, queued: int | None) -> int | None:
+        return Loss("x", 100, missing, queued, 0, 0, 0, 0, 1.0).lost
+
+    assert (lost(10, 4), lost(10, 0), lost(10, None), lost(0, 9)) == (None, 10, 10, 0)
+
+
+# ------------------------------------------------------------------------------------------------------ Serve's API
+
+
+def serve(count: int, state: str = "RUNNING") -> dict[str, Any]:
+    config = {"name": "spillway", "import_path": "a:b", "deployments": [{"name": "Edge", "num_replicas": 1, "x": 2}]}
+    replicas = [{"state": state}] * count
+    deployment = {"status": "HEALTHY", "replicas": replicas}
+    application = {"deployed_app_config": config, "deployments": {"Edge": deployment}}
+    http = {"host": "127.0.0.1", "port": 1, "y": 3}
+    return {"proxy_location": "HeadOnly", "http_options": http, "applications": {"spillway": application}}
+
+
+def test_only_the_number_of_replicas_changes() -> None:
+    before = serve(1)
+    assert with_replicas(before, 4) == {
+        "proxy_location": "HeadOnly",
+        "http_options": {"host": "127.0.0.1", "port": 1},
+        "applications": [
+            {"name": "spillway", "import_path": "a:b", "deployments": [{"name": "Edge", "num_replicas": 4, "x": 2}]}
+        ],
+    }
+    assert before == serve(1)
+
+
+def test_replicas_count_when_none_is_on_its_way() -> None:
+    assert running(serve(2)) == 2
+    assert running(serve(2, "STARTING")) == -1
+    assert running({}) == -1

@@ -1,0 +1,103 @@
+"""What a scenario will do, what it needs of the machine, and the command for what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loadtests import preflight
+from loadtests.preflight import LOCAL_IPS, Machine, lacks, local_ips, need_of
+from loadtests.scenario import Plan, Step, plan_of, seconds_of
+
+GIB = 1024**3
+LARGE = Machine(
+    hard_files=-1, first_port=32768, last_port=60999, memory_bytes=64 * GIB, disk_bytes=99 * GIB, loopback=True
+)
+
+
+def inspected(**more: Any) -> dict[str, Any]:
+    """A spike and a later open step, as k6 describes them."""
+    stages = [{"duration": "1m0s", "target": 5000}, {"duration": "30s", "target": 10000}]
+    return {
+        "maxVUs": 10_100,
+        "noConnectionReuse": True,
+        "scenarios": {
+            "later": {
+                "executor": "constant-arrival-rate",
+                "rate": 50,
+                "timeUnit": "1s",
+                "duration": "10s",
+                "startTime": "1m40s",
+                "maxVUs": 100,
+            },
+            "spike": {"executor": "ramping-vus", "startTime": None, "stages": stages, "env": {"THINK": "10-15"}},
+        },
+    } | more
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1m30s", 90.0), ("2h1m35s", 7295.0), ("500ms", 0.5), ("1.5s", 1.5), ("0s", 0.0), (None, 0.0), ("", 0.0)],
+)
+def test_durations(text: str | None, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["90", "1 m", "m", "1d"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="no duration"):
+        seconds_of(text)
+
+
+def test_a_plan_has_its_steps_in_the_order_of_time() -> None:
+    plan = plan_of("spike", inspected())
+    assert [step.name for step in plan.steps] == ["spike", "later"]
+    assert plan.steps[0] == Step("spike", 0.0, 90.0, 10_000, None, (10.0, 15.0))
+    assert plan.steps[1] == Step("later", 100.0, 10.0, 100, 50.0)
+    assert (plan.seconds, plan.users, plan.fresh_connections, plan.open_model) == (110.0, 10_100, True, True)
+
+
+def test_a_form_of_k6_that_nobody_knows_is_an_error() -> None:
+    with pytest.raises(ValueError, match="unknown form"):
+        plan_of("spike", {"scenarios": {}})
+
+
+def plan(users: int = 10_000, think_s: float = 12.5, fresh: bool = True, seconds: float = 100.0) -> Plan:
+    return Plan("x", (Step("x", 0.0, seconds, users, None, (think_s, think_s)),), users, fresh)
+
+
+def test_fresh_connections_need_the_ports_of_a_minute() -> None:
+    assert need_of(plan()).ports == 10_000 + 800 * preflight.TIME_WAIT_S
+    assert need_of(plan(fresh=False)).ports == 10_000
+
+
+def test_users_who_do_not_think_are_bounded_by_what_any_service_answers() -> None:
+    disk = need_of(plan(think_s=0.0)).disk_bytes - preflight.RESERVE_BYTES
+    assert disk == preflight.BUSIEST_PER_S * 100 * preflight.RECORDED_REQUEST_BYTES
+
+
+def test_k6_calls_from_more_addresses_only_when_one_has_too_few_ports() -> None:
+    assert local_ips(need_of(plan()), LARGE) == LOCAL_IPS
+    assert local_ips(need_of(plan(fresh=False)), LARGE) is None
+    assert local_ips(need_of(plan()), replace(LARGE, loopback=False)) is None
+
+
+def test_a_large_machine_lacks_nothing() -> None:
+    assert lacks(need_of(plan()), LARGE) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "command"),
+    [
+        (replace(LARGE, hard_files=4096), "sudo prlimit --pid $$ --nofile=10256:10256"),
+        (replace(LARGE, listeners={77: 1024, 78: -1}), "sudo prlimit --pid 77 --nofile=10256:10256"),
+        (replace(LARGE, loopback=False), "ip_local_port_range='1024 65535'"),
+        (replace(LARGE, memory_bytes=GIB), "fallocate -l 2103M /swapfile"),
+        (replace(LARGE, disk_bytes=1024), "rm -r .spillway/loadtests"),
+    ],
+)
+def test_what_is_missing_comes_with_the_command_that_mends_it(machine: Machine, command: str) -> None:
+    (lack,) = lacks(need_of(plan()), machine)
+    assert command in lack.command
