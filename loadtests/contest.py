@@ -67,7 +67,8 @@ class Loss:
     def faults(self) -> list[str]:
         """What may not happen to a service that keeps its word; `lost` that cannot be told counts as lost."""
         counts = {"lost": self.missing, "doubled": self.doubled, "ghosts": self.ghosts}
-        return [f"{count:,} {name}" for name, count in counts.items() if count]
+        nothing = [] if self.accepted else ["nothing had been accepted, so nothing was tried"]
+        return nothing + [f"{count:,} {name}" for name, count in counts.items() if count]
 
 
 def order(contenders: Sequence[str], round_number: int) -> list[str]:

@@ -147,6 +147,7 @@ def test_a_drain_that_does_not_keep_up_wins_nothing() -> None:
 
 def test_what_a_kill_must_not_do() -> None:
     assert Loss("x", 100, 0, 7, 0, 0, 5, 2, 1.0).faults() == []
+    assert Loss("x", 0, 0, 0, 0, 0, 5, 0, 1.0).faults() == ["nothing had been accepted, so nothing was tried"]
     assert Loss("x", 100, 2, 7, 1, 3, 0, 0, 1.0).faults() == ["2 lost", "1 doubled", "3 ghosts"]
 
 
