@@ -18,6 +18,7 @@ from pymongo import MongoClient
 from tests.acceptance.service import Service
 
 BATCH = 100
+MOST_WRITES = 5_000  # waiting
 USERS = 6
 SAMPLE_S = 1.0
 GROWTH = 1.15  # of a process's median memory, from the second quarter of the run to the last
@@ -98,9 +99,10 @@ def test_memory_stays_flat_under_overload_and_what_was_refused_never_appears(
     start: Callable[..., Service], pytestconfig: pytest.Config
 ) -> None:
     seconds = float(pytestconfig.getoption("--overload-s"))
-    service = start(
+    service = start(  # with patience, so that on a slow machine too it is the cap that limits
         SPILLWAY_RATE_LIMIT_PER_S="6", SPILLWAY_WRITER_LANES="2", SPILLWAY_BATCH_SIZE="100",
-        SPILLWAY_MAX_QUEUE_SIZE="10000", SPILLWAY_MAX_QUEUE_BYTES=str(8 * 1024 * 1024),
+        SPILLWAY_MAX_QUEUE_SIZE=str(MOST_WRITES), SPILLWAY_MAX_QUEUE_BYTES=str(8 * 1024 * 1024),
+        SPILLWAY_MONGODB_TIMEOUT_S="10", SPILLWAY_REQUEST_TIMEOUT_S="20",
     )  # fmt: skip
     overload, memory = Overload(service.url), Memory(service)
 
@@ -116,10 +118,12 @@ def test_memory_stays_flat_under_overload_and_what_was_refused_never_appears(
         print(f"{before / 2**20:8.1f} MiB -> {after / 2**20:8.1f} MiB  {after / before:5.3f}  {title}")
         if after > before * GROWTH and after - before > SMALL_BYTES:
             grown.append(title)
+    print(f"status at the end of the load: {service.get('/v1/status')[2]}")
     assert memory.growth(seconds)
     assert not grown, f"grew: {grown}"
-    assert overload.statuses[503] > overload.statuses[202] / 10, "it was no overload: the trial shows nothing"
-    assert set(overload.statuses) <= {202, 503, 504, 0}
+    assert set(overload.statuses) <= {202, 503, 504}
+    assert overload.statuses[202] * BATCH > 2 * MOST_WRITES, "the queue was never emptied: the trial shows nothing"
+    assert overload.statuses[503] > overload.statuses[202], "it was no overload: the trial shows nothing"
     assert all(1 <= wait <= 60 for wait in overload.waits)
     service.eventually(lambda: service.get("/v1/status")[2]["backlog"]["writes"] == 0, DRAIN_S)
     assert service.get("/v1/status")[2]["commands"]["worst_window"] <= 6
