@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -53,8 +54,10 @@ async def telling(client: Client) -> AsyncIterator[None]:
         await client.connection_pool.release(await client.connection_pool.get_connection())
     except (RedisError, OSError) as error:
         raise LogUnavailable(f"no connection to Redis: {error}", 1.0) from error
+    _heed_cancellation()
     try:
         yield
+        _heed_cancellation()
     except ResponseError as error:
         if FENCED in str(error):
             raise Fenced(f"a newer owner has taken over: {error}") from error
@@ -65,6 +68,17 @@ async def telling(client: Client) -> AsyncIterator[None]:
         raise OutcomeUnknown(f"Redis did not answer: {error}", 1.0) from error
     except RedisError as error:  # an answer that the client cannot make sense of, or one we did not think of
         raise OutcomeUnknown(f"Redis: {error}", 1.0) from error
+
+
+def _heed_cancellation() -> None:
+    """redis-py waits by `asyncio.wait_for`, which up to Python 3.11 may return as if its task had not been cancelled.
+
+    The task would then go on for ever, and whoever waits for its end with it: a buffer whose background work has died
+    would neither work nor be restarted.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 @asynccontextmanager
