@@ -27,6 +27,7 @@ from actors.read_lane import ReadLane
 from actors.watch import Watch
 
 _STATS_S = 1.0
+_COUNT_S = 0.1
 _READ_S = 10.0
 
 
@@ -41,6 +42,8 @@ class RemoteIntake:
         self._lanes = [Lane(buffer, timeout_s) for buffer in buffers]
         self._readers = [ReadLane(buffer, _READ_S) for buffer in buffers]
         self._watches = [Watch(buffer) for buffer in buffers]
+        self._dead_letters: int | None = None
+        self._counting: asyncio.Task[None] | None = None
 
     async def append(self, writes: Sequence[Write]) -> list[Receipt]:
         if len(self._lanes) == 1:
@@ -138,11 +141,17 @@ class RemoteIntake:
         await asyncio.gather(*(buffer.call("stats", timeout_s=_STATS_S) for buffer in self._buffers))
 
     async def status(self) -> dict[str, Any]:
-        dead_letters, writer, *buffers = await asyncio.gather(
-            _told(self._buffers[0], "count_dead_letters"),
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(self._count_dead_letters())
+        writer, *buffers = await asyncio.gather(
             *(_told(remote, "stats") for remote in (self._writer, *self._buffers)),
         )
-        return summarize(buffers, writer, dead_letters)
+        # Asked of Redis, which may hang just then; that it does must not be told late because of this number.
+        await asyncio.wait({self._counting}, timeout=_COUNT_S)
+        return summarize(buffers, writer, self._dead_letters)
+
+    async def _count_dead_letters(self) -> None:
+        self._dead_letters = await _told(self._buffers[0], "count_dead_letters")
 
     async def dead_letters(self, selection: Selection, limit: int, after: str) -> Page:
         page: Page = await self._ask(0, "dead_letters", selection, limit, after)

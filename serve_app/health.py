@@ -17,7 +17,7 @@ from serve_app.parameters import one_of, query
 
 logger = logging.getLogger(__name__)
 
-MAX_AGE_S = 0.5
+MAX_AGE_S = 0.3
 TIMEOUT_S = 2.0
 _UNKNOWN: dict[str, Any] = {"ready": False, "mongodb": "unknown", "redis": "unknown"}
 

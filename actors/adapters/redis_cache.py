@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from secrets import token_hex
 
-from redis.exceptions import RedisError
-
-from actors.adapters.redis_link import Client, reading
+from actors.adapters.redis_link import BROKEN, Client, reading
 
 # A buffer keeps 20,000 documents here (`cache_max_entries`). At this size they have 160 MiB, and the log beside them
 # has the memory it needs; a cache that filled Redis would stop every write until its documents expire.
@@ -33,7 +31,7 @@ class RedisCache:
         try:
             found: list[bytes | None] = await self._client.mget([self._prefix + key for key in keys])
             return found
-        except (RedisError, OSError):
+        except BROKEN:
             return [None] * len(keys)  # a failing cache is a miss; that Redis is away is told by the log
 
     async def put(self, documents: dict[str, bytes]) -> None:
@@ -45,7 +43,7 @@ class RedisCache:
                 for key, document in small.items():
                     pipe.set(self._prefix + key, document, ex=self._ttl_s)
                 await pipe.execute(raise_on_error=False)
-        except (RedisError, OSError):
+        except BROKEN:
             self._begin()  # it may still arrive, behind a later drop: then where nobody looks
 
     async def drop(self, keys: Sequence[str]) -> None:

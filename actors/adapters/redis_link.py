@@ -13,15 +13,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
-    ConnectionError,
     RedisError,
     ResponseError,
-    TimeoutError,
 )
 
 from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
 
 Client = Any  # redis-py types every protocol and every decoding at once; ours is bytes, always
+
+# What a round trip that came to nothing may raise. A RuntimeError is what uvloop raises for a write to a connection
+# that has just been reset, and redis-py passes it on.
+BROKEN = (RedisError, OSError, RuntimeError)
 
 FENCED = "FENCED"  # what our scripts answer to an owner whose time is over
 
@@ -52,7 +54,7 @@ async def telling(client: Client) -> AsyncIterator[None]:
     """
     try:
         await client.connection_pool.release(await client.connection_pool.get_connection())
-    except (RedisError, OSError) as error:
+    except BROKEN as error:
         raise LogUnavailable(f"no connection to Redis: {error}", 1.0) from error
     _heed_cancellation()
     try:
@@ -64,10 +66,8 @@ async def telling(client: Client) -> AsyncIterator[None]:
         raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
     except (BusyLoadingError, AuthenticationError) as error:
         raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
-    except (ConnectionError, TimeoutError, OSError) as error:
+    except BROKEN as error:  # also an answer that the client cannot make sense of
         raise OutcomeUnknown(f"Redis did not answer: {error}", 1.0) from error
-    except RedisError as error:  # an answer that the client cannot make sense of, or one we did not think of
-        raise OutcomeUnknown(f"Redis: {error}", 1.0) from error
 
 
 def _heed_cancellation() -> None:

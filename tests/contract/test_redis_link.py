@@ -1,12 +1,17 @@
-"""Round trips to Redis that are cancelled: the task ends, at whatever point it was met."""
+"""Round trips to Redis that are cancelled, or whose connection is reset: at whatever point that meets them."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
+import uvloop
 
-from actors.adapters.redis_link import connect, reading
+from actors.adapters.redis_link import Client, connect, reading
+from actors.core.errors import LogUnavailable
+from cluster.embedded import redis_server
+from tests.acceptance.proxy import FaultProxy
 
 _STEPS = 40  # turns of the loop that connecting and asking take, with a margin
 
@@ -30,3 +35,33 @@ async def test_a_cancelled_round_trip_ends_its_task(redis_url: str, turns: int) 
     await client.aclose()
     assert done == {task}
     assert task.cancelled()
+
+
+def test_a_reset_under_a_round_trip_is_an_unavailable_log_also_on_uvloop(redis_url: str) -> None:
+    """The loop that Ray's actors run on: a write to a connection that was just reset raises a RuntimeError there."""
+    proxy = FaultProxy(int(redis_url.rpartition(":")[2].partition("/")[0]))
+
+    async def ask_always(client: Client) -> None:
+        while True:
+            with suppress(LogUnavailable):
+                async with reading(client):
+                    await client.ping()
+            await asyncio.sleep(0)
+
+    async def ask_while_connections_break() -> None:
+        client = connect(redis_server.address(proxy.port), timeout_s=5.0)
+        async with asyncio.TaskGroup() as group:  # raises what ends one of them
+            asking = [group.create_task(ask_always(client)) for _ in range(6)]
+            for _ in range(5):
+                await asyncio.sleep(0.1)
+                await asyncio.to_thread(proxy.refuse)
+                await asyncio.sleep(0.1)
+                await asyncio.to_thread(proxy.accept)
+            for task in asking:
+                task.cancel()
+        await client.aclose()
+
+    try:
+        uvloop.run(ask_while_connections_break())
+    finally:
+        proxy.close()
