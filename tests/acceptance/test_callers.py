@@ -27,15 +27,15 @@ def test_the_same_key_a_thousand_times_at_once_is_one_write(service: Service, tr
         # A hundred connections carry them: the test is of the key, and not of how many files this process may open.
         limits = httpx.Limits(max_connections=100)
         async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits, trust_env=False) as session:
-            path, body = f"/v1/{DATABASE}/{made.flood.orders}", json.dumps({"order": "one for all"})
-            headers = {**JSON, "idempotency-key": "one for all"}
+            path, body = f"/v1/{DATABASE}/{made.flood.orders}", json.dumps({"order": "one-for-all"})
+            headers = {**JSON, "idempotency-key": "one-for-all"}
             answers.extend(
                 await asyncio.gather(*(session.post(path, content=body, headers=headers) for _ in range(AT_ONCE)))
             )
         for answer in answers:
             good = answer.status_code == 202
             outcome = "ok" if good else "fail" if answer.status_code == 503 else "unknown"
-            made.flood.history.ordered("one for all", outcome, answer.json()["id"] if good else "")
+            made.flood.history.ordered("one-for-all", outcome, answer.json()["id"] if good else "")
 
     made.run(Fault(lambda: asyncio.run(ask())))
     codes = Counter(answer.status_code for answer in answers)
