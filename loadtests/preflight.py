@@ -18,7 +18,7 @@ SPARE_FILES = 256  # beside one socket a user: k6's own files, the runtime's pol
 TIME_WAIT_S = 60  # how long the kernel keeps the port of a closed connection
 LOOPBACK_ADDRESSES = 8
 LOCAL_IPS = "127.0.0.1-127.0.0.8"
-# Measured on k6 1.8: 10,000 users of these scenarios. The judge: five ids and their places in two dictionaries.
+# Estimates, on the safe side: what a user takes in k6; five ids and their places in two dictionaries of the judge.
 USER_BYTES = 256 * 1024
 JUDGED_REQUEST_BYTES = 1_500
 RECORDED_REQUEST_BYTES = 600

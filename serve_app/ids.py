@@ -19,7 +19,9 @@ from actors.core.document import MAX_ID_BYTES
 
 MAX_ID_CHARACTERS = MAX_ID_BYTES // 4  # whatever the script, they fit
 RESERVED_ID = "batch"  # POST .../batch is a route, so no document can live there
-TEXT_ID = rf"(?!{RESERVED_ID}$)[^\x00-\x1f\x7f{{][^\x00-\x1f\x7f]*"  # regular expressions for the documentation
+# Regular expressions for the documentation. U+FFFD is what servers put for bytes of a path that are not UTF-8: a
+# document under such an id could not be told from others.
+TEXT_ID = rf"(?!{RESERVED_ID}$)[^\x00-\x1f\x7f\ufffd{{][^\x00-\x1f\x7f\ufffd]*"
 _OTHER_ID = r'\{"\$oid":"[0-9A-Fa-f]{24}"\}|\{"\$numberInt":"-?[0-9]{1,9}"\}|\{"\$numberLong":"-?[0-9]{1,18}"\}'
 ID_PATTERN = f"^({TEXT_ID}|{_OTHER_ID})$"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a receipt separates its parts by one of them
@@ -100,6 +102,8 @@ def _checked(text: str) -> str:
         raise InvalidId(f'as a string must not be empty, begin with "{{" or be "{RESERVED_ID}"')
     if _CONTROL.search(text):
         raise InvalidId("must not hold control characters")
+    if "\ufffd" in text:
+        raise InvalidId("must not hold U+FFFD, which stands for bytes that are not UTF-8. Percent-encode UTF-8")
     if len(text) > MAX_ID_CHARACTERS:
         raise InvalidId(f"must not be longer than {MAX_ID_CHARACTERS} characters")
     if not text.isascii():

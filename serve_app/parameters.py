@@ -67,8 +67,6 @@ def target(request: Request) -> tuple[str, str]:
     path = request.path_params
     namespace = namespace_of(path["database"], path["collection"])
     text = path["id"]
-    if "\ufffd" in text:  # what servers put for bytes that are not UTF-8: two ids would become one
-        raise Problem("invalid-id", "The id in the path is not UTF-8. Percent-encode its UTF-8 bytes.", "id")
     try:
         return namespace, id_text(id_value(text))
     except InvalidId as error:

@@ -20,6 +20,8 @@ class RayTelemetry:
         self._histograms: dict[str, Histogram] = {}
 
     def count(self, name: str, amount: float = 1, **tags: str) -> None:
+        if amount <= 0:
+            return  # Ray raises an error for a counter that stays where it is
         if name not in self._counters:
             self._counters[name] = Counter(f"spillway_{name}", tag_keys=("part", *tags))
         if amount > 0:  # Ray raises for a count of nothing, and this port never does

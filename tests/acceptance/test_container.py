@@ -52,6 +52,7 @@ class Container:
             "SPILLWAY_DIRECT_PORT": str(free_port()),
             "SPILLWAY_REDIS_URL": redis_url,
             "SPILLWAY_MONGODB_URI": mongodb_uri,
+            "SPILLWAY_MAX_QUEUE_BYTES": str(64 * 1024 * 1024),  # the Redis of the tests is a small one
             "SPILLWAY_KEY_PREFIX": f"c{uuid.uuid4().hex[:8]}",
         }
         self.output = folder / "output"

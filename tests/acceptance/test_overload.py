@@ -113,10 +113,11 @@ def test_memory_stays_flat_under_overload_and_what_was_refused_never_appears(
 
     asyncio.run(flood())
     print(f"\nanswers {dict(overload.statuses)}, Retry-After {min(overload.waits)} to {max(overload.waits)} s")
+    database = service.part("MongoDB").pid  # it caches what it stores, and is no process of ours
     grown = []
     for title, before, after in memory.growth(seconds):
         print(f"{before / 2**20:8.1f} MiB -> {after / 2**20:8.1f} MiB  {after / before:5.3f}  {title}")
-        if after > before * GROWTH and after - before > SMALL_BYTES:
+        if f"({database})" not in title and after > before * GROWTH and after - before > SMALL_BYTES:
             grown.append(title)
     print(f"status at the end of the load: {service.get('/v1/status')[2]}")
     assert memory.growth(seconds)

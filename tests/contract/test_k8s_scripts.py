@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "k8s").glob("*.sh"))
@@ -142,6 +143,22 @@ def test_passwords_are_random_and_travel_by_standard_input_only(world: World) ->
         assert f"mongodb://spillway:{passwords[1]}@" in mongodb
         secrets += passwords
     assert len(set(secrets)) == 4
+
+
+def test_the_secrets_are_those_of_the_example(world: World) -> None:
+    world.run("setup.sh")
+    made = [yaml.safe_load(given) for _, _, given in world.calls() if given]
+    for ours, theirs in zip(made, yaml.safe_load_all((ROOT / "k8s/secrets.example.yaml").read_text()), strict=True):
+        password = ours["stringData"]["password"]
+        assert yaml.safe_load(yaml.dump(ours).replace(password, "CHANGE-ME")) == theirs
+
+
+@pytest.mark.parametrize("overlay", ["dev", "one-node", "workers", "workers-large"])
+def test_every_file_that_a_step_names_exists(world: World, overlay: str) -> None:
+    steps = shown(world.run("setup.sh", "--dry-run", "--overlay", overlay).stdout)
+    named = [Path(word) for words in steps for word in words if word.startswith(str(ROOT))]
+    assert len(named) == 2  # the namespace, the overlay
+    assert all(path.exists() for path in named)
 
 
 @pytest.mark.parametrize(

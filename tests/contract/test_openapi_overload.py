@@ -67,6 +67,13 @@ def failing(error: SpillwayError) -> Callable[[], FakeIntake]:
     return make
 
 
+def in_doubt() -> FakeIntake:
+    """What changes something may have done so. What only looks never says that: it has nothing to keep."""
+    intake = FakeIntake()
+    intake.failing_append = intake.failing_forget = OutcomeUnknown("no answer", 1.0)
+    return intake
+
+
 TROUBLES: dict[str, tuple[Callable[[], FakeIntake], dict[str, Any]]] = {
     "full": (failing(QueueFull("full", 1.5)), {}),
     "draining": (failing(Draining(retry_after_s=2.0)), {}),
@@ -74,7 +81,7 @@ TROUBLES: dict[str, tuple[Callable[[], FakeIntake], dict[str, Any]]] = {
     "no buffer": (failing(BufferUnavailable("restarting", 1.0)), {}),
     "no writer": (failing(WriterUnavailable()), {}),
     "no MongoDB": (failing(DatabaseUnavailable("down", 1.0)), {}),
-    "doubt": (failing(OutcomeUnknown("no answer", 1.0)), {}),
+    "doubt": (in_doubt, {}),
     "slow": (Slow, {"request_timeout_s": -0.99}),  # a second of grace comes on top
     "keys full": (KeysFull, {}),
     "over quota": (FakeIntake, {"quota_per_s": 1e-6, "quota_burst": 1}),

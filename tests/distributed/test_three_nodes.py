@@ -27,7 +27,7 @@ from tests.witness import Witness
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = ROOT / "tests/distributed/machines"
 BUFFERS = 3
-USERS = 6
+USERS = 12
 WRITES = 5  # of one append: they belong to several buffers, on several nodes
 SMALL = {"num_cpus": 1, "object_store_memory": 80 * 1024 * 1024}
 
@@ -80,7 +80,7 @@ def settings(redis_url: str, witness: Witness, nodes: dict[str, Any]) -> Setting
         key_prefix=f"t{run}",
         data_namespace=f"spillwaytest.run{run}",
         buffers=BUFFERS,
-        batch_size=4,  # so that the cap is what holds the commands back
+        batch_size=1,  # a command a write, so that the cap holds them back and a backlog grows
         writer_lease_s=1.0,
         mongodb_timeout_s=1.0,
         request_timeout_s=10.0,
@@ -177,6 +177,7 @@ async def test_a_node_lost_under_load_costs_no_write_and_the_cap_holds(
     async with Flood(intake, settings.data_namespace) as flood:
         await flood.more(500)
         epoch = (await intake.status())["writer"]["epoch"]
+        await holding(intake, 20)
         await asyncio.to_thread(ray_cluster.remove_node, nodes[home], allow_graceful=False)
         await back(intake)
         await flood.more(500)
@@ -193,6 +194,13 @@ async def test_a_node_lost_under_load_costs_no_write_and_the_cap_holds(
     seen = traffic(read_record(witness.record), began_s, time.time())
     assert seen.commands["insert"] > 0  # or the service went around the witness
     assert seen.worst <= settings.rate_limit_per_s
+
+
+async def holding(intake: RemoteIntake, writes: int, timeout_s: float = 60.0) -> None:
+    """Until each buffer has so many writes on their way, which only the log can bring back."""
+    async with asyncio.timeout(timeout_s):
+        while min(buffer.get("writes", 0) for buffer in (await intake.status())["buffers"]) < writes:
+            await asyncio.sleep(0.05)
 
 
 async def back(intake: RemoteIntake, timeout_s: float = 90.0) -> None:
