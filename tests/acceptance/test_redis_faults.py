@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from cluster.embedded import redis_server
 from tests.acceptance.disk import Strace, data_folder, down, small_disk
 from tests.acceptance.service import Service
 from tests.acceptance.trial import Fault, Trials
@@ -77,6 +78,7 @@ def nearly_full_disk(service: Service) -> Iterator[ExitStack]:
             mounted.close()
             shutil.rmtree(folder)
             rescued.rename(folder)
+        service.eventually(lambda: redis_server.is_ready(service.status_of_run()["redis_url"]), BACK_S)
 
 
 @pytest.mark.chaos
