@@ -18,6 +18,11 @@ class Pulse:
         self._probe = probe
         self._clock = clock
 
+    @property
+    def note(self) -> str:
+        """What the status says of it; empty when all is well."""
+        return f"MongoDB has not answered for {_SILENT_S:g} s" if self.silent else ""
+
     async def ask(self) -> None:
         """Raises what `probe` raises, as late as it does; `silent` tells sooner."""
         asked = asyncio.ensure_future(self._probe())

@@ -98,7 +98,7 @@ class Writer:
         return {
             "epoch": self._tenure.epoch,
             "mongodb": "up" if self._up.is_set() and not self._pulse.silent else "down",
-            "last_error": self._last_error or self._tenure.note,
+            "last_error": self._last_error or self._pulse.note or self._tenure.note,
             "held_s": round(self._budget.held_s, 3),
             "waiting_commands": len(self._outbox),
             "waiting_reads": len(self._reads),
@@ -279,7 +279,7 @@ class Writer:
 
     def _refuse_reads_while_away(self) -> None:
         if not self._up.is_set():
-            why = self._last_error or self._tenure.note or "the writer is starting"
+            why = self._last_error or self._pulse.note or self._tenure.note or "the writer is starting"
             raise DatabaseUnavailable(f"MongoDB does not answer: {why}", 1.0)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

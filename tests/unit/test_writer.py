@@ -369,6 +369,7 @@ async def test_a_mongodb_that_hangs_is_down_long_before_its_commands_time_out(
     assert service.writer.stats()["mongodb"] == "up", "a second is not long"
     await service.clock.advance(1.0)
     assert service.writer.stats()["mongodb"] == "down"
+    assert service.writer.stats()["last_error"] == "MongoDB has not answered for 1 s"
     assert not hanging.done(), "what is under way is waited for"
     answering.set()
     service.store.hold.set()
