@@ -271,9 +271,11 @@ async def test_a_full_redis_does_not_look_alive_to_a_buffer_that_lost_it(redis: 
         await log.reopen()
 
 
-async def test_many_questions_at_once_wait_for_each_other(redis: Any) -> None:
-    await (log := log_on(redis)).open()
+async def test_many_questions_at_once_wait_for_each_other(redis_url: str) -> None:
+    client = connect(redis_url, 60.0)  # a slow machine needs seconds for them
+    await (log := log_on(client)).open()
     await asyncio.gather(*(log.last_position() for _ in range(200)))
+    await client.aclose()
 
 
 async def test_a_redis_that_hangs_is_noticed_long_before_an_append_gives_up(redis: Any, redis_url: str) -> None:
