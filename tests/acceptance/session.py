@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.state import StateFolder
 from tests.acceptance.service import ROOT
 from tests.acceptance.table import Row, markdown_table, text_table, write_between_markers
 
@@ -66,6 +67,8 @@ class Session:
             for nodeid in failed:
                 yield f"repeat: RAY_AUTH_MODE=disabled .venv/bin/python -m pytest{mode} --seed {self.seed} '{nodeid}'"
         else:
+            for state in self.folder.glob("*/state"):  # each has a folder for sockets elsewhere, with Ray's logs
+                shutil.rmtree(StateFolder(state).sockets, ignore_errors=True)
             shutil.rmtree(self.folder, ignore_errors=True)
         if self.write_table and self.rows and not failed:
             write_between_markers(PAGE, markdown_table(self.rows, self._origin()))
