@@ -28,14 +28,36 @@ BROKEN = (RedisError, OSError, RuntimeError)
 FENCED = "FENCED"  # what our scripts answer to an owner whose time is over
 
 
+class _NoConnection(Exception):
+    """Nothing has been sent."""
+
+
+class _Pool(BlockingConnectionPool):
+    """Tells its own failures from those of a command; and one clock runs for a whole round trip (`telling`).
+
+    redis-py's `socket_timeout` would run for each step of it, at the price of a task per command.
+    """
+
+    def __init__(self, *, round_trip_s: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.round_trip_s = round_trip_s
+
+    async def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
+        except BROKEN as error:
+            raise _NoConnection(str(error)) from error
+
+
 def connect(url: str, timeout_s: float) -> Client:
     """A client that connects on use. It never repeats a command by itself: a repeated append is one more append.
 
     Who finds all connections busy waits for one, at most `timeout_s`: many questions at once are no fault of Redis.
     """
-    pool = BlockingConnectionPool.from_url(
+    pool = _Pool.from_url(
         url,
-        socket_timeout=timeout_s,
+        round_trip_s=timeout_s,
+        socket_timeout=None,
         socket_connect_timeout=min(1.0, timeout_s),
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
@@ -47,25 +69,25 @@ def connect(url: str, timeout_s: float) -> Client:
 
 @asynccontextmanager
 async def telling(client: Client) -> AsyncIterator[None]:
-    """Run one round trip to Redis and tell its failures apart.
+    """Run one round trip to Redis within the client's time and tell its failures apart.
 
     Raises `LogUnavailable` when nothing was done (no connection, or Redis answered with an error), `OutcomeUnknown`
     when the command may have been done, `Fenced` when a script said so.
     """
     try:
-        await client.connection_pool.release(await client.connection_pool.get_connection())
-    except BROKEN as error:
+        async with asyncio.timeout(client.connection_pool.round_trip_s):
+            yield
+            _heed_cancellation()
+    except _NoConnection as error:
         raise LogUnavailable(f"no connection to Redis: {error}", 1.0) from error
-    _heed_cancellation()
-    try:
-        yield
-        _heed_cancellation()
     except ResponseError as error:
         if FENCED in str(error):
             raise Fenced(f"a newer owner has taken over: {error}") from error
         raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
     except (BusyLoadingError, AuthenticationError) as error:
         raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
+    except TimeoutError as error:
+        raise OutcomeUnknown("Redis did not answer in time", 1.0) from error
     except BROKEN as error:  # also an answer that the client cannot make sense of
         raise OutcomeUnknown(f"Redis did not answer: {error}", 1.0) from error
 
