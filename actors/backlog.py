@@ -23,7 +23,8 @@ class Backlog:
         self.last_position = NOTHING  # the newest position seen, also of entries that are gone
         self._entries: deque[Entry] = deque()
         self._resolved = 0  # how many of them, from the front, are resolved
-        self._by_key: dict[tuple[str, str], list[Write]] = {}  # a Key, as a plain tuple: cheaper
+        # A Key, as a plain tuple: cheaper. So is the write itself instead of a list of one, which nearly all are.
+        self._by_key: dict[tuple[str, str], Write | list[Write]] = {}
         self._open_writes = 0
         self._open_bytes = 0
 
@@ -38,7 +39,11 @@ class Backlog:
         self._open_writes += len(entry.writes)
         self._open_bytes += entry.bytes
         for write in entry.writes:
-            self._by_key.setdefault(write[1:3], []).append(write)
+            known = self._by_key.setdefault(write[1:3], write)
+            if isinstance(known, list):
+                known.append(write)
+            elif known is not write:
+                self._by_key[write[1:3]] = [known, write]
 
     @property
     def open_writes(self) -> int:
@@ -93,11 +98,12 @@ class Backlog:
             for write in entry.writes:
                 key = write[1:3]
                 known = self._by_key[key]
-                if len(known) == 1:
+                if not isinstance(known, list) or len(known) == 1:
                     del self._by_key[key]
                 else:
                     known.pop(0)
 
     def pending(self, key: Key) -> list[Write]:
         """Writes to `key` still here, oldest first."""
-        return self._by_key.get(key, [])
+        known = self._by_key.get(key, [])
+        return known if isinstance(known, list) else [known]

@@ -14,7 +14,7 @@ from serve_app.answers import Answer, json_answer, rfc3339
 from serve_app.appends import Appends
 from serve_app.errors import Problem
 from serve_app.health import StatusBoard
-from serve_app.ids import uuid7
+from serve_app.ids import uuid7s
 from serve_app.limits import EdgeLimits
 from serve_app.parameters import query
 from serve_app.pool import Pool
@@ -63,10 +63,10 @@ class Data:
         self._pool.refresh_if_due(self._monotonic())
         self._warm_if_due(self._monotonic())
         reads = self._pool.pick(READS)
-        far = [id_ for id_ in reads if self._reader.near(self._namespace, id_) is None]
+        far = self._reader.far(self._namespace, reads)
         reading = asyncio.get_running_loop().create_task(self._unreadable(far)) if far else None
         now_s = self._wall()
-        ids = [uuid7() for _ in range(WRITES)]
+        ids = uuid7s(WRITES)
         try:
             await self._appends.keep(records(self._namespace, ids, int(now_s * 1000)))
             if reading is not None:

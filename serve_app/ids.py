@@ -37,18 +37,26 @@ class InvalidId(ValueError):
 
 
 def uuid7() -> str:
-    """A UUIDv7 (RFC 9562), greater than every one made before in this process. The tick is 1/4096 ms of wall clock.
+    """A UUIDv7 (RFC 9562), greater than every one made before in this process."""
+    return uuid7s(1)[0]
+
+
+def uuid7s(count: int) -> list[str]:
+    """`count` UUIDv7, ascending, each greater than every one made before in this process. The tick is 1/4096 ms of wall
+    clock.
 
     The 62 random bits come from the kernel each time, so that two processes forked from one never agree.
     """
     global _last_tick
-    tick = time.time_ns() * 4096 // 1_000_000
-    if tick <= _last_tick:
-        tick = _last_tick + 1
-    _last_tick = tick
-    low = int.from_bytes(os.urandom(8), "little") & 0x3FFFFFFFFFFFFFFF
-    text = f"{(tick >> 12) << 16 | 0x7000 | tick & 0xFFF:016x}{low | 0x8000000000000000:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    first = max(time.time_ns() * 4096 // 1_000_000, _last_tick + 1)
+    _last_tick = first + count - 1
+    bits = os.urandom(8 * count)
+    made = []
+    for i in range(count):
+        tick, low = first + i, int.from_bytes(bits[8 * i : 8 * i + 8], "little") & 0x3FFFFFFFFFFFFFFF
+        text = f"{(tick >> 12) << 16 | 0x7000 | tick & 0xFFF:016x}{low | 0x8000000000000000:016x}"
+        made.append(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+    return made
 
 
 def keyed_id(key: str, fingerprint: str, index: int) -> str:

@@ -30,6 +30,7 @@ class Pool:
         self._intake = intake
         self._namespace = namespace
         self._ids: list[str] = []
+        self._next = 0
         self._due_s = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -42,8 +43,12 @@ class Pool:
         return self._ids
 
     def pick(self, count: int) -> list[str]:
-        """Distinct ids at random; fewer when there are fewer."""
-        return random.sample(self._ids, count) if count <= len(self._ids) else self._ids.copy()
+        """Distinct ids, dealt like cards and shuffled when too few are left; fewer when there are fewer."""
+        if self._next + count > len(self._ids):
+            random.shuffle(self._ids)
+            self._next = 0
+        first, self._next = self._next, self._next + count
+        return self._ids[first : self._next]
 
     def forget(self, ids: Iterable[str]) -> None:
         """These could not be read; the next refresh brings others."""

@@ -105,6 +105,9 @@ def plan(entries: list[Entry], skip: Collection[Place] = (), origin: Origin | No
     a later PUT or DELETE replaces what came before it; a later PATCH waits for the next round, and so does an
     INSERT after a DELETE; any other INSERT whose key is there already is a copy of itself and is left out.
     """
+    new = None if skip else _plan_of_new(entries, origin)
+    if new is not None:
+        return new
     standing: dict[tuple[str, str], list[Place]] = {}  # per key the writes that count so far; the index is the round
     sent: dict[Place, tuple[Write, int]] = {}
     superseded: dict[Place, Place] = {}
@@ -138,3 +141,17 @@ def plan(entries: list[Entry], skip: Collection[Place] = (), origin: Origin | No
         command.bodies.append(write.body)
         rounds[number].places[group].append(place)
     return Plan(rounds, superseded)
+
+
+def _plan_of_new(entries: list[Entry], origin: Origin | None) -> Plan | None:
+    """The plan, if each write is an INSERT into one collection under an id of its own: nearly always, and four times as
+    fast. Else None."""
+    writes = [write for entry in entries for write in entry.writes]
+    if not writes:
+        return None
+    kinds, namespaces, ids, bodies = zip(*writes, strict=True)
+    if set(kinds) != {Kind.INSERT} or len(set(namespaces)) > 1 or len(set(ids)) < len(ids):
+        return None
+    group = (int(Verb.INSERT), namespaces[0])
+    places = [Place(e, w) for e, entry in enumerate(entries) for w in range(len(entry.writes))]
+    return Plan([Round({group: Command(*group, list(ids), list(bodies), origin)}, {group: places})], {})

@@ -220,3 +220,17 @@ def test_an_entry_joins_while_there_is_room_and_the_first_always() -> None:
     assert POLICY.fits(9, 990, small)
     assert not POLICY.fits(10, 10, small)
     assert not POLICY.fits(1, 995, small)
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from(Kind), st.sampled_from(["d.c", "d.e"]), st.integers(0, 40)), max_size=4),
+        max_size=4,
+    )
+)
+@example([[(Kind.INSERT, "d.c", 1), (Kind.INSERT, "d.c", 2)], [(Kind.INSERT, "d.c", 3)]])
+@example([[(Kind.INSERT, "d.c", 1)], [(Kind.INSERT, "d.c", 1)]])
+def test_the_short_way_for_new_documents_plans_what_the_long_one_does(drawn: list[list[tuple[Kind, str, int]]]) -> None:
+    entries = [entry(*(Write(kind, place, str(id_), b"x") for kind, place, id_ in writes)) for writes in drawn]
+    the_long_way = {Place(-1, -1)}  # skips nothing, but has to be looked at
+    assert plan(entries, (), Origin("s", 1)) == plan(entries, the_long_way, Origin("s", 1))
