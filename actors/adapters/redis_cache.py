@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from secrets import token_hex
 
-from actors.adapters.redis_link import BROKEN, Client, reading
+from actors.adapters.redis_link import Client, reading, telling
+from actors.core.errors import SpillwayError
 
 # A buffer keeps 20,000 documents here (`cache_max_entries`). At this size they have 160 MiB, and the log beside them
 # has the memory it needs; a cache that filled Redis would stop every write until its documents expire.
@@ -29,9 +30,10 @@ class RedisCache:
         if not self._ttl_s:
             return [None] * len(keys)
         try:
-            found: list[bytes | None] = await self._client.mget([self._prefix + key for key in keys])
+            async with reading(self._client):
+                found: list[bytes | None] = await self._client.mget([self._prefix + key for key in keys])
             return found
-        except BROKEN:
+        except SpillwayError:
             return [None] * len(keys)  # a failing cache is a miss; that Redis is away is told by the log
 
     async def put(self, documents: dict[str, bytes]) -> None:
@@ -39,11 +41,11 @@ class RedisCache:
         if not self._ttl_s or not small:
             return
         try:
-            async with self._client.pipeline(transaction=False) as pipe:
+            async with telling(self._client), self._client.pipeline(transaction=False) as pipe:
                 for key, document in small.items():
                     pipe.set(self._prefix + key, document, ex=self._ttl_s)
                 await pipe.execute(raise_on_error=False)
-        except BROKEN:
+        except SpillwayError:
             self._begin()  # it may still arrive, behind a later drop: then where nobody looks
 
     async def drop(self, keys: Sequence[str]) -> None:
