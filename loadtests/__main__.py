@@ -1,4 +1,4 @@
-"""`python -m loadtests`: flood and run judge a running service; scale and compare start what they measure."""
+"""`python -m loadtests`: flood and run judge a running service; scale, compare and limits start what they measure."""
 
 from __future__ import annotations
 
@@ -151,6 +151,21 @@ def scale(
         return experiment(folder, axes, users, 10.0 if quick else seconds, console, k6)
 
     _experiment("scale", out, work)
+
+
+@app.command()
+def limits(
+    seconds: Annotated[float, typer.Option(min=1, help="How long each is measured.")] = 15.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; the table shows medians.")] = 3,
+    out: Out = None,
+) -> None:
+    """What hello world, an actor call and an append reach here, and how near ours comes. Writes limits.html."""
+    from loadtests.limits import limits as measure
+
+    def work(folder: Path, console: Console, k6: str) -> Path:
+        return measure(folder, seconds, repeats, console, k6)
+
+    _experiment("limits", out, work)
 
 
 def numbers(text: str) -> list[int]:

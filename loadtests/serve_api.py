@@ -27,6 +27,19 @@ def set_replicas(addresses: Addresses, replicas: int) -> None:
         time.sleep(POLL_S)
 
 
+def deploy_beside(addresses: Addresses, name: str, route: str, import_path: str) -> None:
+    """Deploy another application beside ours and wait until it runs. Raises ServiceError."""
+    found = _ask(addresses, "GET")
+    config = with_replicas(found, max(1, running(found)))
+    config["applications"].append({"name": name, "route_prefix": route, "import_path": import_path})
+    _ask(addresses, "PUT", config)
+    deadline = time.monotonic() + CHANGE_S
+    while (state := _ask(addresses, "GET").get("applications", {}).get(name, {}).get("status")) != "RUNNING":
+        if time.monotonic() > deadline or state == "DEPLOY_FAILED":
+            raise ServiceError(f"Serve did not deploy {import_path}: {state}")
+        time.sleep(POLL_S)
+
+
 def with_replicas(found: dict[str, Any], replicas: int) -> dict[str, Any]:
     """The configuration that is deployed, with another number of replicas; nothing else changes, so nothing restarts.
 

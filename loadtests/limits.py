@@ -1,0 +1,193 @@
+"""`python -m loadtests limits`: what hello world, an actor call and an append reach here, and how near ours comes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from rich.console import Console
+
+from loadtests import facts
+from loadtests.compare import redis_server
+from loadtests.contender import Program, await_ready, free_port
+from loadtests.generator import Load
+from loadtests.laboratory import closed_loop
+from loadtests.page import Page, Table, number
+from loadtests.processes import RUN_VARIABLE, Watch
+from loadtests.serve_api import deploy_beside
+from loadtests.service import ROOT, ServiceError, wait_for_drain
+from loadtests.spillway import Spillway
+
+HELLO = "loadtests.baselines.hello"
+USERS = 64
+APPEND_BYTES = 3_500  # five documents of 512 characters, as frames
+APPENDS = 10  # in one pipeline
+DRAIN_S = 60.0
+OURS_SERVE, HELLO_SERVE = "ours, front door", "hello world, front door"
+OURS_DIRECT, HELLO_DIRECT = "ours, direct port", "hello world, uvicorn"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many a second, and the CPU of one (µs) by part of what answered."""
+
+    name: str
+    per_s: float
+    cpu_us: dict[str, float]
+
+    @property
+    def answering_us(self) -> float:
+        """CPU of what takes the request and answers it."""
+        return sum(self.cpu_us.get(part, 0.0) for part in ("Replicas", "HAProxy", "uvicorn"))
+
+
+def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str) -> Path:
+    """Measure each in turn, `repeats` times; keep limits.json and limits.html, and return the page's path.
+
+    Raises ServiceError when something does not start, GeneratorError, OSError.
+    """
+    paces: list[Pace] = []
+
+    def note(pace: Pace) -> None:
+        paces.append(pace)
+        console.print(f"  {pace.name}: {number(pace.per_s)}/s {_parts(pace)}", highlight=False)
+
+    service = Spillway(folder / "spillway")
+    with console.status("starting the service"):
+        service.start()
+    try:
+        with console.status("deploying hello world beside it"):
+            deploy_beside(service.addresses, "hello", "/hello", f"{HELLO}:deployed")
+        front = service.addresses.door("front")
+        direct = service.addresses.door("direct")
+        watch = Watch(service.addresses.run_id, (service.addresses.owner_pid or os.getpid(),))
+        for _ in range(repeats):
+            for name, url in (
+                (HELLO_SERVE, f"{front}/hello"),
+                (OURS_SERVE, f"{front}/api/data"),
+                (OURS_DIRECT, f"{direct}/api/data"),
+            ):
+                note(_requests(name, url, watch, folder, seconds, console, k6, drained=lambda: _drain(str(direct))))
+    finally:
+        with console.status("stopping the service"):
+            service.stop()
+    for _ in range(repeats):
+        note(_hello(folder, seconds, console, k6))
+        note(_ray_calls(seconds))
+        note(_appends(folder, seconds))
+    about = {**facts.machine(), **facts.code(), **facts.generator(k6)}
+    content = {"paces": [asdict(pace) for pace in paces], "facts": about}
+    (folder / "limits.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    page = folder / "limits.html"
+    page.write_text(page_of(paces, seconds, about).html(), encoding="utf-8")
+    return page
+
+
+def _requests(
+    name: str, url: str, watch: Watch, folder: Path, seconds: float, console: Console, k6: str,
+    drained: Callable[[], None] = lambda: None,
+) -> Pace:  # fmt: skip
+    """A closed loop on one address; what is still to be done afterwards belongs to what it cost."""
+    out = folder / name.replace(" ", "-").replace(",", "")
+    closed_loop(Load("bare", (url,), out / "warm-up", users=16, seconds=2), console, k6)
+    drained()
+    watch.look()
+    began = time.monotonic()
+    per_s = closed_loop(Load("bare", (url,), out, users=USERS, seconds=seconds), console, k6)
+    drained()
+    took = time.monotonic() - began
+    cores = watch.look().cpu_cores
+    return Pace(name, per_s, {part: used * took / (per_s * seconds) * 1e6 for part, used in cores.items() if used})
+
+
+def _drain(url: str) -> None:
+    if wait_for_drain(url, DRAIN_S).seconds is None:
+        raise ServiceError(f"{url} still has a backlog after {DRAIN_S:.0f} s")
+
+
+def _hello(folder: Path, seconds: float, console: Console, k6: str) -> Pace:
+    run_id, port = os.urandom(8).hex(), free_port()
+    command = [sys.executable, "-m", "uvicorn", f"{HELLO}:app", "--port", str(port), "--no-access-log"]
+    command += ["--lifespan", "off", "--loop", "uvloop", "--http", "httptools", "--log-level", "warning"]
+    program = Program(command, folder / "hello.log", {RUN_VARIABLE: run_id})
+    program.start()
+    assert program.process is not None
+    try:
+        await_ready(f"http://127.0.0.1:{port}", program.process, program.log, 60)
+        return _requests(HELLO_DIRECT, f"http://127.0.0.1:{port}", Watch(run_id), folder, seconds, console, k6)
+    finally:
+        program.stop(15, 10)
+
+
+def _ray_calls(seconds: float) -> Pace:
+    command = [sys.executable, "-m", "loadtests.baselines.ray_call", f"{seconds:g}", str(APPEND_BYTES), str(USERS)]
+    environment = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    if done.returncode:
+        raise ServiceError(f"the actor could not be called: {done.stderr[-500:]}")
+    return Pace(f"call of an actor through Ray, {USERS} at once", json.loads(done.stdout)["calls_per_s"], {})
+
+
+def _appends(folder: Path, seconds: float) -> Pace:
+    """Entries of five documents, ten in a pipeline, each pipeline synced to disk before its answer."""
+    port, data = free_port(), folder / "redis"
+    data.mkdir(exist_ok=True)
+    command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data), "--save", ""]
+    program = Program([*command, "--appendonly", "yes", "--appendfsync", "always"], folder / "redis.log", {})
+    program.start()
+    try:
+        client = Redis(port=port, retry=Retry(ConstantBackoff(0.1), 50))
+        client.ping()
+        payload, done, end = os.urandom(APPEND_BYTES), 0, time.monotonic() + seconds
+        while time.monotonic() < end:
+            pipeline = client.pipeline(transaction=False)
+            for _ in range(APPENDS):
+                pipeline.xadd("log", {"w1": payload}, maxlen=10_000)
+            pipeline.execute()
+            done += APPENDS
+        return Pace(f"XADD, {APPENDS} in a pipeline, fsync always", done / seconds, {})
+    finally:
+        program.stop(15, 10)
+
+
+def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Page:
+    """Medians, and the two ratios that count."""
+    names = dict.fromkeys(pace.name for pace in paces)
+    found = {name: _median([pace for pace in paces if pace.name == name]) for name in names}
+    rows = [(name, number(pace.per_s), number(pace.answering_us or None), _parts(pace)) for name, pace in found.items()]
+    ratios = [
+        (f"{ours} / {hello}", number(found[ours].answering_us / found[hello].answering_us, "", 2))
+        for ours, hello in ((OURS_SERVE, HELLO_SERVE), (OURS_DIRECT, HELLO_DIRECT))
+        if ours in found and hello in found and found[hello].answering_us
+    ]
+    head = ("", "a second", "µs CPU to answer one", "µs CPU by part")
+    return Page(
+        title="What could be reached at most",
+        subtitle=f"{USERS} users or callers, {seconds:.0f} s each, medians; "
+        + time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        passed=None,
+        verdict="; ".join(f"{name}: {value}" for name, value in ratios),
+        tables=[Table("Paces", head, rows, "To answer: replicas and HAProxy, or uvicorn. Ours includes its drain.")],
+        facts=about,
+    )
+
+
+def _median(paces: Sequence[Pace]) -> Pace:
+    parts = dict.fromkeys(part for pace in paces for part in pace.cpu_us)
+    cpu = {part: median([pace.cpu_us.get(part, 0.0) for pace in paces]) for part in parts}
+    return Pace(paces[0].name, median([pace.per_s for pace in paces]), cpu)
+
+
+def _parts(pace: Pace) -> str:
+    shown = sorted(pace.cpu_us.items(), key=lambda item: -item[1])
+    return ", ".join(f"{part} {used:,.0f}" for part, used in shown if used >= 1)
