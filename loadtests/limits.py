@@ -118,7 +118,7 @@ def _drain(url: str) -> None:
 def _hello(folder: Path, seconds: float, console: Console, k6: str) -> Pace:
     run_id, port = os.urandom(8).hex(), free_port()
     command = [sys.executable, "-m", "uvicorn", f"{HELLO}:app", "--port", str(port), "--no-access-log"]
-    command += ["--lifespan", "off", "--loop", "uvloop", "--http", "httptools", "--log-level", "warning"]
+    command += ["--loop", "uvloop", "--http", "httptools", "--log-level", "warning"]
     program = Program(command, folder / "hello.log", {RUN_VARIABLE: run_id})
     program.start()
     assert program.process is not None

@@ -34,9 +34,9 @@ def deploy_beside(addresses: Addresses, name: str, route: str, import_path: str)
     config["applications"].append({"name": name, "route_prefix": route, "import_path": import_path})
     _ask(addresses, "PUT", config)
     deadline = time.monotonic() + CHANGE_S
-    while (state := _ask(addresses, "GET").get("applications", {}).get(name, {}).get("status")) != "RUNNING":
-        if time.monotonic() > deadline or state == "DEPLOY_FAILED":
-            raise ServiceError(f"Serve did not deploy {import_path}: {state}")
+    while (state := _ask(addresses, "GET").get("applications", {}).get(name, {})).get("status") != "RUNNING":
+        if time.monotonic() > deadline or state.get("status") == "DEPLOY_FAILED":
+            raise ServiceError(f"Serve did not deploy {import_path}: {state.get('message') or state.get('status')}")
         time.sleep(POLL_S)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
 LOOPBACK = "127.0.0.1"
 _EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 (recognised here, not bound)
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_USUAL_EPHEMERAL = 32_768
+_ABOVE_RAYS = 20_000
+_TRIES = 100
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -24,19 +30,34 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_port(preferred: int, host: str = LOOPBACK, taken: Iterable[int] = ()) -> int:
-    """`preferred` when it is free, else (and for 0) a port the kernel picks; never one of `taken`.
+    """`preferred` when it is free, else (and for 0) any other; never one of `taken`.
 
-    Nothing holds the port between this answer and its use: a server that loses it fails at start and says so.
+    Nothing holds the port between this answer and its use: a server that loses it fails at start and says so. So that
+    it rarely does, it is none of those from which the kernel takes the near end of a connection, of which Ray makes
+    hundreds while it starts.
     """
     avoid = set(taken)
     if preferred and preferred not in avoid and is_free(preferred, host):
         return preferred
+    for _ in range(_TRIES):
+        port = secrets.choice(_quiet_ports())
+        if port not in avoid and is_free(port, host):
+            return port
     while True:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((host, 0))
             port = int(probe.getsockname()[1])
         if port not in avoid:
             return port
+
+
+def _quiet_ports() -> range:
+    """Above what Ray gives its workers, below what the kernel gives connections."""
+    try:
+        lowest = int(_EPHEMERAL.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        lowest = _USUAL_EPHEMERAL
+    return range(_ABOVE_RAYS, lowest if lowest > _ABOVE_RAYS + _TRIES else _USUAL_EPHEMERAL)
 
 
 def holder(port: int) -> str | None:

@@ -1,6 +1,6 @@
 """Hello world as bare ASGI, and the same in a Serve deployment: what any service pays before it does anything.
 
-`uvicorn --lifespan off loadtests.baselines.hello:app`; for Serve the import path `loadtests.baselines.hello:deployed`.
+`uvicorn loadtests.baselines.hello:app`; for Serve the import path `loadtests.baselines.hello:deployed`.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ _BODY = {"type": "http.response.body", "body": TEXT}
 
 
 async def app(
-    _scope: MutableMapping[str, Any],
-    _receive: Callable[[], Awaitable[Any]],
+    scope: MutableMapping[str, Any],
+    receive: Callable[[], Awaitable[Any]],
     send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
 ) -> None:
-    """200 for everything."""
+    """200 for every request."""
+    if scope["type"] == "lifespan":
+        while (event := (await receive())["type"]) != "lifespan.shutdown":
+            await send({"type": f"{event}.complete"})
+        await send({"type": f"{event}.complete"})
+        return
     await send(dict(_START))
     await send(dict(_BODY))
 
 
-@serve.deployment(name="Hello", max_ongoing_requests=20_000)
-@serve.ingress()
-class Hello:
-    """The same in a replica, on the path that requests to ours take."""
-
-    def __serve_build_asgi_app__(self) -> Any:
-        return app
+def built() -> Any:
+    """Serve takes a function for one that makes the app."""
+    return app
 
 
-deployed = Hello.bind()  # type: ignore[attr-defined]
+deployed = serve.deployment(serve.ingress(built)(), name="Hello", max_ongoing_requests=20_000).bind()
