@@ -13,10 +13,12 @@ HAPROXY_DEFAULT_MAXCONN = 20_000
 HAPROXY_FEWEST = 256
 HAPROXY_FOLDER = "h"
 """Inside the folder for sockets; one letter, because HAProxy refuses socket paths above 97 bytes."""
-FRONT_DOOR_CHECK_S = 0.2
+FRONT_DOOR_CHECK_S = 0.3
 """Seconds between two looks at HAProxy. After three in vain Serve starts another; its own 10 would be half a minute."""
 FRONT_DOOR_START_S = 30.0
 """Seconds HAProxy and the proxy behind it may take to start, three times; Serve's own 5 never do on a busy machine."""
+CONTROL_LOOP_S = 0.25
+"""Seconds between two looks of Serve's controller at everything; its own 0.1 take a twentieth of a core, always."""
 DRAINING_S = 2
 """Seconds a replica keeps serving after it was told to stop; Serve's own 30 would outlast its shutdown."""
 
@@ -67,6 +69,7 @@ def tuning(hard_nofile: int, cores: int) -> dict[str, str]:
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(FRONT_DOOR_CHECK_S),
         "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(FRONT_DOOR_START_S),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAINING_S),
+        "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": str(CONTROL_LOOP_S),
         "RAY_worker_niceness": "0",
         # Arguments above this go through the object store: two more processes for a batch of a few hundred writes.
         "RAY_max_direct_call_object_size": str(8 * 1024 * 1024),

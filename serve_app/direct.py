@@ -12,6 +12,7 @@ import socket
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 log = logging.getLogger("ray.serve")
 
@@ -44,7 +45,7 @@ class DirectPort:
             self._counted,
             interface="asgi3",  # its guess goes by functions and classes, and this is a method
             lifespan="off",
-            http="httptools",
+            http=_OneWrite,
             ws="none",
             access_log=False,
             proxy_headers=False,  # here the peer is the caller; X-Forwarded-For would be anybody's word for it
@@ -70,6 +71,43 @@ class DirectPort:
         self._server.should_exit = True
         await asyncio.wait([self._serving], timeout=grace_s)
         self._serving.cancel()
+
+
+class _OneWrite(HttpToolsProtocol):
+    """Head and body of an answer leave together.
+
+    uvicorn writes them apart: two system calls, two segments and two wake-ups of the caller, a tenth of what a request
+    costs here.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
+
+
+class _Gathered:
+    """A transport that writes once in a turn of the loop; everything else is the transport's own."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.write(b"".join(parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def _listen(host: str, port: int) -> socket.socket:

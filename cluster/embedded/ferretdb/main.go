@@ -50,8 +50,9 @@ func run(listen, data string, logger *slog.Logger) error {
 	}
 
 	// FerretDB appends its own busy_timeout and WAL pragmas to these.
-	// synchronous(full) is SQLite's default, said aloud because the guarantee above rests on it.
-	pragmas := url.Values{"_pragma": {"synchronous(full)", "cache_size(-65536)"}}
+	// synchronous(full) is SQLite's default, said aloud because the guarantee above rests on it. A page of 4 KiB holds
+	// three of our documents; in pages of 16 KiB an insert takes a sixth less CPU. Files made before keep their pages.
+	pragmas := url.Values{"_pragma": {"page_size(16384)", "synchronous(full)", "cache_size(-65536)"}}
 	server, err := ferretdb.New(&ferretdb.Config{
 		Listener:  ferretdb.ListenerConfig{TCP: listen},
 		Handler:   "sqlite",
