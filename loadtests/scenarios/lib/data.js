@@ -5,9 +5,19 @@ import { URLS } from './load.js';
 import { REQUEST, accepted, begin, end, notAccepted } from './record.js';
 export { handleSummary } from './summary.js';
 
-// The shape is asserted on the text: JSON.parse costs twice as much CPU here, and the judge parses every line anyway.
-const SUCCESS = /^\s*\{.*"status"\s*:\s*"success"/;
-const FIVE_WRITES = /"writes"\s*:\s*\[\s*(?:"[^"]+"\s*,\s*){4}"[^"]+"\s*\]/;
+// The shape is looked for in the text: JSON.parse and regular expressions cost several times as much CPU, which the
+// service then lacks, and the judge parses every line anyway.
+const SUCCESS = /"status"\s*:\s*"success"/;
+
+function succeeded(body) {
+  return body.includes('"status":"success"') || SUCCESS.test(body);
+}
+
+function hasFiveWrites(body) {
+  const at = body.indexOf('"writes"');
+  return at >= 0 && body.slice(at, body.indexOf(']', at)).split('"').length === 13; // of the name and of five ids
+}
+
 const CHECKS = { 'status is success, with five writes': (good) => good };
 
 export const setup = () => begin(5);
@@ -15,7 +25,7 @@ export const teardown = end;
 
 export function ask(more) {
   const answer = http.get(`${URLS[(__VU - 1) % URLS.length]}/api/data`, REQUEST);
-  const good = (answer.status === 200 || answer.status === 202) && SUCCESS.test(answer.body) && FIVE_WRITES.test(answer.body);
+  const good = (answer.status === 200 || answer.status === 202) && succeeded(answer.body) && hasFiveWrites(answer.body);
   check(good, CHECKS);
   if (more) check(answer, more);
   if (good) accepted(answer, answer.body);
