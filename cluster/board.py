@@ -36,7 +36,7 @@ class Board:
         self._total: float | None = None
         self._at_s = 0.0
         self.accepted_per_s = 0.0
-        self.backlog = 0
+        self.backlog = 0  # the last one that was known
 
     def update(self, status: dict[str, Any], now_s: float) -> None:
         """Takes one answer in. A total that shrank means the service began anew: the rate is then 0 once."""
@@ -44,7 +44,8 @@ class Board:
         if self._total is not None and now_s > self._at_s:
             self.accepted_per_s = max(0.0, total - self._total) / (now_s - self._at_s)
         self._total, self._at_s = total, now_s
-        self.backlog = int(number(status, "backlog", "writes"))
+        if not _unknown_backlog(status):
+            self.backlog = int(number(status, "backlog", "writes"))
 
     def line(self, status: dict[str, Any] | None, state: str = "") -> Text:
         """The line for the latest answer; without one it says so."""
@@ -56,7 +57,10 @@ class Board:
         limit = number(status, "commands", "limit")
         worst = number(status, "commands", "worst_window")
         text.append(f"accepted {count(self.accepted_per_s)}/s", style="bold")
-        text.append(f" · backlog {count(self.backlog)} ({size(number(status, 'backlog', 'bytes'))})")
+        if _unknown_backlog(status):
+            text.append(" · backlog unknown, a buffer does not answer", style="yellow")
+        else:
+            text.append(f" · backlog {count(self.backlog)} ({size(number(status, 'backlog', 'bytes'))})")
         text.append(f" · commands {count(number(status, 'commands', 'last_second'))} of {count(limit)} in 1 s")
         text.append(f", worst {count(worst)}", style="red" if limit and worst > limit else "")
         text.append(f" · lag {number(status, 'lag_s'):.1f} s")
@@ -64,3 +68,9 @@ class Board:
             if status.get(part) == "down":
                 text.append(f" · {part} down", style="red")
         return text
+
+
+def _unknown_backlog(status: dict[str, Any]) -> bool:
+    """Whether a part of it lies in the log of a buffer that does not answer."""
+    backlog = status.get("backlog")
+    return isinstance(backlog, dict) and "writes" in backlog and backlog["writes"] is None

@@ -104,7 +104,11 @@ class _Gathered:
     def _flush(self) -> None:
         if self._parts:
             parts, self._parts = self._parts, []
-            self._transport.write(b"".join(parts))
+            try:
+                self._transport.write(b"".join(parts))
+            except BaseException:  # no memory left, say: nobody is behind this call to be told, only the caller
+                self._transport.abort()
+                raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -95,8 +95,8 @@ class ReceiptAnswer(BaseModel):
 class Backlog(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    writes: int = Field(description="Accepted and not yet stored.")
-    bytes: int
+    writes: int | None = Field(description="Accepted and not yet stored; null while a buffer does not answer.")
+    bytes: int | None
 
 
 class Commands(BaseModel):
@@ -129,7 +129,7 @@ class Status(BaseModel):
     accepted_per_s: float = 0
     drained_per_s: float = 0
     backlog: Backlog | None = None
-    lag_s: float | None = Field(None, description="Age of the oldest write not yet stored.")
+    lag_s: float | None = Field(None, description="Age of the oldest write not yet stored; null as the backlog.")
     drain_eta_s: float | None = Field(
         None, description="Until the backlog is empty, at the present rate; null when it does not shrink."
     )

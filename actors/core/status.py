@@ -13,22 +13,26 @@ def summarize(
 ) -> dict[str, Any]:
     """`GET /v1/status`. None stands for a part that did not answer: it is shown as away, and never as fine.
 
+    What a silent buffer holds is in its log, so nobody knows how much waits: backlog, lag and ETA are null then. A sum
+    without it would say "drained" while a thousand accepted writes have yet to reach MongoDB.
     `dead_letters` are those on the shelf now, whoever put them there.
     """
     there = [buffer for buffer in buffers if buffer is not None]
-    writes = sum(buffer["writes"] for buffer in there)
+    all_there = len(there) == len(buffers)
+    writes = sum(buffer["writes"] for buffer in there) if all_there else None
+    size = sum(buffer["bytes"] for buffer in there) if all_there else None
     accepted_per_s = sum(buffer["accepted_per_s"] for buffer in there)
     drained_per_s = sum(buffer["drained_per_s"] for buffer in there)
     return {
-        "ready": len(there) == len(buffers) and all(buffer["ready"] for buffer in there),
+        "ready": all_there and all(buffer["ready"] for buffer in there),
         "accepted_total": sum(buffer["accepted_total"] for buffer in there),
         "drained_total": sum(buffer["drained_total"] for buffer in there),
         "dead_lettered_total": sum(buffer["dead_lettered_total"] for buffer in there),
         "dead_letters": dead_letters,
         "accepted_per_s": round(accepted_per_s, 1),
         "drained_per_s": round(drained_per_s, 1),
-        "backlog": {"writes": writes, "bytes": sum(buffer["bytes"] for buffer in there)},
-        "lag_s": max((buffer["lag_s"] for buffer in there), default=0.0),
+        "backlog": {"writes": writes, "bytes": size},
+        "lag_s": max((buffer["lag_s"] for buffer in there), default=0.0) if all_there else None,
         "drain_eta_s": drain_eta_s(writes, accepted_per_s, drained_per_s),
         "commands": writer["commands"] if writer else {"last_second": None, "worst_window": None, "limit": None},
         "batch": {name: writer.get(name) if writer else None for name in _BATCH},
@@ -40,8 +44,10 @@ def summarize(
     }
 
 
-def drain_eta_s(writes: int, accepted_per_s: float, drained_per_s: float) -> float | None:
-    """Seconds until the backlog is gone at the present rates; None while it does not shrink."""
+def drain_eta_s(writes: int | None, accepted_per_s: float, drained_per_s: float) -> float | None:
+    """Seconds until the backlog is gone at the present rates; None while it does not shrink or is not known."""
+    if writes is None:
+        return None
     if writes == 0:
         return 0.0
     net = drained_per_s - accepted_per_s

@@ -51,7 +51,7 @@ def test_the_pool_resized_with_a_backlog_loses_nothing_and_keeps_order(start: St
     def resize(buffers: str) -> None:
         """MongoDB is held still for a while, so that the old pool leaves a backlog to the new one."""
         service.part("MongoDB").suspend()
-        service.eventually(lambda: service.get("/v1/status")[2]["backlog"]["writes"] > 100, 60)
+        service.eventually(lambda: (service.get("/v1/status")[2]["backlog"]["writes"] or 0) > 100, 60)
         time.sleep(2.0)
         left.append(service.get("/v1/status")[2]["backlog"]["writes"])
         service.stop()

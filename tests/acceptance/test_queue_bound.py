@@ -22,7 +22,7 @@ def test_beyond_the_bound_writes_are_refused_until_there_is_room_to_speak_of(
     mongodb = service.part("MongoDB")
 
     def backlog() -> int:
-        return int(service.get("/v1/status")[2].get("backlog", {}).get("writes", 0))
+        return int(service.get("/v1/status")[2].get("backlog", {}).get("writes") or 0)
 
     def look() -> None:
         mongodb.suspend()

@@ -55,6 +55,15 @@ def test_a_silent_service_is_told_as_such() -> None:
     assert Board().line(None, "restarting Redis").plain == "restarting Redis  the service does not answer"
 
 
+def test_a_backlog_that_nobody_knows_is_not_shown_as_none() -> None:
+    board = Board()
+    board.update(answer(), 0.0)
+    away = answer(backlog={"writes": None, "bytes": None}, lag_s=None)
+    board.update(away, 1.0)
+    assert "backlog unknown, a buffer does not answer" in board.line(away).plain
+    assert board.backlog == 1200
+
+
 def test_a_strange_answer_does_no_harm() -> None:
     board = Board()
     strange: dict[str, Any] = {"backlog": None, "commands": [], "lag_s": "x"}

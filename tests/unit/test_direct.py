@@ -13,9 +13,15 @@ class Transport:
 
     def __init__(self) -> None:
         self.seen: list[bytes | str] = []
+        self.full = False
 
     def write(self, data: bytes) -> None:
+        if self.full:
+            raise MemoryError
         self.seen.append(data)
+
+    def abort(self) -> None:
+        self.seen.append("aborted")
 
     def close(self) -> None:
         self.seen.append("closed")
@@ -48,3 +54,12 @@ async def test_what_was_written_leaves_before_the_connection_closes() -> None:
     await asyncio.sleep(0)
     assert transport.seen == [b"last words", "closed"]
     assert answer.is_closing()
+
+
+async def test_a_caller_whose_answer_cannot_be_written_is_not_left_waiting() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    answer, transport = gathered()
+    transport.full = True
+    answer.write(b"an answer")
+    await asyncio.sleep(0)
+    assert transport.seen == ["aborted"]

@@ -188,6 +188,8 @@ def test_the_status_adds_up_the_buffers() -> None:
 def test_a_part_that_does_not_answer_is_never_shown_as_fine() -> None:
     status = summarize([buffer(), None], None)
     assert not status["ready"]
+    assert status["backlog"] == {"writes": None, "bytes": None}, "what the silent one holds is not nothing"
+    assert (status["lag_s"], status["drain_eta_s"]) == (None, None)
     assert status["mongodb"] == "down"
     assert status["commands"]["worst_window"] is None
     assert status["buffers"][1]["last_error"] == "this buffer does not answer"
