@@ -47,12 +47,21 @@ class Strace:
         command = [need_strace(), "-f", "-p", str(pid), "-o", str(output), *options]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + ATTACH_S
-        while f"TracerPid:\t{self._process.pid}" not in Path(f"/proc/{pid}/status").read_text():
+        while not self._traces(pid):
             if self._process.poll() is not None:
                 assert self._process.stderr is not None
-                pytest.skip(f"strace may not trace: {self._process.stderr.read().strip()}")
+                said = self._process.stderr.read().strip()
+                if " attached" in said:
+                    return  # and what it did to the process has ended that already, between two looks
+                pytest.skip(f"strace may not trace: {said}")
             assert time.monotonic() < deadline, "strace did not attach"
             time.sleep(0.02)
+
+    def _traces(self, pid: int) -> bool:
+        try:
+            return f"TracerPid:\t{self._process.pid}" in Path(f"/proc/{pid}/status").read_text()
+        except FileNotFoundError:
+            return False
 
     def stop(self) -> None:
         """Let go of the process; it runs on unharmed."""
