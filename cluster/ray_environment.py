@@ -13,7 +13,7 @@ HAPROXY_DEFAULT_MAXCONN = 20_000
 HAPROXY_FEWEST = 256
 HAPROXY_FOLDER = "h"
 """Inside the folder for sockets; one letter, because HAProxy refuses socket paths above 97 bytes."""
-FRONT_DOOR_CHECK_S = 0.3
+FRONT_DOOR_CHECK_S = 0.2
 """Seconds between two looks at HAProxy. After three in vain Serve starts another; its own 10 would be half a minute."""
 FRONT_DOOR_START_S = 30.0
 """Seconds HAProxy and the proxy behind it may take to start, three times; Serve's own 5 never do on a busy machine."""
