@@ -3,12 +3,12 @@
 It must not say `from __future__ import annotations`: Serve's typed builder would then get a raw dict and check nothing.
 """
 
-import gc
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 from ray import serve
 
+from actors.remote import calm_collector
 from cluster import launch
 from cluster.settings import Settings, load
 from serve_app.api import EdgeLimits, make_app
@@ -16,9 +16,6 @@ from serve_app.autoscaling import DIRECT_REQUESTS
 from serve_app.direct import DirectPort
 
 _START_S = 20.0  # a replica that cannot reach its log after this starts all the same and says so at /readyz
-
-# Requests leave no reference cycles behind; to look for them as often as Python does took 6 % of a busy replica.
-_CALM = (50_000, 20, 100)
 
 
 class Args(BaseModel):
@@ -44,7 +41,7 @@ class Edge:
         await launch.refuse_unsafe_log(self._intake, _START_S)
         self._app = make_app(self._intake, _limits(settings))
         self._direct = DirectPort(self._app, settings.http_host, settings.direct_port)
-        gc.set_threshold(*_CALM)
+        calm_collector()
 
     async def check_health(self) -> None:
         """Asked by Serve every few seconds, the first time when the replica is ready for requests."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -28,14 +29,12 @@ BROKEN = (RedisError, OSError, RuntimeError)
 FENCED = "FENCED"  # what our scripts answer to an owner whose time is over
 
 
-class _NoConnection(Exception):
-    """Nothing has been sent."""
+_connected: ContextVar[list[bool] | None] = ContextVar("_connected", default=None)
 
 
 class _Pool(BlockingConnectionPool):
-    """Tells its own failures from those of a command; and one clock runs for a whole round trip (`telling`).
-
-    redis-py's `socket_timeout` would run for each step of it, at the price of a task per command.
+    """Notes that a connection was had: before that, a failure surely left Redis untouched. And one clock runs for a
+    whole round trip (`telling`): redis-py's `socket_timeout` would run for each step, at the price of a task a command.
     """
 
     def __init__(self, *, round_trip_s: float, **options: Any) -> None:
@@ -43,10 +42,11 @@ class _Pool(BlockingConnectionPool):
         self.round_trip_s = round_trip_s
 
     async def get_connection(self, *arguments: Any, **options: Any) -> Any:
-        try:
-            return await super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
-        except BROKEN as error:
-            raise _NoConnection(str(error)) from error
+        connection = await super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
+        flag = _connected.get()
+        if flag is not None:
+            flag.append(True)
+        return connection
 
 
 def connect(url: str, timeout_s: float) -> Client:
@@ -74,22 +74,25 @@ async def telling(client: Client) -> AsyncIterator[None]:
     Raises `LogUnavailable` when nothing was done (no connection, or Redis answered with an error), `OutcomeUnknown`
     when the command may have been done, `Fenced` when a script said so.
     """
+    connected: list[bool] = []
+    token = _connected.set(connected)
     try:
         async with asyncio.timeout(client.connection_pool.round_trip_s):
             yield
             _heed_cancellation()
-    except _NoConnection as error:
-        raise LogUnavailable(f"no connection to Redis: {error}", 1.0) from error
     except ResponseError as error:
         if FENCED in str(error):
             raise Fenced(f"a newer owner has taken over: {error}") from error
         raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
     except (BusyLoadingError, AuthenticationError) as error:
         raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
-    except TimeoutError as error:
-        raise OutcomeUnknown("Redis did not answer in time", 1.0) from error
     except BROKEN as error:  # also an answer that the client cannot make sense of
-        raise OutcomeUnknown(f"Redis did not answer: {error}", 1.0) from error
+        why = str(error) or "the time is up"
+        if not connected:
+            raise LogUnavailable(f"no connection to Redis: {why}", 1.0) from error
+        raise OutcomeUnknown(f"Redis did not answer: {why}", 1.0) from error
+    finally:
+        _connected.reset(token)
 
 
 def _heed_cancellation() -> None:

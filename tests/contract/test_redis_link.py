@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import uvloop
 
-from actors.adapters.redis_link import Client, connect, reading
+from actors.adapters.redis_link import Client, connect, reading, telling
 from actors.core.errors import LogUnavailable
 from cluster.embedded import redis_server
 from tests.acceptance.proxy import FaultProxy
@@ -35,6 +35,17 @@ async def test_a_cancelled_round_trip_ends_its_task(redis_url: str, turns: int) 
     await client.aclose()
     assert done == {task}
     assert task.cancelled()
+
+
+async def test_a_redis_that_takes_the_connection_and_says_nothing_was_surely_not_written_to() -> None:
+    """As one that is stopped does: the kernel connects, and the handshake gets no answer."""
+    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), "127.0.0.1", 0)
+    client = connect(redis_server.address(silent.sockets[0].getsockname()[1]), timeout_s=0.3)
+    with pytest.raises(LogUnavailable, match="no connection"):
+        async with telling(client):
+            await client.set("a", "b")
+    await client.aclose()
+    silent.close()
 
 
 def test_a_reset_under_a_round_trip_is_an_unavailable_log_also_on_uvloop(redis_url: str) -> None:
