@@ -141,14 +141,18 @@ class Flood:
                 self.accepted += ids
 
 
-async def where(name: str) -> str:
-    """The id of the node an actor is on, once it lives."""
+async def process(name: str) -> tuple[str, int]:
+    """The id of the node an actor is on, and its process there, once it lives."""
     import ray
 
     handle = ray.get_actor(name, namespace=topology.NAMESPACE)
-    await handle.pid.remote()
+    pid = await handle.pid.remote()
     actor = ray._private.state.actors(handle._actor_id.hex())
-    return str(actor["Address"]["NodeID"])
+    return str(actor["Address"]["NodeID"]), int(pid)
+
+
+async def where(name: str) -> str:
+    return (await process(name))[0]
 
 
 async def test_writer_and_buffers_are_spread_and_the_head_is_taken_last(
@@ -176,14 +180,16 @@ async def test_a_node_lost_under_load_costs_no_write_and_the_cap_holds(
     home = await where(name)
     async with Flood(intake, settings.data_namespace) as flood:
         await flood.more(500)
-        epoch = (await intake.status())["writer"]["epoch"]
+        writer, epoch = await process(topology.writer_name()), (await intake.status())["writer"]["epoch"]
         await holding(intake, 20)
         await asyncio.to_thread(ray_cluster.remove_node, nodes[home], allow_graceful=False)
         await back(intake)
         await flood.more(500)
     assert await where(name) != home
-    status = await intake.status()
-    assert status["writer"]["epoch"] == epoch + (1 if lost == "the writer" else 0)
+    if lost == "the writer":  # by more than one, when a busy machine also let the successor's lease lapse
+        assert (await intake.status())["writer"]["epoch"] > epoch
+    else:
+        assert await process(topology.writer_name()) == writer
     assert await launch.drain(settings, 60) == 0
 
     stored = await ids_in(mongodb_uri, settings.data_namespace)
