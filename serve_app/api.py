@@ -23,7 +23,7 @@ from serve_app.appends import Appends
 from serve_app.data import Data
 from serve_app.dead_letters import DeadLetters
 from serve_app.docs_page import DocsPage
-from serve_app.errors import Problem
+from serve_app.errors import FAULTS, Problem
 from serve_app.health import Health, StatusBoard
 from serve_app.ids import RESERVED_ID
 from serve_app.limits import EdgeLimits
@@ -147,11 +147,15 @@ def make_app(intake: Intake, limits: EdgeLimits, monotonic: Callable[[], float] 
         Health(board),
         Metrics(board),
     )
-    return Edge([r._replace(handler=_answering(r.handler)) for r in table], appends)
+    unknown = str(FAULTS["outcome-unknown"].status)
+    return Edge([r._replace(handler=_answering(r.handler, unknown in r.details["responses"])) for r in table], appends)
 
 
-def _answering(handler: Handler) -> Handler:
-    """`handler` with every exception turned into its problem document, on the short way and through FastAPI alike."""
+def _answering(handler: Handler, keeps: bool = False) -> Handler:
+    """`handler` with every exception turned into its problem document, on the short way and through FastAPI alike.
+
+    `keeps`: it may have kept something before it failed.
+    """
 
     @functools.wraps(handler)
     async def answering(request: Request) -> Response:
@@ -159,6 +163,9 @@ def _answering(handler: Handler) -> Handler:
             return await handler(request)
         except ClientDisconnect:
             return Answer(400)  # nobody hears it
+        except MemoryError:  # anywhere: before the append, in it or behind it
+            code = "outcome-unknown" if keeps else "out-of-memory"
+            return problem_answer(Problem(code, "This replica has no memory left."))
         except Exception as error:
             return problem_answer(error)
 

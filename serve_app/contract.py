@@ -75,7 +75,10 @@ APPEND = (
     "queue-full", "draining", *_UNANSWERED, "fenced", "unsafe-log", "outcome-unknown", "internal",
     "unknown-parameter", "invalid-parameter",
 )  # fmt: skip
-ASK = (*_UNANSWERED, "writer-unavailable", "mongodb-unavailable", "internal", "unknown-parameter", "invalid-parameter")
+ASK = (
+    *_UNANSWERED, "writer-unavailable", "mongodb-unavailable", "out-of-memory", "internal", "unknown-parameter",
+    "invalid-parameter",
+)  # fmt: skip
 WRITE = (
     *APPEND, "quota-exceeded", "idempotency-full", "invalid-name", "invalid-header", "idempotency-key-reused",
     "rejected-by-mongodb",

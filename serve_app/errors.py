@@ -58,6 +58,7 @@ FAULTS: dict[str, Fault] = {
     "not-ready": Fault(
         503, "Writes cannot be accepted now", "Redis or the buffer does not answer, or the service is stopping.", 1
     ),
+    "out-of-memory": Fault(503, "This replica has no memory left", "Others may still answer. Nothing was changed.", 1),
     "unsafe-log": Fault(
         503,
         "Redis could lose what it acknowledged",

@@ -50,7 +50,7 @@ def routes(
     """Every route of the service but the pages about it, in the order of the documentation."""
     collection = "/v1/{database:database}/{collection}"
     document = f"{collection}/{{id:id}}"
-    asked = ("unknown-parameter", "internal")
+    asked = ("unknown-parameter", "internal", "out-of-memory")
     json = ("application/json", c.schema_of("Document"))
     content = ("application/json", c.schema_of("NewContent"))
     patch = c.schema_of("MergePatch")

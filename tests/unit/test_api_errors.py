@@ -50,6 +50,17 @@ async def test_every_error_is_answered_by_its_problem(kind: type[SpillwayError])
             assert "retry-after" not in response.headers
 
 
+async def test_a_replica_without_memory_does_not_know_what_a_write_became_and_has_changed_nothing_by_a_read() -> None:
+    for method, path in ROUTES:
+        client = EdgeClient()
+        client.intake.failing = MemoryError()  # type: ignore[assignment]
+        response = await client.send_json(method, path, '[{"a":1}]' if path.endswith("batch") else '{"a":1}')
+        if path == "/api/data" or method == "POST":
+            problem(response, 504, "outcome-unknown")
+        else:
+            problem(response, 503, "out-of-memory")
+
+
 @pytest.mark.parametrize(("given", "whole"), [(0.0, 1), (0.2, 1), (1.0, 1), (1.01, 2), (59.5, 60), (None, 1)])
 def test_retry_after_is_whole_seconds_rounded_up(given: float | None, whole: int) -> None:
     assert Problem("queue-full", "x", retry_after_s=given).retry_after == whole
