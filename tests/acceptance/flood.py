@@ -174,7 +174,7 @@ class Flood:
         promised = (429, 503, 504)
         if status not in promised or found.headers.get("content-type") != "application/problem+json":
             self.odd.append(f"{found.request.method} {found.request.url.path}: {status} {text[:120]!r}")
-        refused = status == 503 or 400 <= status < 500
+        refused = status == 503 or 400 <= status < 499  # 499 is Serve's, and it does not know how far the request got
         return Answer("fail" if refused else "unknown", status, text)
 
     def _status(self) -> dict[str, Any]:
