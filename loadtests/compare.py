@@ -92,8 +92,9 @@ def _keep(
 
 
 def _round(name: str, users: int, trial: Trial) -> Round:
-    generator = trial.generator
-    return Round(name, users, trial.outcome.figures(), trial.problems(), generator.saturated, generator.cores)
+    k6 = trial.generator
+    figures, problems = trial.outcome.figures(), trial.problems()
+    return Round(name, users, figures, problems, k6.saturated, k6.cores, k6.service_us_per_request)
 
 
 def _kill(contender: Contender, target: Target, folder: Path, seconds: float, console: Console, k6: str) -> Loss:

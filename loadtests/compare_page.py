@@ -63,7 +63,10 @@ def page_of(
 
 
 def _tables(found: Sequence[Standing], ours: str, users: Sequence[int]) -> list[Table]:
-    head = ("", "requests/s", "ours is", "p50", "p95", "p99", "not accepted", "backlog at stop", "k6 (cores)")
+    head = (
+        "", "requests/s", "ours is", "p50", "p95", "p99", "not accepted", "backlog at stop", "k6 (cores)",
+        "all but k6, µs of CPU a request",
+    )  # fmt: skip
     tables = []
     for load in users:
         mine = contest.find(found, ours, load)
@@ -81,6 +84,7 @@ def _tables(found: Sequence[Standing], ours: str, users: Sequence[int]) -> list[
                     number(item.medians["not_accepted"]),
                     number(item.medians["backlog_at_stop_writes"]),
                     number(item.k6_cores, digits=2),
+                    number(item.service_us),
                 )
             )
         tables.append(Table(f"{load:,} users", head, lines))

@@ -31,6 +31,7 @@ class Round:
     problems: list[str]
     saturated: str | None = None
     k6_cores: float = 0.0
+    service_us: float | None = None  # CPU a request, without k6's
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Standing:
     medians: dict[str, float | None]
     every_rate: list[float]
     k6_cores: float
+    service_us: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ def standings(rounds: Sequence[Round]) -> list[Standing]:
             medians = {column: _median([values[column] for values in columns]) for column in COLUMNS}
             rates = [values["requests_per_second"] or 0.0 for values in columns]
             cores = median([item.k6_cores for item in mine])
-            found.append(Standing(name, users, len(mine), medians, rates, cores))
+            service_us = _median([item.service_us for item in mine])
+            found.append(Standing(name, users, len(mine), medians, rates, cores, service_us))
     return found
 
 

@@ -21,13 +21,18 @@ BREAKING_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """k6's part in a run: CPU in cores and as a share of what was used; why it was saturated, or None."""
+    """k6's part in a run: CPU in cores and as a share of what was used; why it was saturated, or None.
+
+    CPU per request in µs: k6's, and that of all other parts together, each while k6 ran.
+    """
 
     cores: float
     share_of_used: float
     share_of_machine: float
     machine_busy: float
+    machine_cores: int
     cpu_us_per_request: float | None
+    service_us_per_request: float | None
     others_cores: float  # what programs took that are no part of the run
     saturated: str | None
 
@@ -40,6 +45,7 @@ def generator_of(samples: Sequence[Sample], cores: int, requests: int, dropped: 
     k6 = mean(own) if own else 0.0
     share = k6 / cores if cores else 0.0
     seconds = samples[-1].at_s - samples[0].at_s if len(samples) > 1 else 0.0
+    us_per_core = seconds / requests * 1e6 if requests and seconds else None
     reason = None
     if requests and dropped > DROPPED * (requests + dropped):
         reason = f"{dropped} requests were not begun in time ({dropped / (requests + dropped):.1%}): too few free users"
@@ -50,8 +56,10 @@ def generator_of(samples: Sequence[Sample], cores: int, requests: int, dropped: 
         share_of_used=k6 / mean(used) if used and mean(used) else 0.0,
         share_of_machine=share,
         machine_busy=busy,
+        machine_cores=cores,
         others_cores=max(busy * cores - mean(used), 0.0) if used else 0.0,
-        cpu_us_per_request=k6 * seconds / requests * 1e6 if requests and seconds else None,
+        cpu_us_per_request=us_per_core and k6 * us_per_core,
+        service_us_per_request=us_per_core and (mean(used) - k6) * us_per_core,
         saturated=reason,
     )
 

@@ -121,24 +121,47 @@ def _tables(trial: Trial) -> list[Table]:
 
 def _parts(trial: Trial) -> Table:
     """CPU and memory of each part, over the whole time that was watched."""
-    _, parts = series.cpu(trial.samples[1:], 0.0)
-    lines = []
+    second, parts = series.cpu(trial.samples[1:], 0.0)
+    requests, lines = trial.outcome.answers.requests, []
+    us_per_core = (second[-1] - second[0]) / requests * 1e6 if requests and second.size else None
     for part, curve in parts.items():
         memory = [sample.usage.rss_bytes.get(part, 0) for sample in trial.samples]
         count = max(sample.usage.count.get(part, 0) for sample in trial.samples)
-        lines.append((part, str(count), f"{curve.mean():.2f}", f"{curve.max():.2f}", f"{max(memory) / MIB:,.0f}"))
-    head = ("part", "processes", "CPU, mean (cores)", "CPU, most in a second", "resident memory, most (MiB)")
+        lines.append(
+            (
+                part,
+                str(count),
+                f"{curve.mean():.2f}",
+                f"{curve.max():.2f}",
+                number(us_per_core and curve.mean() * us_per_core),
+                f"{max(memory) / MIB:,.0f}",
+            )
+        )
+    head = (
+        "part",
+        "processes",
+        "CPU, mean (cores)",
+        "CPU, most in a second",
+        "CPU, µs a request",
+        "resident memory, most (MiB)",
+    )
     return Table("Processes", head, lines, "Memory that processes share is counted in each of them.")
 
 
 def _generator_rows(trial: Trial) -> list[tuple[str, str]]:
     k6 = trial.generator
     cost = "" if k6.cpu_us_per_request is None else f", {k6.cpu_us_per_request:,.0f} µs a request"
+    alone = k6.service_us_per_request and k6.machine_cores * 1e6 / k6.service_us_per_request
     return [
         (
             "k6",
             f"{k6.cores:.2f} cores, {k6.share_of_used:.0%} of the CPU that was used, "
             f"{k6.share_of_machine:.0%} of the machine{cost}",
+        ),
+        (
+            "all but k6",
+            f"{number(k6.service_us_per_request)} µs of CPU a request: on this machine alone, k6 elsewhere, "
+            f"{number(alone)} requests/s at most",
         ),
         ("machine", f"{k6.machine_busy:.0%} busy"),
     ]

@@ -27,6 +27,7 @@ def test_the_share_of_k6() -> None:
     assert (found.cores, found.share_of_machine) == (0.5, 0.25)
     assert found.share_of_used == pytest.approx(1 / 3)
     assert found.cpu_us_per_request == pytest.approx(5000.0)
+    assert found.service_us_per_request == pytest.approx(10_000.0)
     assert found.others_cores == pytest.approx(0.1)
 
 
@@ -44,6 +45,7 @@ def test_requests_that_were_not_begun_are_the_generators_fault() -> None:
 def test_nothing_was_sampled() -> None:
     found = generator_of([], 2, 0, 0)
     assert (found.cores, found.share_of_used, found.saturated, found.cpu_us_per_request) == (0.0, 0.0, None, None)
+    assert found.service_us_per_request is None
 
 
 def metrics(count: int, p95: float, failed: float = 0.0, name: str = "users9") -> dict[str, Any]:
