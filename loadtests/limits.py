@@ -18,6 +18,7 @@ from redis.retry import Retry
 from rich.console import Console
 
 from loadtests import facts
+from loadtests.baselines.baseline import redis_command
 from loadtests.compare import redis_server
 from loadtests.contender import Program, await_ready, free_port
 from loadtests.generator import Load
@@ -142,8 +143,7 @@ def _appends(folder: Path, seconds: float) -> Pace:
     """Entries of five documents, ten in a pipeline, each pipeline synced to disk before its answer."""
     port, data = free_port(), folder / "redis"
     data.mkdir(exist_ok=True)
-    command = [redis_server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(data), "--save", ""]
-    program = Program([*command, "--appendonly", "yes", "--appendfsync", "always"], folder / "redis.log", {})
+    program = Program(redis_command(redis_server(), port, data, "always"), folder / "redis.log", {})
     program.start()
     try:
         client = Redis(port=port, retry=Retry(ConstantBackoff(0.1), 50))

@@ -47,6 +47,13 @@ KINDS = (
 )
 
 
+def redis_command(server: str, port: int, data: Path, appendfsync: str) -> list[str]:
+    """A Redis on loopback that keeps a log in `data`, which must exist, and nothing else."""
+    options = {"port": port, "bind": "127.0.0.1", "dir": data, "save": "", "appendonly": "yes"}
+    options["appendfsync"] = appendfsync
+    return [server, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
+
+
 class Baseline:
     """A service of `loadtests/baselines`, with a Redis and a FerretDB of its own."""
 
@@ -84,8 +91,7 @@ class Baseline:
             (folder / name).mkdir(parents=True, exist_ok=True)
         commands = {"ferretdb": [self._ferretdb, "-listen", f"127.0.0.1:{mongodb_port}", "-data", f"{folder}/ferretdb"]}
         if self._kind.appendfsync:
-            redis = [self._redis_server, "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", f"{folder}/redis"]
-            commands["redis"] = [*redis, "--appendonly", "yes", "--appendfsync", self._kind.appendfsync, "--save", ""]
+            commands["redis"] = redis_command(self._redis_server, redis_port, folder / "redis", self._kind.appendfsync)
         uvicorn = [sys.executable, "-m", "uvicorn", self._kind.app, "--port", str(port), "--no-access-log"]
         uvicorn += ["--loop", "uvloop", "--http", "httptools", "--log-level", "warning", "--backlog", "4096"]
         commands["uvicorn"] = [*uvicorn, "--workers", str(self._kind.workers)]
