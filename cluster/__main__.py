@@ -36,7 +36,7 @@ def up(
 
 @app.command()
 def down() -> None:
-    """Clean up after a run that was killed: end exactly its processes, remove its record. Data and logs stay."""
+    """Stop a running service as Ctrl-C does, or end exactly what a killed run left. Data and logs stay."""
     from cluster.down import down as clean
 
     _, folder = settings_and_folder()

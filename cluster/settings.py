@@ -101,7 +101,11 @@ class Settings(BaseSettings):
         ge=1 * MIB,
     )
     max_pending_calls: int = _option(
-        10_000, "Calls one actor serves at once; more wait in Ray.", name="max_pending_calls", ge=10, le=1_000_000
+        10_000,
+        "Calls through Ray that one actor serves at once; on one machine a channel takes 1,000 a connection instead.",
+        name="max_pending_calls",
+        ge=10,
+        le=1_000_000,
     )
     allow_unsafe_redis: bool = _option(
         False,
@@ -156,7 +160,7 @@ class Settings(BaseSettings):
     )
     mongodb_timeout_s: float = _option(
         5.0,
-        "Longest one command may take; a new writer also waits this long before its first.",
+        "Longest one command may take; after an unclean end a new writer also waits this long before its first.",
         name="mongodb_timeout_s",
         gt=0,
         le=120,

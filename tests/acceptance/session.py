@@ -71,7 +71,8 @@ class Session:
                 shutil.rmtree(StateFolder(state).sockets, ignore_errors=True)
             shutil.rmtree(self.folder, ignore_errors=True)
         if self.write_table and self.rows and not failed:
-            write_between_markers(PAGE, markdown_table(self.rows, self._origin()))
+            measured = [row for row in self.rows if row.passed]  # what was skipped has a row too, and no figures
+            write_between_markers(PAGE, markdown_table(measured, self._origin()))
             yield f"the table was written to {PAGE.relative_to(ROOT)}"
 
     def _origin(self) -> str:
