@@ -156,8 +156,12 @@ class _Served(_Frames):
                 raise AttributeError(f"{method} is not public")
             self.send((ticket, await getattr(self._target, method)(*arguments)))
         except Exception as error:
+            try:
+                self.send((ticket, _Failure(f"{type(error).__name__}: {error}")))
+            except BaseException:  # no memory, say: a lost connection tells the caller too
+                self.abort()
+                raise
             log.exception("a call of %s failed", method)
-            self.send((ticket, _Failure(f"{type(error).__name__}: {error}")))
 
 
 class Channel(_Frames):

@@ -191,6 +191,7 @@ class Inflow:
         self._doubt = None
         while True:
             await self._log_back(deadline_ns, self._doubt)
+            before = self._backlog.last_position
             try:
                 async with self._log_turn:
                     appended = await self._log.append(payload, keyed)
@@ -202,11 +203,11 @@ class Inflow:
             except OutcomeUnknown as error:
                 self._lose_log(error)
                 await self._log_back(deadline_ns, error)  # with a new epoch: what the log holds now, it holds for good
-                found = self._find_entry(group, len(payload)) if payload and not keyed else None
-                if found:
+                if payload and not keyed and (found := self._find_entry(group, len(payload))):
                     appended = Appended(found, [])
                     break
-                self._doubt = error if keyed else None
+                if keyed or self._backlog.last_position != before:  # it may have been this group, poured and forgotten
+                    self._doubt = error
         self._telemetry.observe("append_seconds", (self._clock.now_ns() - began_ns) / SECOND_NS)
         self._arrived()
         self._answer(group, appended)

@@ -69,8 +69,13 @@ class Lane:
     def _send(self) -> None:
         self._scheduled = False
         while self._free and self._waiting:
+            group = self._take()
+            try:
+                task = asyncio.create_task(self._call(group))
+            except BaseException as error:  # no memory, say: the slot stays free, and nobody waits for nothing
+                self._cut_short(group, error)
+                raise
             self._free -= 1
-            task = asyncio.create_task(self._call(self._take()))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
 
@@ -96,9 +101,7 @@ class Lane:
                 if not request.answer.done():
                     request.answer.set_exception(error)
         except BaseException as error:
-            for request in group:
-                if not request.answer.done():
-                    request.answer.set_exception(OutcomeUnknown(f"the append was cut short: {error}", 1.0))
+            self._cut_short(group, error)
             raise
         else:
             self._answer(group, kept)
@@ -122,10 +125,16 @@ class Lane:
                     raise (OutcomeUnknown if began else BufferUnavailable)(str(error), 1.0) from error
                 await asyncio.sleep(pause)
             except SpillwayError as error:
-                if not began or not error.retryable:
+                if not began:
                     raise
                 # This attempt surely kept nothing; an earlier one may have.
                 raise OutcomeUnknown(f"an earlier attempt may have been kept: {error}", error.retry_after_s) from error
+
+    @staticmethod
+    def _cut_short(group: list[_Request], error: BaseException) -> None:
+        for request in group:
+            if not request.answer.done():
+                request.answer.set_exception(OutcomeUnknown(f"the append was cut short: {error}", 1.0))
 
     @staticmethod
     def _answer(group: list[_Request], kept: Kept) -> None:

@@ -159,7 +159,14 @@ class Outbox:
         pieces = [_part(Command(verb, namespace, ids[cut], bodies[cut]), alone=alone or part.alone) for cut in cuts]
         self._parts.extendleft(reversed(pieces))
         reports = asyncio.gather(*(piece.answer for piece in pieces))
-        reports.add_done_callback(lambda done: part.answer.set_result(join(done.result())))
+        reports.add_done_callback(lambda done: part.answer.set_result(_joined(done, len(ids))))
+
+
+def _joined(reports: asyncio.Future[list[Report]], writes: int) -> Report:
+    try:
+        return join(reports.result())
+    except Exception:  # else the owner of the stream would wait for ever; to be told to try again harms nothing
+        return Report.all(Outcome.RETRY, writes)
 
 
 def _part(command: Command, *, alone: bool = False) -> _Part:

@@ -62,6 +62,7 @@ class Outflow:
         self._news: asyncio.Future[None] | None = None
         self._done: list[Entry] = []  # resolved, and still in the log
         self._trim = asyncio.Event()
+        self._trimming = asyncio.Lock()
 
     def wake(self) -> None:
         """The backlog may have grown."""
@@ -137,7 +138,8 @@ class Outflow:
                 break  # else: what a rejected write had made superfluous counts again
         if rejected:
             await self._bury(entries, rejected)
-        self._resolve(entries)
+            await self._forget_buried(entries)
+        self._resolve(entries, is_forgotten=bool(rejected))
 
     async def _apply(self, planned: Plan) -> dict[Place, _Rejection]:
         rejected: dict[Place, _Rejection] = {}
@@ -196,32 +198,47 @@ class Outflow:
         while len(self.rejections) > _REMEMBERED_REJECTIONS:
             self.complete_since = self.rejections.popitem(last=False)[0].partition("/")[0]
 
-    def _resolve(self, entries: list[Entry]) -> None:
+    def _resolve(self, entries: list[Entry], *, is_forgotten: bool) -> None:
         writes = sum(len(entry.writes) for entry in entries)
         self._backlog.resolve(entries)
-        self._done += entries
+        if is_forgotten:
+            self._backlog.forget(len(entries))
+        else:
+            self._done += entries
+            self._trim.set()
         self.resolved = entries[-1].position
         self._drained.note(self._clock.now_ns(), writes)
         self._telemetry.observe("flush_writes", writes)
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
-        self._trim.set()
 
     async def _trim_always(self) -> None:
         """Let the log forget what is resolved; beside the next flush, because nobody waits for it."""
         while True:
             await self._trim.wait()
             self._trim.clear()
-            done, self._done = self._done, []
-            if done:
-                await self._forget(done)
+            async with self._trimming:
+                await self._forget_done()
 
-    async def _forget(self, done: list[Entry]) -> None:
-        changed = [write[1:3] for entry in done for write in entry.writes if write.kind != Kind.INSERT]
+    async def _forget_done(self) -> None:
+        done, self._done = self._done, []
+        if done:
+            await self._let_log_forget(done)
+            self._backlog.forget(len(done))
+
+    async def _forget_buried(self, entries: list[Entry]) -> None:
+        """Before anybody hears of a rejection. Else a crash would bring the write back, and MongoDB, in which the
+        reason may be gone by then, would take what its caller was told it never will."""
+        async with self._trimming:
+            await self._forget_done()
+            await self._let_log_forget(entries)
+
+    async def _let_log_forget(self, entries: list[Entry]) -> None:
+        """May be done twice. `entries` are its oldest."""
+        changed = [write[1:3] for entry in entries for write in entry.writes if write.kind != Kind.INSERT]
         if changed:
             await self._persist(lambda: self._drop(changed))
-        await self._persist(lambda: self._log.acknowledge(done[-1].position))
-        self._backlog.forget(len(done))
+        await self._persist(lambda: self._log.acknowledge(entries[-1].position))
 
     async def _persist(self, act: Callable[[], Awaitable[None]]) -> None:
         """Do it, however long the log is away. Each of these acts may be done twice."""

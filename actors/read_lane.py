@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from actors.calls import Remote
-from actors.core.errors import SpillwayError
+from actors.core.errors import BufferUnavailable, SpillwayError
 from actors.core.ports import Found
 
 
@@ -42,11 +42,15 @@ class ReadLane:
     async def _call(self, namespace: str, asked: dict[str, asyncio.Future[Found]]) -> None:
         try:
             found = await self._buffer.call("read", namespace, list(asked), timeout_s=self._timeout_s)
-        except SpillwayError as error:
+        except BaseException as error:
+            ours = isinstance(error, SpillwayError)
+            told = error if ours else BufferUnavailable(f"the read was cut short: {error}", 1.0)
             for answer in asked.values():
                 if not answer.done():
-                    answer.set_exception(error)
+                    answer.set_exception(told)
                     answer.exception()  # its reader may have gone; then nobody is left to look at it
+            if not ours:
+                raise
             return
         for answer, one in zip(asked.values(), found, strict=True):
             if not answer.done():

@@ -17,7 +17,7 @@ from actors.core.errors import (
     OutcomeUnknown,
     SpillwayError,
 )
-from actors.core.ports import Found, Keyed, State
+from actors.core.ports import Found, Keyed, KeyedAnswer, State
 from actors.core.position import order
 from actors.core.receipt import Receipt
 from actors.core.sharding import heir_of, shard_of
@@ -72,24 +72,33 @@ class RemoteIntake:
     async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
         receipts: dict[int, Receipt] = {}
         fresh = True
-        # Numbered by group, not by shard: another body may belong to other shards, and must meet the same record.
+        pool = len(self._lanes)
         for number, (shard, group) in enumerate(self._by_shard(enumerate(writes)).items()):
             payload = encode_writes([write for _, write in group])
-            keyed = Keyed(f"{key}:{number}", fingerprint, payload)
+            # The first record has the key's own name: another body, in whatever shards, must meet it.
+            name = f"{key}:{pool}:{number}" if number else key
             try:
-                answer = await self._lanes[shard].append_keyed(keyed, len(group))
-                if answer.conflict:
-                    raise IdempotencyConflict
-                if answer.full:
-                    raise IdempotencyFull
+                answer = await self._append_keyed(shard, Keyed(name, fingerprint, payload), len(group))
+                fresh = fresh and answer.fresh
+                if not number and len(writes) > 1 and not answer.position.partition("/")[0].endswith(f"of{pool}"):
+                    # It was begun in a pool of another size, with other groups: of these, some may not have been kept.
+                    keyed = Keyed(f"{key}:{pool}:{number}", fingerprint, payload)
+                    answer = await self._append_keyed(shard, keyed, len(group))
             except SpillwayError as error:
-                if not receipts or not error.retryable:
+                if not receipts or isinstance(error, IdempotencyConflict):
                     raise
                 raise OutcomeUnknown(f"a part of the request was kept: {error}", error.retry_after_s) from error
-            fresh = fresh and answer.fresh
             stream, _, position = answer.position.partition("/")
             receipts.update({at: Receipt(stream, position, i, w.namespace, w.id) for i, (at, w) in enumerate(group)})
         return [receipts[at] for at in range(len(writes))], fresh
+
+    async def _append_keyed(self, shard: int, keyed: Keyed, writes: int) -> KeyedAnswer:
+        answer = await self._lanes[shard].append_keyed(keyed, writes)
+        if answer.conflict:
+            raise IdempotencyConflict
+        if answer.full:
+            raise IdempotencyFull
+        return answer
 
     async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
         return list(await asyncio.gather(*(self._wait_one(receipt, timeout_s) for receipt in receipts)))
@@ -109,7 +118,7 @@ class RemoteIntake:
 
     async def state(self, receipt: Receipt) -> State:
         index, _, _ = receipt.stream.partition("of")
-        if not index.isdigit():
+        if not (index.isascii() and index.isdigit()):  # a superscript is a digit too, and no number
             return State("unknown")
         shard = (
             self._streams.index(receipt.stream)

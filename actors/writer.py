@@ -278,7 +278,7 @@ class Writer:
             await asyncio.wait(self._tasks)
 
     def _refuse_reads_while_away(self) -> None:
-        if not self._up.is_set():
+        if not self._up.is_set() or not self._tenure.holds:
             why = self._last_error or self._pulse.note or self._tenure.note or "the writer is starting"
             raise DatabaseUnavailable(f"MongoDB does not answer: {why}", 1.0)
 

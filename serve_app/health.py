@@ -45,10 +45,11 @@ class StatusBoard:
             async with asyncio.timeout(TIMEOUT_S):
                 self._status = await self._intake.status()
         except Exception as error:
-            logger.warning("The intake tells no status: %r", error)
             self._status = _UNKNOWN
-        self._expires_s = self._monotonic() + MAX_AGE_S
-        self._asking = None
+            logger.warning("The intake tells no status: %r", error)
+        finally:  # whatever happened, the next one asks again
+            self._expires_s = self._monotonic() + MAX_AGE_S
+            self._asking = None
         return self._status
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import socket
 from collections.abc import AsyncIterator
 
@@ -53,6 +54,24 @@ async def name(target: Target) -> AsyncIterator[str]:
 @pytest.fixture
 async def channel(name: str) -> Channel:
     return await Channel.connect(name)
+
+
+async def test_a_call_whose_answer_and_failure_cannot_be_sent_ends_all_the_same(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without memory. The caller of a write would wait for an hour."""
+
+    await channel.call("echo")
+    calling = asyncio.ensure_future(channel.call("fail"))
+    await asyncio.sleep(0)  # it has been sent
+
+    def no_memory(*_: object) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(pickle, "dumps", no_memory)
+    with pytest.raises(ChannelLost):
+        async with asyncio.timeout(5):
+            await calling
 
 
 async def test_many_calls_at_once_each_get_their_own_answer(channel: Channel) -> None:

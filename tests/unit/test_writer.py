@@ -483,6 +483,14 @@ async def test_a_writer_that_has_lost_its_lease_sends_nothing_more_and_ends(serv
     assert service.sent == []
 
 
+async def test_without_a_lease_a_read_is_told_at_once_that_it_cannot_be_answered(service: Service) -> None:
+    """Its caller would give up after ten seconds, and take the buffer for dead."""
+    service.lease.faults.plan("renew", *[LogUnavailable("redis is away")] * 100)
+    await service.clock.advance(service.lease.ttl_s + 1.0)
+    with pytest.raises(DatabaseUnavailable, match="redis is away"):
+        await service.writer.find(NAMESPACE, ["a"])
+
+
 async def test_while_the_lease_cannot_be_renewed_nothing_is_sent_after_its_end(service: Service) -> None:
     service.lease.faults.plan("renew", *[LogUnavailable("redis is away")] * 4)
     await service.clock.advance(3.1)

@@ -1,0 +1,154 @@
+"""The lanes from a replica to a buffer, when what cannot be foreseen happens: nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from actors.calls import ActorAway, Remote
+from actors.core.document import Kind, Write, decode_writes
+from actors.core.errors import BufferUnavailable, IdempotencyConflict, OutcomeUnknown, UnsafeLog
+from actors.core.ports import Found, Keyed, KeyedAnswer
+from actors.core.receipt import Receipt
+from actors.core.sharding import shard_of
+from actors.inflow import Kept
+from actors.lane import Lane
+from actors.read_lane import ReadLane
+from actors.remote_intake import RemoteIntake
+
+
+class Scripted:
+    """A buffer that answers what it is told to, in turn; the last for ever."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.calls = 0
+
+    async def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
+        self.calls += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def remote(*answers: Any) -> Remote:
+    return cast(Remote, Scripted(*answers))
+
+
+async def test_what_may_have_been_kept_is_never_told_to_be_refused() -> None:
+    """The first attempt may be in the log; that the next finds an unsafe Redis does not take it out again."""
+    lane = Lane(remote(ActorAway("killed", began=True), UnsafeLog("appendfsync is everysec")), timeout_s=5.0)
+    with pytest.raises(OutcomeUnknown):
+        await lane.append(b"x", 1)
+
+
+async def test_an_unsafe_log_at_the_first_attempt_is_a_clear_no() -> None:
+    with pytest.raises(UnsafeLog):
+        await Lane(remote(UnsafeLog("appendfsync is everysec")), timeout_s=5.0).append(b"x", 1)
+
+
+async def test_a_lane_that_could_not_send_sends_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane = Lane(remote(Kept("1-0", 0, [])), timeout_s=5.0)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    create_task: Callable[..., Any] = asyncio.create_task
+
+    def no_memory(work: Any) -> None:
+        work.close()
+        raise MemoryError
+
+    monkeypatch.setattr(asyncio, "create_task", no_memory)
+    for _ in range(5):  # more often than there are slots
+        with pytest.raises(OutcomeUnknown):
+            await lane.append(b"x", 1)
+    monkeypatch.setattr(asyncio, "create_task", create_task)
+    assert await lane.append(b"x", 1) == ("1-0", 0)
+
+
+async def test_a_read_that_was_cut_short_is_told() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    lane = ReadLane(remote(MemoryError(), [Found(b"x", [], "buffer")]), timeout_s=5.0)
+    with pytest.raises(BufferUnavailable, match="cut short"):
+        async with asyncio.timeout(5):
+            await lane.read("d.c", ["a"])
+    assert (await lane.read("d.c", ["a"]))[0].base == b"x"
+
+
+async def test_a_stream_that_no_pool_can_have_is_unknown() -> None:
+    """A superscript two is a digit to Python, and no number."""
+    intake = RemoteIntake([remote(None)], ["0of1"], remote(None), timeout_s=1.0)
+    assert (await intake.state(Receipt("\u00b2of1", "1-0", 0, "d.c", "x"))).name == "unknown"
+
+
+class Records:
+    """What the buffers of all pools share in Redis: the idempotency records; and what they have kept."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[str, str]] = {}
+        self.kept: list[str] = []
+
+    def buffer(self, stream: str, *, away: bool = False) -> Remote:
+        return cast(Remote, RecordingBuffer(self, stream, away))
+
+    def pool(self, shards: int, *away: int) -> RemoteIntake:
+        streams = [f"{index}of{shards}" for index in range(shards)]
+        buffers = [self.buffer(stream, away=index in away) for index, stream in enumerate(streams)]
+        return RemoteIntake(buffers, streams, remote(None), timeout_s=0.05)
+
+
+class RecordingBuffer:
+    def __init__(self, records: Records, stream: str, away: bool) -> None:
+        self.records, self.stream, self.away = records, stream, away
+
+    async def call(self, method: str, payload: bytes, writes: int, keyed: list[Keyed], *, timeout_s: float) -> Kept:
+        if self.away:
+            raise ActorAway("on its way back")
+        return Kept("", 0, [self._answer(item) for item in keyed])
+
+    def _answer(self, item: Keyed) -> KeyedAnswer:
+        fingerprint, position = self.records.known.get(item.key, ("", ""))
+        if position:
+            return KeyedAnswer(position, fresh=False, conflict=fingerprint != item.fingerprint)
+        position = f"{self.stream}/{len(self.records.kept)}-0"
+        self.records.known[item.key] = (item.fingerprint, position)
+        self.records.kept += [write.id for write in decode_writes(item.payload)]
+        return KeyedAnswer(position, fresh=True)
+
+
+BATCH = [Write(Kind.INSERT, "d.c", f"id{number}", b"x") for number in range(20)]
+
+
+async def test_a_batch_under_a_key_is_kept_once() -> None:
+    records = Records()
+    for _ in range(2):
+        receipts, _ = await records.pool(2).append_once("key", "f", BATCH)
+        assert [receipt.id for receipt in receipts] == [write.id for write in BATCH]
+    assert sorted(records.kept) == sorted(write.id for write in BATCH)
+    with pytest.raises(IdempotencyConflict):
+        await records.pool(3).append_once("key", "another body", BATCH[:1])
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 3), (1, 2)])
+async def test_the_rest_of_a_batch_under_a_key_is_kept_also_when_the_pool_has_changed(before: int, after: int) -> None:
+    """The first half was kept, the caller is told to repeat it, and finds other groups."""
+    records = Records()
+    second = (shard_of(BATCH[0].key, before) + 1) % before
+    if before > 1:
+        with pytest.raises(OutcomeUnknown, match="a part"):
+            await records.pool(before, second).append_once("key", "f", BATCH)
+        assert 0 < len(records.kept) < len(BATCH)
+    else:
+        await records.pool(before).append_once("key", "f", BATCH)
+    receipts, _ = await records.pool(after).append_once("key", "f", BATCH)
+    assert [receipt.id for receipt in receipts] == [write.id for write in BATCH]
+    assert set(records.kept) == {write.id for write in BATCH}
+
+
+async def test_one_write_under_a_key_is_kept_once_whatever_the_pool() -> None:
+    records = Records()
+    for shards in (2, 1, 3):
+        await records.pool(shards).append_once("key", "f", BATCH[:1])
+    assert records.kept == ["id0"]
