@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from actors.backlog import Backlog
-from actors.core.batching import BatchPolicy, Entry
-from actors.core.document import Key, decode_writes
+from actors.core.batching import BatchPolicy
+from actors.core.document import Key
 from actors.core.errors import LogUnavailable
 from actors.core.pacing import SECOND_NS
 from actors.core.ports import BatchSink, Cache, Clock, DeadLetters, Found, Keyed, Resolved, State, Telemetry, WriteLog
-from actors.core.position import accepted_s, order
+from actors.core.position import order
 from actors.core.rates import RateMeter
+from actors.heritage import Heritage
 from actors.inflow import Bounds, Inflow, Kept
 from actors.lookup import Lookup
 from actors.outflow import Outflow
 
-_REPLAY_PAGE = 200  # entries of an inherited stream held in memory at once
 _REPORT_S = 1.0
-T = TypeVar("T")
 
 
 class Buffer:
@@ -45,18 +44,20 @@ class Buffer:
         """`inherited`: streams of an earlier pool size that fall to this buffer. Nothing of its own stream is flushed
         until `predecessors_empty`: a key may have moved here, and what is older must reach MongoDB first."""
         self._log = log
-        self._sink = sink
         self._dead_letters = dead_letters
         self._clock = clock
-        self._inherited = list(inherited)
         self._predecessors_empty = predecessors_empty
         self._backlog = Backlog()
         self._drained = RateMeter()
         self._lookup = Lookup(self._backlog, sink, cache, cache_max_entries, may_cache=predecessors_empty is None)
-        self._outflow = Outflow(log, self._backlog, sink, policy, clock, telemetry, self._drained, self._lookup.drop)
+
+        def outflow(log: WriteLog, backlog: Backlog) -> Outflow:
+            return Outflow(log, backlog, sink, policy, clock, telemetry, self._drained, self._lookup.drop)
+
+        self._outflow = outflow(log, self._backlog)
+        self._heritage = Heritage(inherited, outflow, clock)
         self._inflow = Inflow(log, self._backlog, bounds, clock, telemetry, self._drained, self._outflow.wake)
         self._telemetry = telemetry
-        self._policy = policy
         self._owns = owns
         self._epoch = 0
 
@@ -92,11 +93,11 @@ class Buffer:
             oldest, last = self._backlog.oldest, self._backlog.last_position
             first = oldest.position if oldest else None
         else:
-            heirs = [log for log in self._inherited if log.stream == stream]
-            if not heirs:
+            inherited = self._heritage.of(stream)
+            if inherited is None:
                 return State("unknown")
-            first, last = None, await heirs[0].last_position()
-            async for logged in heirs[0].replay():
+            first, last = None, await inherited.last_position()
+            async for logged in inherited.replay():
                 first = logged.position
                 break
         if order(position) > order(last):
@@ -122,19 +123,49 @@ class Buffer:
         self._inflow.draining = True
 
     async def drain(self, timeout_s: float) -> int:
-        """Refuse new writes and pour what is there; returns how many are left when it is empty or the time is up."""
+        """Refuse new writes and pour what is there; returns how many are left when it is empty or the time is up.
+
+        Raises `LogUnavailable` when what an earlier pool left has not even been counted by then.
+        """
         self.drain_intake()
         deadline_ns = self._clock.now_ns() + int(timeout_s * SECOND_NS)
         await self._inflow.idle()  # calls that were let in may still enter the backlog
+        if not self._heritage.emptied.is_set():
+            await self._until_heritage_is_poured(self._seconds_until(deadline_ns))
         if self._backlog.oldest is not None:
-            left_s = max(0.0, (deadline_ns - self._clock.now_ns()) / SECOND_NS)
-            await self._outflow.wait_for(self._backlog.last_position, left_s)
-        return self._backlog.open_writes
+            await self._outflow.wait_for(self._backlog.last_position, self._seconds_until(deadline_ns))
+        inherited = self._heritage.writes
+        if inherited is None:
+            raise LogUnavailable("what an earlier pool left is not counted yet", 1.0)
+        return self._backlog.open_writes + inherited
+
+    def _seconds_until(self, deadline_ns: int) -> float:
+        return max(0.0, (deadline_ns - self._clock.now_ns()) / SECOND_NS)
+
+    async def _until_heritage_is_poured(self, timeout_s: float) -> None:
+        waits = {
+            asyncio.create_task(self._heritage.emptied.wait()),
+            asyncio.create_task(self._clock.sleep(timeout_s)),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def pour_heritage(self) -> None:
+        """Pour the inherited streams and nothing else. Raises what ends an outflow."""
+        await self._heritage.pour()
 
     def stats(self) -> dict[str, Any]:
-        """What an operator wants to know, as plain values."""
+        """What an operator wants to know, as plain values. `writes`, `bytes` and `lag_s` are those of inherited streams
+        too, and None until these have been counted."""
         now = self._clock.now_ns()
-        oldest = self._backlog.oldest
+        own, inherited = self._backlog.oldest, self._heritage.oldest_s
+        since_s = [accepted_s for accepted_s in (own and own.accepted_s, inherited) if accepted_s is not None]
+        inherited_writes, inherited_bytes = self._heritage.writes, self._heritage.bytes
+        is_counted = inherited_writes is not None and inherited_bytes is not None
+        lag_s = round(max(0.0, self._clock.wall_s() - min(since_s)), 3) if since_s else 0.0
         per_s = self._drained.per_s(now)
         return {
             "stream": self._log.stream,
@@ -142,9 +173,9 @@ class Buffer:
             "ready": self._inflow.ready,
             "log_up": self._inflow.log_up,
             "draining": self._inflow.draining,
-            "writes": self._backlog.open_writes,
-            "bytes": self._backlog.open_bytes,
-            "lag_s": round(max(0.0, self._clock.wall_s() - oldest.accepted_s), 3) if oldest else 0.0,
+            "writes": self._backlog.open_writes + inherited_writes if inherited_writes is not None else None,
+            "bytes": self._backlog.open_bytes + inherited_bytes if inherited_bytes is not None else None,
+            "lag_s": lag_s if is_counted else None,
             "accepted_total": self._inflow.accepted.total,
             "accepted_per_s": self._inflow.accepted.per_s(now),
             "drained_total": self._drained.total,
@@ -158,9 +189,10 @@ class Buffer:
         accepted = drained = refused = 0
         while True:
             stats = self.stats()
-            self._telemetry.gauge("backlog_writes", stats["writes"])
-            self._telemetry.gauge("backlog_bytes", stats["bytes"])
-            self._telemetry.gauge("lag_seconds", stats["lag_s"])
+            if stats["writes"] is not None:
+                self._telemetry.gauge("backlog_writes", stats["writes"])
+                self._telemetry.gauge("backlog_bytes", stats["bytes"])
+                self._telemetry.gauge("lag_seconds", stats["lag_s"])
             self._telemetry.gauge("redis_up", float(stats["log_up"]))
             self._telemetry.count("accepted_writes", stats["accepted_total"] - accepted)
             self._telemetry.count("drained_writes", stats["drained_total"] - drained)
@@ -172,52 +204,8 @@ class Buffer:
     # Pouring
 
     async def _pour(self) -> None:
-        for log in self._inherited:
-            await self._empty(log)
+        await self._heritage.pour()
         while self._predecessors_empty is not None and not await self._predecessors_empty():
             await self._clock.sleep(0.2)
         self._lookup.may_cache_now()
         await self._outflow.run()
-
-    async def _empty(self, log: WriteLog) -> None:
-        """Pour an inherited stream to its end, as its owner: then nothing is added to it any more."""
-        await self._patiently(log.open)
-        while page := await self._patiently(lambda: _page(log)):
-            backlog = Backlog()
-            outflow = Outflow(
-                log, backlog, self._sink, self._policy, self._clock, self._telemetry, self._drained, self._lookup.drop
-            )
-            for entry in page:
-                backlog.add(entry)
-            pouring = asyncio.create_task(outflow.run())
-            emptied = asyncio.create_task(self._until_empty(backlog, outflow))
-            try:
-                await asyncio.wait({pouring, emptied}, return_when=asyncio.FIRST_COMPLETED)
-                if pouring.done():
-                    pouring.result()  # only a fault ends it
-            finally:
-                pouring.cancel()
-                emptied.cancel()
-
-    async def _until_empty(self, backlog: Backlog, outflow: Outflow) -> None:
-        await outflow.wait_for(backlog.last_position, float(1 << 31))
-        while len(backlog):
-            await self._clock.sleep(0.01)
-
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await ask()
-            except LogUnavailable:
-                await self._clock.sleep(0.2)
-
-
-async def _page(log: WriteLog) -> list[Entry]:
-    page: list[Entry] = []
-    async for logged in log.replay():
-        page.append(
-            Entry(logged.position, decode_writes(logged.payload), len(logged.payload), accepted_s(logged.position))
-        )
-        if len(page) == _REPLAY_PAGE:
-            break
-    return page

@@ -8,7 +8,6 @@ A service whose background work dies ends its process, so that Ray restarts it: 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -21,7 +20,7 @@ from actors.adapters.redis_cache import RedisCache
 from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
-from actors.adapters.redis_log import RedisLog, is_empty, streams
+from actors.adapters.redis_log import RedisLog, follow, is_empty, streams
 from actors.adapters.telemetry import RayTelemetry
 from actors.budget import Budget
 from actors.buffer import Buffer
@@ -34,6 +33,7 @@ from actors.core.outcome import Report
 from actors.core.ports import Found, Keyed, Resolved, State
 from actors.core.sharding import heir_of, shard_of
 from actors.inflow import Bounds, Kept
+from actors.life import calm_collector, live
 from actors.outbox import Outbox
 from actors.remote_sink import RemoteSink
 from actors.tenure import Tenure
@@ -93,7 +93,7 @@ class BufferActor:
         self._shelf = RedisDeadLetters(self._redis, config.key_prefix)
         self._buffer: Buffer | None = None
         self._trouble: SpillwayError = LogUnavailable("the buffer is still reading its log", 1.0)
-        self._life = asyncio.create_task(_live(self._live()))
+        self._life = asyncio.create_task(live(self._live()))
         self._channel = asyncio.create_task(ChannelServer(self).open())
 
     async def channel(self) -> str:
@@ -150,6 +150,7 @@ class BufferActor:
         """Try until the log can be opened. An unsafe Redis is refused for as long as it is unsafe."""
         while True:
             try:
+                await self._let_older_pools_end()
                 buffer = await self._build()
                 await buffer.open()
                 return buffer
@@ -158,9 +159,18 @@ class BufferActor:
                 log.error("%s cannot open its log: %s", self._config.stream, error)
                 await asyncio.sleep(0.5)
 
+    async def _let_older_pools_end(self) -> None:
+        """Two changes of the pool's size with a backlog: the oldest pool's streams are poured before this one begins,
+        and its writes are refused meanwhile (docs/decisions/0001)."""
+        config = self._config
+        while left := await follow(self._redis, config.key_prefix, config.shards):
+            self._trouble = LogUnavailable(f"the pool before the last one is still poured: {', '.join(left)}", 5.0)
+            mine = [self._log(name) for name in left if heir_of(_index(name), config.shards) == config.index]
+            await self._buffer_of(self._log(config.stream), mine).pour_heritage()
+            await asyncio.sleep(0.2)
+
     async def _build(self) -> Buffer:
         config = self._config
-        own = self._log(config.stream)
         older = [name for name in await streams(self._redis, config.key_prefix) if not _of_pool(name, config.shards)]
         empty = dict.fromkeys(older, False)
 
@@ -172,6 +182,13 @@ class BufferActor:
                     return False
             return all(empty.values())
 
+        mine = [self._log(name) for name in older if heir_of(_index(name), config.shards) == config.index]
+        return self._buffer_of(self._log(config.stream), mine, predecessors_empty)
+
+    def _buffer_of(
+        self, own: RedisLog, inherited: list[RedisLog], predecessors_empty: Callable[[], Awaitable[bool]] | None = None
+    ) -> Buffer:
+        config = self._config
         return Buffer(
             own,
             RemoteSink(Remote(config.writer_name, config.namespace)),
@@ -181,7 +198,7 @@ class BufferActor:
             RayTelemetry(config.stream),
             config.policy,
             config.bounds,
-            inherited=[self._log(name) for name in older if heir_of(_index(name), config.shards) == config.index],
+            inherited=inherited,
             predecessors_empty=predecessors_empty,
             owns=lambda key: shard_of(key, config.shards) == config.index,
             cache_max_entries=config.cache_max_entries,
@@ -225,7 +242,7 @@ class MongoWriter:
             counted=config.counted,
         )
         self._run = asyncio.create_task(self._writer.run())
-        self._life = asyncio.create_task(_live(self._run))
+        self._life = asyncio.create_task(live(self._run))
         self._channel = asyncio.create_task(ChannelServer(self).open())
 
     async def channel(self) -> str:
@@ -255,13 +272,6 @@ class MongoWriter:
         return os.getpid()
 
 
-def calm_collector() -> None:
-    """Look for reference cycles rarely: requests and a backlog of a hundred thousand tuples have none, and a look walks
-    them all. It took 6 % of a busy replica."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
 async def _returning(work: Awaitable[T]) -> T | SpillwayError:
     try:
         return await work
@@ -269,19 +279,6 @@ async def _returning(work: Awaitable[T]) -> T | SpillwayError:
         # they cannot all be pickled, and nobody reads them
         error.__traceback__ = error.__cause__ = error.__context__ = None
         return error
-
-
-async def _live(work: Awaitable[None]) -> None:
-    try:
-        await work
-    except asyncio.CancelledError:
-        raise
-    except BaseException:
-        log.exception("this actor cannot go on; Ray starts it again")
-    else:
-        log.error("this actor's work came to an end; Ray starts it again")
-    logging.shutdown()
-    os._exit(1)  # ray.actor.exit_actor() would be taken as intended, and the actor would stay dead
 
 
 def _index(stream: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 from ray import serve
 
-from actors.remote import calm_collector
+from actors.life import calm_collector
 from cluster import launch
 from cluster.settings import Settings, load
 from serve_app.api import EdgeLimits, make_app

@@ -74,9 +74,27 @@ MUTANTS = (
     ),
     _one(
         "trim before the dead letter", "I1", OUTFLOW,
-        "        if rejected:\n            await self._bury(entries, rejected)\n        self._resolve(entries)\n",
-        "        self._resolve(entries)\n        if rejected:\n            await self._bury(entries, rejected)\n",
+        "            await self._bury(entries, rejected)\n            await self._forget_buried(entries)\n",
+        "            await self._forget_buried(entries)\n            await self._bury(entries, rejected)\n",
         TEST_OUTFLOW + "test_while_the_dead_letter_cannot_be_kept_its_write_stays_in_the_log",
+    ),
+    _one(
+        "a rejection is told before the log has forgotten it", "I3", OUTFLOW,
+        "            await self._forget_buried(entries)\n        self._resolve(entries, is_forgotten=bool(rejected))\n",
+        "        self._resolve(entries, is_forgotten=False)\n",
+        "tests/unit/test_buffer.py::test_what_was_told_to_be_rejected_does_not_come_back_with_a_restart",
+    ),
+    _one(
+        "a drain that forgets what an earlier pool left", "I1", "actors/buffer.py",
+        "        return self._backlog.open_writes + inherited\n",
+        "        return self._backlog.open_writes\n",
+        "tests/unit/test_buffer.py::test_what_an_inherited_stream_holds_is_told_and_is_part_of_the_drain",
+    ),
+    _one(
+        "a third pool begins before the first is poured", "I5", LOG,
+        "if #left == 0 then\n  redis.call('DEL', KEYS[1])\n",
+        "do left = {}\n  redis.call('DEL', KEYS[1])\n",
+        TEST_LOG + "test_a_pool_follows_another_only_when_all_before_that_one_are_poured",
     ),
     _one(
         "a letter forgotten before its replay is durable", "I1", "serve_app/dead_letters.py",

@@ -1,7 +1,8 @@
 """RedisLog: a durable stream in one Redis with `appendfsync always`.
 
 Keys, all under one prefix: `stream:{name}` the entries, `owner:{name}` the epoch of the stream's owner and
-`owner:{name}:by` who that is, `streams` the names of all streams there ever were, `once:{digest}` the idempotency
+`owner:{name}:by` who that is, `streams` the names of all streams there ever were, `pool` the size of the present pool,
+`once:{digest}` the idempotency
 records, `once` how many of them there are, by the second at which the last of them is gone.
 """
 
@@ -179,6 +180,34 @@ class RedisLog:
                 await self._client.ping()
         except TimeoutError:
             raise LogUnavailable(f"Redis has not answered for {_PING_S:g} s", 1.0) from None
+
+
+# A pool may follow another only when all before that one are poured: the streams of two are told apart by their pools'
+# sizes, and nothing would tell which of three is the oldest. A DEL first, as above: to start must work in a full Redis.
+_FOLLOW = """
+local size = redis.call('GET', KEYS[1])
+if size == ARGV[1] then return {} end
+local left = {}
+if size then
+  for _, stream in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+    local older = not string.match(stream, 'of' .. size .. '$')
+    if older and redis.call('XLEN', ARGV[2] .. stream) > 0 then left[#left + 1] = stream end
+  end
+end
+if #left == 0 then
+  redis.call('DEL', KEYS[1])
+  redis.call('SET', KEYS[1], ARGV[1])
+end
+return left
+"""
+
+
+async def follow(client: Client, prefix: str, shards: int) -> list[str]:
+    """Make `shards` the size of the pool. Returns the streams that have to be poured before, sorted; empty when it is
+    done, also when it was done already. Raises `LogUnavailable`."""
+    async with reading(client):
+        left = await client.eval(_FOLLOW, 2, f"{prefix}:pool", f"{prefix}:streams", str(shards), f"{prefix}:stream:")
+    return sorted(name.decode() for name in left)
 
 
 async def streams(client: Client, prefix: str) -> list[str]:

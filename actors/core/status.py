@@ -13,14 +13,16 @@ def summarize(
 ) -> dict[str, Any]:
     """`GET /v1/status`. None stands for a part that did not answer: it is shown as away, and never as fine.
 
-    What a silent buffer holds is in its log, so nobody knows how much waits: backlog, lag and ETA are null then. A sum
+    What a silent buffer holds is in its log, or what one has inherited and not counted yet, so nobody knows how much
+    waits: backlog, lag and ETA are null then. A sum
     without it would say "drained" while a thousand accepted writes have yet to reach MongoDB.
     `dead_letters` are those on the shelf now, whoever put them there.
     """
     there = [buffer for buffer in buffers if buffer is not None]
     all_there = len(there) == len(buffers)
-    writes = sum(buffer["writes"] for buffer in there) if all_there else None
-    size = sum(buffer["bytes"] for buffer in there) if all_there else None
+    all_told = all_there and all(buffer["writes"] is not None for buffer in there)
+    writes = sum(buffer["writes"] for buffer in there) if all_told else None
+    size = sum(buffer["bytes"] for buffer in there) if all_told else None
     accepted_per_s = sum(buffer["accepted_per_s"] for buffer in there)
     drained_per_s = sum(buffer["drained_per_s"] for buffer in there)
     return {
@@ -32,7 +34,7 @@ def summarize(
         "accepted_per_s": round(accepted_per_s, 1),
         "drained_per_s": round(drained_per_s, 1),
         "backlog": {"writes": writes, "bytes": size},
-        "lag_s": max((buffer["lag_s"] for buffer in there), default=0.0) if all_there else None,
+        "lag_s": max((buffer["lag_s"] for buffer in there), default=0.0) if all_told else None,
         "drain_eta_s": drain_eta_s(writes, accepted_per_s, drained_per_s),
         "commands": writer["commands"] if writer else {"last_second": None, "worst_window": None, "limit": None},
         "batch": {name: writer.get(name) if writer else None for name in _BATCH},

@@ -15,7 +15,7 @@ from actors.adapters.redis_cache import RedisCache
 from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
-from actors.adapters.redis_log import RedisLog, is_empty, streams
+from actors.adapters.redis_log import RedisLog, follow, is_empty, streams
 from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
 from actors.core.ports import Keyed, WriteLog
 from actors.core.position import NOTHING, order
@@ -327,3 +327,29 @@ async def test_a_redis_cache_that_failed_to_take_something_starts_anew(redis: An
     await redis.execute_command("CLIENT", "UNPAUSE")
     assert await cache.get(["a", "b"]) == [None, None]
     await hasty.aclose()
+
+
+async def test_a_pool_follows_another_only_when_all_before_that_one_are_poured(redis_url: str) -> None:
+    """Two generations are told apart by their sizes; of three nobody would know the order."""
+    redis, prefix = connect(redis_url, 2.0), f"t{uuid.uuid4().hex}"
+    letters = RedisDeadLetters(redis, prefix)
+
+    async def fill(stream: str) -> RedisLog:
+        log = RedisLog(redis, prefix, stream, letters, once_ttl_s=60)
+        await log.open()
+        await log.append(b"x")
+        return log
+
+    assert await follow(redis, prefix, 1) == []
+    first = await fill("0of1")
+    assert await follow(redis, prefix, 11) == []  # one older pool may hold something
+    second = await fill("3of11")
+    assert await follow(redis, prefix, 11) == []  # a restart is no change
+    assert await follow(redis, prefix, 1) == ["0of1"]  # back again: what is in its stream is older than the other's
+    assert await follow(redis, prefix, 4) == ["0of1"]
+    await first.acknowledge(await first.last_position())
+    assert await follow(redis, prefix, 4) == []
+    assert await follow(redis, prefix, 1) == ["3of11"]
+    await second.acknowledge(await second.last_position())
+    assert await follow(redis, prefix, 1) == []
+    await redis.aclose()

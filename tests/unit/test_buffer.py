@@ -13,7 +13,7 @@ from actors.adapters.clock import settle
 from actors.adapters.memory import MemoryLog
 from actors.core.batching import Verb
 from actors.core.document import encode_writes
-from actors.core.errors import Draining, Fenced, LogUnavailable
+from actors.core.errors import Draining, Fenced, LogUnavailable, OutcomeUnknown
 from actors.core.ports import Found
 
 
@@ -294,6 +294,72 @@ async def test_an_inherited_stream_survives_a_log_that_is_away_for_a_while(servi
     assert service.stored == {"a": {"n": 1}}
     assert service.buffer_task is not None
     assert not service.buffer_task.done()
+
+
+async def test_what_an_inherited_stream_holds_is_told_and_is_part_of_the_drain(service: Service) -> None:
+    """Else the status says "drained", and the stop too, while accepted writes have yet to reach MongoDB."""
+    old = await inherit(service, put("a", n=1), put("b", n=1))
+    service.store.hold = asyncio.Event()
+    await service.restart_buffer(inherited=[old.another()])
+    await service.keep(put("c", n=1))
+    stats = service.buffer.stats()
+    assert stats["writes"] == 3
+    assert stats["bytes"] == len(encode_writes([put("a", n=1), put("b", n=1), put("c", n=1)]))
+    await service.clock.advance(2.0)
+    assert service.buffer.stats()["lag_s"] >= 2.0
+    draining = asyncio.create_task(service.buffer.drain(1.0))
+    await service.clock.advance(1.1)
+    assert draining.result() == 3
+    draining = asyncio.create_task(service.buffer.drain(10.0))
+    await service.clock.advance(1.0)
+    assert not draining.done()
+    service.store.hold.set()
+    await service.clock.advance(3.0)
+    assert draining.result() == 0
+    assert service.buffer.stats()["writes"] == service.buffer.stats()["bytes"] == service.buffer.stats()["lag_s"] == 0
+
+
+async def test_what_is_not_counted_yet_is_no_number(service: Service) -> None:
+    old = await inherit(service, put("a", n=1))
+    old.faults.plan("replay", *[LogUnavailable("away")] * 100)
+    await service.restart_buffer(inherited=[old.another()])
+    stats = service.buffer.stats()
+    assert (stats["writes"], stats["bytes"], stats["lag_s"]) == (None, None, None)
+    draining = asyncio.create_task(service.buffer.drain(0.5))
+    await service.clock.advance(0.6)
+    with pytest.raises(LogUnavailable, match="not counted"):
+        draining.result()
+
+
+async def test_an_append_that_was_stored_and_forgotten_is_never_told_to_be_surely_not_kept(service: Service) -> None:
+    """Its answer was lost; somebody waits, so it is poured at once; and the log is away again at the next try."""
+    service.log.faults.plan("append reply", OutcomeUnknown("lost"))
+    waiting = asyncio.create_task(service.buffer.wait_for("9999999999999-0", 60.0))
+    call = service.append(insert("a"))
+    await settle()
+    service.log.faults.plan("append", LogUnavailable("away again"))
+    await service.clock.advance(5.0)
+    assert service.stored == {"a": {}}
+    with pytest.raises(OutcomeUnknown):
+        answer(call)
+    await end(waiting)
+
+
+async def test_what_was_told_to_be_rejected_does_not_come_back_with_a_restart(service: Service) -> None:
+    """The reason may be gone by then: another write of the same batch may have removed it."""
+    service.store.poison = {"bad": "schema"}
+    service.log.faults.plan("acknowledge", *[LogUnavailable("away")] * 3)
+    position = (await service.keep(put("bad", n=1), put("good", n=1))).position
+    waiting = asyncio.create_task(service.buffer.wait_for(position, 5.0))
+    while not waiting.done():
+        await service.clock.advance(0.01)
+    assert f"{position}/0" in waiting.result().rejections
+    await service.kill_buffer()  # at the moment at which its caller hears of it
+    service.store.poison = {}
+    service.new_buffer()
+    await service.start_buffer()
+    await service.clock.advance(2.0)
+    assert service.stored == {"good": {"n": 1}}
 
 
 async def test_nothing_is_cached_while_an_older_stream_may_hold_writes_that_would_not_drop_it(service: Service) -> None:

@@ -1,0 +1,124 @@
+"""Heritage: the streams of an earlier pool that fall to one buffer. They are counted, poured to their end, and told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from actors.backlog import Backlog
+from actors.core.batching import Entry
+from actors.core.document import decode_writes
+from actors.core.errors import LogUnavailable
+from actors.core.ports import Clock, WriteLog
+from actors.core.position import accepted_s
+from actors.outflow import Outflow
+
+_PAGE = 200  # entries of an inherited stream held in memory at once
+_PAUSE_S = 0.2
+T = TypeVar("T")
+
+
+class Heritage:
+    """Nothing is added to these streams any more once this is their owner. A log that is away is waited for."""
+
+    def __init__(
+        self, logs: Sequence[WriteLog], outflow: Callable[[WriteLog, Backlog], Outflow], clock: Clock
+    ) -> None:
+        """`outflow` makes what pours a backlog of a log."""
+        self.emptied = asyncio.Event()
+        self._logs = list(logs)
+        self._outflow = outflow
+        self._clock = clock
+        self._is_counted = not logs
+        self._later_writes = 0  # behind the page in hand
+        self._later_bytes = 0
+        self._oldest_s: float | None = None
+        self._page = Backlog()
+        if not logs:
+            self.emptied.set()
+
+    @property
+    def writes(self) -> int | None:
+        """Writes still to be poured; None until they have been counted."""
+        return self._later_writes + self._page.open_writes if self._is_counted else None
+
+    @property
+    def bytes(self) -> int | None:
+        """Their bytes; None until they have been counted."""
+        return self._later_bytes + self._page.open_bytes if self._is_counted else None
+
+    @property
+    def oldest_s(self) -> float | None:
+        """When the oldest of them was accepted, wall clock; None when there is none, or nobody knows yet."""
+        return self._page.oldest.accepted_s if self._page.oldest else self._oldest_s
+
+    def of(self, stream: str) -> WriteLog | None:
+        """The log of this name, if it is one of these."""
+        return next((log for log in self._logs if log.stream == stream), None)
+
+    async def pour(self) -> None:
+        """Returns when MongoDB's Reports have named all of it. Raises what ends an outflow."""
+        for log in self._logs:
+            await self._patiently(log.open)
+        self._oldest_s = await self._patiently(self._count)
+        self._is_counted = True
+        for log in self._logs:
+            while page := await self._patiently(lambda log=log: _page(log)):  # type: ignore[misc]
+                await self._pour_page(log, page)
+        self._later_writes = self._later_bytes = 0
+        self._oldest_s = None
+        self.emptied.set()
+
+    async def _count(self) -> float | None:
+        """Read all of it once. Returns when its oldest was accepted."""
+        writes = size = 0
+        oldest_s = None
+        for log in self._logs:
+            async for logged in log.replay():
+                writes += len(decode_writes(logged.payload))
+                size += len(logged.payload)
+                at_s = accepted_s(logged.position)
+                oldest_s = at_s if oldest_s is None else min(oldest_s, at_s)
+        self._later_writes, self._later_bytes = writes, size
+        return oldest_s
+
+    async def _pour_page(self, log: WriteLog, page: list[Entry]) -> None:
+        self._page = backlog = Backlog()
+        outflow = self._outflow(log, backlog)
+        for entry in page:
+            backlog.add(entry)
+        self._later_writes -= backlog.open_writes
+        self._later_bytes -= backlog.open_bytes
+        pouring = asyncio.create_task(outflow.run())
+        emptied = asyncio.create_task(self._until_empty(backlog, outflow))
+        try:
+            await asyncio.wait({pouring, emptied}, return_when=asyncio.FIRST_COMPLETED)
+            if pouring.done():
+                pouring.result()  # only a fault ends it
+        finally:
+            pouring.cancel()
+            emptied.cancel()
+
+    async def _until_empty(self, backlog: Backlog, outflow: Outflow) -> None:
+        await outflow.wait_for(backlog.last_position, float(1 << 31))
+        while len(backlog):
+            await self._clock.sleep(0.01)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await ask()
+            except LogUnavailable:
+                await self._clock.sleep(_PAUSE_S)
+
+
+async def _page(log: WriteLog) -> list[Entry]:
+    page: list[Entry] = []
+    async for logged in log.replay():
+        page.append(
+            Entry(logged.position, decode_writes(logged.payload), len(logged.payload), accepted_s(logged.position))
+        )
+        if len(page) == _PAGE:
+            break
+    return page
