@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
+from hashlib import blake2b
 from itertools import cycle
 from typing import Any
 
@@ -29,18 +30,19 @@ _APPEND_PATIENCE = 0.8  # of the request's time: the buffer gives up before its 
 def ensure_actors(settings: Settings) -> RemoteIntake:
     """Create what is missing of the pool and the writer; whoever needs them may call this, in any order, at once.
 
-    Actors of another pool size or an older generation are ended first: what they had accepted is in their streams.
+    Actors of another pool size, an older generation or other settings are ended first: what they had accepted is in
+    their streams.
     """
     end_strangers(settings)
     calls, homes = settings.max_pending_calls, _homes()
-    _create(MongoWriter, topology.writer_name(), writer_config(settings), calls, next(homes))
-    names = topology.buffer_names(settings.buffers)
-    for config, name in zip(buffer_configs(settings), names, strict=True):
+    writer, names = writer_name(settings), buffer_names(settings)
+    _create(MongoWriter, writer, writer_config(settings), calls, next(homes))
+    for config, name in zip(buffer_configs(settings, writer), names, strict=True):
         _create(BufferActor, name, config, calls, next(homes))
     return RemoteIntake(
         [Remote(name, topology.NAMESPACE) for name in names],
         topology.stream_names(settings.buffers),
-        Remote(topology.writer_name(), topology.NAMESPACE),
+        Remote(writer, topology.NAMESPACE),
         timeout_s=settings.request_timeout_s,
     )
 
@@ -59,8 +61,9 @@ async def refuse_unsafe_log(intake: RemoteIntake, timeout_s: float) -> None:
 
 
 def end_strangers(settings: Settings) -> None:
-    """End our actors that are not part of this pool and generation. Nothing is lost: their streams are inherited."""
-    ours = {topology.writer_name(), *topology.buffer_names(settings.buffers)}
+    """End our actors that are not part of this pool, generation and settings. Nothing is lost: their streams are
+    inherited."""
+    ours = {writer_name(settings), *buffer_names(settings)}
     for name in existing():
         if name not in ours:
             _end(name)
@@ -82,12 +85,13 @@ async def drain(settings: Settings, timeout_s: float) -> int:
     Needs a connected Ray. What is left is poured by the next start. Raises what kept a buffer from answering, after all
     actors have been ended: then nobody knows how many are left, and no number is better than a wrong one.
     """
-    buffers = [Remote(name, topology.NAMESPACE) for name in existing() if name.startswith("buffer-")]
+    buffers = [Remote(name, topology.NAMESPACE) for name in existing() if name.startswith(topology.BUFFER)]
     asked = (buffer.call("drain", timeout_s, timeout_s=timeout_s + 5) for buffer in buffers)
     left = await asyncio.gather(*asked, return_exceptions=True)
-    writer = Remote(topology.writer_name(), topology.NAMESPACE)
-    with contextlib.suppress(SpillwayError):  # then the next writer waits out its lease
-        await writer.call("release", timeout_s=settings.mongodb_timeout_s + 5)
+    for name in existing():
+        if name.startswith(topology.WRITER):
+            with contextlib.suppress(SpillwayError):  # then the next writer waits out its lease
+                await Remote(name, topology.NAMESPACE).call("release", timeout_s=settings.mongodb_timeout_s + 5)
     for name in existing():
         _end(name)
     total = 0
@@ -98,8 +102,24 @@ async def drain(settings: Settings, timeout_s: float) -> int:
     return total
 
 
-def buffer_configs(settings: Settings) -> list[BufferConfig]:
-    """One per buffer; the bounds of the settings are for all of them together."""
+def buffer_names(settings: Settings) -> list[str]:
+    """Actor names of the pool."""
+    return topology.buffer_names(settings.buffers, _digest(settings))
+
+
+def writer_name(settings: Settings) -> str:
+    """Actor name of the one writer."""
+    return topology.writer_name(_digest(settings))
+
+
+def _digest(settings: Settings) -> str:
+    """Of all that the actors are told: whichever setting it is that changes, all of them are started anew."""
+    told = (writer_config(settings), buffer_configs(settings, writer=""))
+    return blake2b(repr(told).encode(), digest_size=4).hexdigest()
+
+
+def buffer_configs(settings: Settings, writer: str) -> list[BufferConfig]:
+    """One per buffer, which is told the writer's name; the bounds of the settings are for all of them together."""
     shards = settings.buffers
     return [
         BufferConfig(
@@ -122,7 +142,7 @@ def buffer_configs(settings: Settings) -> list[BufferConfig]:
                 group_bytes=settings.batch_max_bytes,
                 patience_s=settings.request_timeout_s * _APPEND_PATIENCE,
             ),
-            writer_name=topology.writer_name(),
+            writer_name=writer,
             namespace=topology.NAMESPACE,
         )
         for index, stream in enumerate(topology.stream_names(shards))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import uuid
@@ -10,13 +11,16 @@ from typing import Any
 
 import bson
 import pytest
+from pymongo import AsyncMongoClient
 
 from actors.calls import ActorAway
 from actors.core.document import Kind, Write
-from actors.core.errors import IdempotencyConflict, QueueFull, UnsafeLog
+from actors.core.errors import IdempotencyConflict, QueueFull, SpillwayError, UnsafeLog
 from actors.remote_intake import RemoteIntake
 from cluster import launch, topology
+from cluster.embedded import mongo_server
 from cluster.settings import Settings, load
+from tests.acceptance.proxy import FaultProxy
 
 pytestmark = pytest.mark.usefixtures("clean_up")
 
@@ -54,7 +58,7 @@ async def test_many_creators_at_once_make_one_pool_and_one_writer(settings: Sett
         return launch.existing()
 
     await asyncio.gather(*(create.remote() for _ in range(4)))
-    assert launch.existing() == sorted([*topology.buffer_names(1), topology.writer_name()])
+    assert launch.existing() == sorted([*launch.buffer_names(settings), launch.writer_name(settings)])
 
 
 async def test_what_is_accepted_is_stored(settings: Settings, stored: Any, eventually: Any) -> None:
@@ -71,7 +75,7 @@ async def test_a_killed_buffer_replays_its_log(settings: Settings, stored: Any, 
     writes = inserts(settings, 300)
     groups = [writes[i : i + 10] for i in range(0, 300, 10)]
     before = await intake.append(groups[0])
-    killed = await kill(topology.buffer_names(1)[0])
+    killed = await kill(launch.buffer_names(settings)[0])
     await asyncio.gather(*(intake.append(group) for group in groups[1:]))  # retried until the buffer is back
 
     async def drained() -> bool:
@@ -82,7 +86,7 @@ async def test_a_killed_buffer_replays_its_log(settings: Settings, stored: Any, 
     assert (await intake.state(before[0])).name == "stored"
     import ray
 
-    assert await ray.get_actor(topology.buffer_names(1)[0], namespace=topology.NAMESPACE).pid.remote() != killed
+    assert await ray.get_actor(launch.buffer_names(settings)[0], namespace=topology.NAMESPACE).pid.remote() != killed
 
 
 async def test_a_killed_writer_is_followed_and_nothing_is_doubled(
@@ -91,7 +95,7 @@ async def test_a_killed_writer_is_followed_and_nothing_is_doubled(
     intake = await ready(settings)
     writes = inserts(settings, 400)
     await intake.append(writes[:200])
-    await kill(topology.writer_name())
+    await kill(launch.writer_name(settings))
     await intake.append(writes[200:])
 
     async def all_there() -> bool:
@@ -154,7 +158,7 @@ async def test_a_drain_that_a_buffer_does_not_answer_never_says_that_nothing_is_
     import ray
 
     await ready(settings)
-    handle = ray.get_actor(topology.buffer_names(1)[0], namespace=topology.NAMESPACE)
+    handle = ray.get_actor(launch.buffer_names(settings)[0], namespace=topology.NAMESPACE)
     os.kill(int(await handle.pid.remote()), signal.SIGSTOP)
     with pytest.raises(ActorAway):
         await launch.drain(settings, 0.0)
@@ -175,3 +179,62 @@ async def test_a_pool_that_changes_its_size_loses_nothing(settings: Settings, st
 
     await eventually(all_there)
     assert sorted(await stored()) == sorted(written)
+
+
+async def test_two_changes_of_the_pool_with_a_backlog_keep_the_order_of_a_document(
+    settings: Settings, eventually: Any
+) -> None:
+    """What the first pool left is older than what the second did, though it lies in the third's own streams."""
+    mongodb = FaultProxy(int(settings.mongodb_uri.rpartition(":")[2].partition("/")[0]))
+    away = {"mongodb_uri": mongo_server.address(mongodb.port), "buffers": 1}
+    mongodb.refuse()
+    database, collection = settings.data_namespace.split(".", 1)
+    try:
+        for version, shards in enumerate((1, 2)):
+            intake = await ready(load(**(settings.model_dump() | away | {"buffers": shards})))
+            body = bson.encode({"_id": "x", "version": version})
+            await intake.append([Write(Kind.PUT, settings.data_namespace, "x", body)])
+        intake = launch.ensure_actors(load(**(settings.model_dump() | away)))
+
+        async def refused() -> bool:
+            try:
+                await intake.append(inserts(settings, 1))
+            except SpillwayError as error:
+                return "still poured: 0of1" in str(error)
+            raise AssertionError("what is newer than two pools was taken")
+
+        await eventually(refused)
+        assert (await intake.status())["backlog"]["writes"] is None
+        mongodb.accept()
+
+        async def taken() -> bool:
+            with contextlib.suppress(SpillwayError):
+                return bool(await intake.append(inserts(settings, 1)))
+            return False
+
+        await eventually(taken)
+
+        async def drained() -> bool:
+            return (await intake.status())["backlog"]["writes"] == 0
+
+        await eventually(drained)
+        async with AsyncMongoClient(settings.mongodb_uri) as client:
+            assert (await client[database][collection].find_one({"_id": "x"}))["version"] == 1
+    finally:
+        mongodb.close()
+
+
+async def test_a_setting_that_changes_reaches_the_actors(settings: Settings, stored: Any, eventually: Any) -> None:
+    """A deployment in place finds them alive, with the settings they were started with."""
+    first, second = inserts(settings, 50), inserts(settings, 50)
+    await (await ready(settings)).append(first)
+    intake = await ready(settings.model_copy(update={"rate_limit_per_s": 50}))
+    await intake.append(second)
+
+    async def all_there() -> bool:
+        return len(await stored()) >= 100
+
+    await eventually(all_there)
+    assert sorted(await stored()) == sorted(write.id for write in first + second)
+    assert (await intake.status())["commands"]["limit"] == 50
+    assert len(launch.existing()) == 2

@@ -127,10 +127,11 @@ def test_every_option_says_what_it_is() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_streams_and_actors_carry_the_size_of_their_pool_and_their_generation() -> None:
+def test_streams_and_actors_carry_the_size_of_their_pool_and_actors_their_generation_and_settings() -> None:
     assert topology.stream_names(3) == ["0of3", "1of3", "2of3"]
-    assert topology.buffer_names(2) == [f"buffer-0of2-g{topology.GENERATION}", f"buffer-1of2-g{topology.GENERATION}"]
-    assert topology.writer_name().endswith(f"-g{topology.GENERATION}")
+    end = f"-g{topology.GENERATION}-0a1b2c3d"
+    assert topology.buffer_names(2, "0a1b2c3d") == [f"buffer-0of2{end}", f"buffer-1of2{end}"]
+    assert topology.writer_name("0a1b2c3d") == f"mongo-writer{end}"
 
 
 def test_the_example_file_lists_every_option_with_its_default_and_its_comment() -> None:
