@@ -40,5 +40,5 @@ def test_beyond_the_bound_writes_are_refused_until_there_is_room_to_speak_of(
     row = trial(service, f"MongoDB down past the bound ({BOUND} writes)").run(
         Fault(look, mongodb.resume), users=USERS
     )
-    assert row.fail > 20
+    assert row.fail > 0
     assert row.unknown == 0
