@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from actors.backlog import Backlog
 from actors.core.document import Key, Kind
+from actors.core.errors import DatabaseUnavailable
 from actors.core.ports import BatchSink, Cache, Found
 
 _TRIES = 3
@@ -48,8 +49,9 @@ class Lookup:
                 found.update(await self._read_once(namespace, wanted, reading))
             wanted = [id_ for id_ in wanted if (namespace, id_) in reading.stale]
             if not wanted:
-                break  # else a write left the backlog meanwhile: the base may be from before it, and its patch gone
-        return [found[id_] for id_ in ids]
+                return [found[id_] for id_ in ids]
+            # a write left the backlog meanwhile: the base may be from before it, and its patch gone
+        raise DatabaseUnavailable(f"{wanted[0]} is changed faster than it can be read", 1.0)
 
     async def _read_once(self, namespace: str, ids: list[str], reading: _Reading) -> dict[str, Found]:
         found: dict[str, Found] = {}
