@@ -134,10 +134,10 @@ class Buffer:
             await self._until_heritage_is_poured(self._seconds_until(deadline_ns))
         if self._backlog.oldest is not None:
             await self._outflow.wait_for(self._backlog.last_position, self._seconds_until(deadline_ns))
-        inherited = self._heritage.writes
+        inherited = self._heritage.left
         if inherited is None:
             raise LogUnavailable("what an earlier pool left is not counted yet", 1.0)
-        return self._backlog.open_writes + inherited
+        return self._backlog.open_writes + inherited.writes
 
     def _seconds_until(self, deadline_ns: int) -> float:
         return max(0.0, (deadline_ns - self._clock.now_ns()) / SECOND_NS)
@@ -161,11 +161,7 @@ class Buffer:
         """What an operator wants to know, as plain values. `writes`, `bytes` and `lag_s` are those of inherited streams
         too, and None until these have been counted."""
         now = self._clock.now_ns()
-        own, inherited = self._backlog.oldest, self._heritage.oldest_s
-        since_s = [accepted_s for accepted_s in (own and own.accepted_s, inherited) if accepted_s is not None]
-        inherited_writes, inherited_bytes = self._heritage.writes, self._heritage.bytes
-        is_counted = inherited_writes is not None and inherited_bytes is not None
-        lag_s = round(max(0.0, self._clock.wall_s() - min(since_s)), 3) if since_s else 0.0
+        inherited = self._heritage.left
         per_s = self._drained.per_s(now)
         return {
             "stream": self._log.stream,
@@ -173,9 +169,9 @@ class Buffer:
             "ready": self._inflow.ready,
             "log_up": self._inflow.log_up,
             "draining": self._inflow.draining,
-            "writes": self._backlog.open_writes + inherited_writes if inherited_writes is not None else None,
-            "bytes": self._backlog.open_bytes + inherited_bytes if inherited_bytes is not None else None,
-            "lag_s": lag_s if is_counted else None,
+            "writes": self._backlog.open_writes + inherited.writes if inherited else None,
+            "bytes": self._backlog.open_bytes + inherited.bytes if inherited else None,
+            "lag_s": self._lag_s(inherited.oldest_s) if inherited else None,
             "accepted_total": self._inflow.accepted.total,
             "accepted_per_s": self._inflow.accepted.per_s(now),
             "drained_total": self._drained.total,
@@ -183,6 +179,11 @@ class Buffer:
             "dead_lettered_total": self._outflow.rejected_total,
             "last_error": self._inflow.last_error or self._outflow.last_error,
         }
+
+    def _lag_s(self, inherited_s: float | None) -> float:
+        own = self._backlog.oldest
+        since_s = [accepted_s for accepted_s in (own and own.accepted_s, inherited_s) if accepted_s is not None]
+        return round(max(0.0, self._clock.wall_s() - min(since_s)), 3) if since_s else 0.0
 
     async def _report(self) -> None:
         """Every second, whatever the load: a number per write would cost more than the write."""

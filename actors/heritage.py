@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from actors.backlog import Backlog
 from actors.core.batching import Entry
@@ -17,6 +18,14 @@ from actors.outflow import Outflow
 _PAGE = 200  # entries of an inherited stream held in memory at once
 _PAUSE_S = 0.2
 T = TypeVar("T")
+
+
+class Left(NamedTuple):
+    """So many writes and bytes, and when the oldest was accepted (wall clock); None when there is none."""
+
+    writes: int
+    bytes: int
+    oldest_s: float | None
 
 
 class Heritage:
@@ -39,19 +48,13 @@ class Heritage:
             self.emptied.set()
 
     @property
-    def writes(self) -> int | None:
-        """Writes still to be poured; None until they have been counted."""
-        return self._later_writes + self._page.open_writes if self._is_counted else None
-
-    @property
-    def bytes(self) -> int | None:
-        """Their bytes; None until they have been counted."""
-        return self._later_bytes + self._page.open_bytes if self._is_counted else None
-
-    @property
-    def oldest_s(self) -> float | None:
-        """When the oldest of them was accepted, wall clock; None when there is none, or nobody knows yet."""
-        return self._page.oldest.accepted_s if self._page.oldest else self._oldest_s
+    def left(self) -> Left | None:
+        """What is still to be poured; None until it has been counted."""
+        if not self._is_counted:
+            return None
+        page = self._page
+        oldest_s = page.oldest.accepted_s if page.oldest else self._oldest_s
+        return Left(self._later_writes + page.open_writes, self._later_bytes + page.open_bytes, oldest_s)
 
     def of(self, stream: str) -> WriteLog | None:
         """The log of this name, if it is one of these."""
@@ -64,7 +67,7 @@ class Heritage:
         self._oldest_s = await self._patiently(self._count)
         self._is_counted = True
         for log in self._logs:
-            while page := await self._patiently(lambda log=log: _page(log)):  # type: ignore[misc]
+            while page := await self._patiently(partial(_page, log)):
                 await self._pour_page(log, page)
         self._later_writes = self._later_bytes = 0
         self._oldest_s = None

@@ -165,8 +165,7 @@ class BufferActor:
         config = self._config
         while left := await follow(self._redis, config.key_prefix, config.shards):
             self._trouble = LogUnavailable(f"the pool before the last one is still poured: {', '.join(left)}", 5.0)
-            mine = [self._log(name) for name in left if heir_of(_index(name), config.shards) == config.index]
-            await self._buffer_of(self._log(config.stream), mine).pour_heritage()
+            await self._buffer_of(left).pour_heritage()
             await asyncio.sleep(0.2)
 
     async def _build(self) -> Buffer:
@@ -182,15 +181,13 @@ class BufferActor:
                     return False
             return all(empty.values())
 
-        mine = [self._log(name) for name in older if heir_of(_index(name), config.shards) == config.index]
-        return self._buffer_of(self._log(config.stream), mine, predecessors_empty)
+        return self._buffer_of(older, predecessors_empty)
 
-    def _buffer_of(
-        self, own: RedisLog, inherited: list[RedisLog], predecessors_empty: Callable[[], Awaitable[bool]] | None = None
-    ) -> Buffer:
+    def _buffer_of(self, older: list[str], predecessors_empty: Callable[[], Awaitable[bool]] | None = None) -> Buffer:
+        """With those of the `older` streams that fall to it."""
         config = self._config
         return Buffer(
-            own,
+            self._log(config.stream),
             RemoteSink(Remote(config.writer_name, config.namespace)),
             RedisCache(self._redis, config.key_prefix, config.stream, config.cache_ttl_s),
             self._shelf,
@@ -198,7 +195,7 @@ class BufferActor:
             RayTelemetry(config.stream),
             config.policy,
             config.bounds,
-            inherited=inherited,
+            inherited=[self._log(name) for name in older if heir_of(_index(name), config.shards) == config.index],
             predecessors_empty=predecessors_empty,
             owns=lambda key: shard_of(key, config.shards) == config.index,
             cache_max_entries=config.cache_max_entries,

@@ -33,9 +33,9 @@ def ensure_actors(settings: Settings) -> RemoteIntake:
     Actors of another pool size, an older generation or other settings are ended first: what they had accepted is in
     their streams.
     """
-    end_strangers(settings)
-    calls, homes = settings.max_pending_calls, _homes()
     writer, names = writer_name(settings), buffer_names(settings)
+    end_strangers({writer, *names})
+    calls, homes = settings.max_pending_calls, _homes()
     _create(MongoWriter, writer, writer_config(settings), calls, next(homes))
     for config, name in zip(buffer_configs(settings, writer), names, strict=True):
         _create(BufferActor, name, config, calls, next(homes))
@@ -60,10 +60,8 @@ async def refuse_unsafe_log(intake: RemoteIntake, timeout_s: float) -> None:
             await asyncio.sleep(0.1)
 
 
-def end_strangers(settings: Settings) -> None:
-    """End our actors that are not part of this pool, generation and settings. Nothing is lost: their streams are
-    inherited."""
-    ours = {writer_name(settings), *buffer_names(settings)}
+def end_strangers(ours: set[str]) -> None:
+    """End our actors of other names. Nothing is lost: their streams are inherited."""
     for name in existing():
         if name not in ours:
             _end(name)

@@ -86,7 +86,7 @@ MUTANTS = (
     ),
     _one(
         "a drain that forgets what an earlier pool left", "I1", "actors/buffer.py",
-        "        return self._backlog.open_writes + inherited\n",
+        "        return self._backlog.open_writes + inherited.writes\n",
         "        return self._backlog.open_writes\n",
         "tests/unit/test_buffer.py::test_what_an_inherited_stream_holds_is_told_and_is_part_of_the_drain",
     ),

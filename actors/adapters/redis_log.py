@@ -2,8 +2,8 @@
 
 Keys, all under one prefix: `stream:{name}` the entries, `owner:{name}` the epoch of the stream's owner and
 `owner:{name}:by` who that is, `streams` the names of all streams there ever were, `pool` the size of the present pool,
-`once:{digest}` the idempotency
-records, `once` how many of them there are, by the second at which the last of them is gone.
+`once:{digest}` the idempotency records, `once` how many of them there are, by the second at which the last of them is
+gone.
 """
 
 from __future__ import annotations
