@@ -113,6 +113,9 @@ class Data:
             missing = {id_ for id_, read in zip(ids, reads, strict=True) if read.document is None}
         except (SpillwayError, TimeoutError):  # /v1/status tells it better than every request could
             missing = set(ids)
+        except Exception:  # the writes are durable by now: a 500 would have its caller send five more
+            logger.exception("Documents of the pool could not be read: %s", ids)
+            missing = set(ids)
         if missing:
             self._pool.forget(missing)
         return missing

@@ -16,6 +16,7 @@ from bson.errors import BSONError
 from serve_app.errors import Problem
 
 MAX_DEPTH = 64  # MongoDB ends at 100; the rest is room for what updates wrap around a value
+_MAX_PATH = 300  # characters; the whole of a long one, said again for all that it holds, would be gigabytes
 
 # The types of extended JSON v2 and what stands inside them, less the deprecated ones and those that carry code.
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -37,8 +38,12 @@ class _Doubled:
     """An object with a name twice; kept in its place until the walk knows where that is."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        names = [name for name, _ in pairs]
-        self.name = next(name for i, name in enumerate(names) if name in names[:i])
+        seen: set[str] = set()
+        for name, _ in pairs:  # seconds of this process, were each looked for among all before it
+            if name in seen:
+                self.name = name
+                return
+            seen.add(name)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
@@ -199,5 +204,8 @@ def _refuse_doubled(value: _Doubled, path: str) -> NoReturn:
 
 
 def _join(path: str, name: str) -> str:
-    """Where a field is, for people: `a.b[2].c`."""
+    """Where a field is, for people: `a.b[2].c`, cut when it is long."""
+    if len(path) >= _MAX_PATH:
+        return path
+    name = name[:_MAX_PATH]
     return path + name if not path or name[:1] == "[" else f"{path}.{name}"

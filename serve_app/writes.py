@@ -75,7 +75,8 @@ class Writes:
         """A merge patch on whatever is there; on nothing it makes a document, as an upsert."""
         namespace, id_ = target(request)
         ask = await self._ask(request, namespace, bodies.PATCH_TYPES)
-        body = encode(update_of(parse(ask.body), id_), self._limits.max_document_bytes)
+        most = self._limits.max_document_bytes
+        body = encode(update_of(parse(ask.body), id_, most), most)
         return await self._keep(ask, Write(Kind.PATCH, namespace, id_, body))
 
     async def delete(self, request: Request) -> Answer:

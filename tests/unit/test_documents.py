@@ -74,6 +74,21 @@ def test_a_name_twice(text: str, field: str) -> None:
     assert refused(text) == ("malformed-json", field)
 
 
+def test_a_name_twice_among_very_many_is_found_in_passing() -> None:
+    """Looking for each among all before it would take hours."""
+    names = ",".join(f'"{i}":0' for i in [*range(300_000), 299_999])
+    assert refused(f"{{{names}}}") == ("malformed-json", "299999")
+
+
+def test_where_a_field_is_is_told_in_a_few_hundred_characters() -> None:
+    """Whatever is inside a long name would say it again."""
+    name = "n" * 100_000
+    inside = ",".join(["[]"] * 100_000)
+    code, field = refused(f'{{"{name}":[{inside},{{"$where":1}}]}}')
+    assert code == "invalid-document"
+    assert field is not None and field.startswith("nnn") and len(field) < 1_000
+
+
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_what_is_no_number(constant: str) -> None:
     assert refused(f'{{"a":{{"b":[{constant}]}}}}') == ("malformed-json", "a.b[0]")

@@ -12,6 +12,9 @@ from serve_app.errors import Problem
 from serve_app.patches import apply, update_of
 
 
+BIG = 1 << 24
+
+
 @pytest.mark.parametrize(
     ("patch", "update"),
     [
@@ -27,7 +30,7 @@ from serve_app.patches import apply, update_of
     ],
 )
 def test_a_merge_patch_as_an_update(patch: dict[str, Any], update: dict[str, Any]) -> None:
-    assert update_of(patch, "k") == update
+    assert update_of(patch, "k", BIG) == update
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_a_merge_patch_as_an_update(patch: dict[str, Any], update: dict[str, Any
 )
 def test_patches_that_cannot_be(patch: Any, code: str, field: str | None) -> None:
     with pytest.raises(Problem) as caught:
-        update_of(patch, "k")
+        update_of(patch, "k", BIG)
     assert (caught.value.code, caught.value.field) == (code, field)
 
 
@@ -79,6 +82,34 @@ def test_an_update_does_what_mongodb_does(
 def test_updates_apply_in_order_and_make_a_document_where_there_is_none() -> None:
     updates = [bson.encode({"$set": {"a": 1, "b": 1}}), bson.encode({"$set": {"a": 2}, "$unset": {"b": ""}})]
     assert apply(None, updates, '{"$numberInt":"7"}') == {"_id": 7, "a": 2}
+
+
+@pytest.mark.parametrize("index", ["9" * 5_000, "01", "\u0661", "1500001"])
+def test_what_mongodb_takes_for_no_position_changes_nothing(index: str) -> None:
+    body = bson.encode({"_id": "k", "a": [1, 2]})
+    for update in ({"$set": {f"a.{index}": 1}}, {"$unset": {f"a.{index}": ""}}, {"$unset": {f"a.{index}.b": ""}}):
+        assert apply(body, [bson.encode(update)], "k") == {"_id": "k", "a": [1, 2]}
+
+
+def test_arrays_are_filled_up_to_what_a_document_can_hold_and_no_further() -> None:
+    """A few bytes ask for a million nulls, in as many arrays as there are."""
+    body = bson.encode({"_id": "k", **{f"a{i}": [] for i in range(4)}})
+    whole = bson.encode({"$set": {f"a{i}.1400000": 1 for i in range(3)}})
+    document = apply(body, [bson.encode({"$set": {"a3.1400000": 1}}), whole], "k")
+    assert [len(document[f"a{i}"]) for i in range(4)] == [0, 0, 0, 1_400_001]
+
+
+def test_many_changes_of_one_array_copy_it_once() -> None:
+    """Each with a copy of its own would take minutes."""
+    count = 60_000
+    body = bson.encode({"_id": "k", "a": [{}] * count})
+    update = bson.encode({"$set": {f"a.{i}.b": i for i in range(count)}})
+    assert apply(body, [update], "k")["a"] == [{"b": i} for i in range(count)]
+
+
+def test_paths_that_say_a_long_name_again_and_again_are_too_large() -> None:
+    with pytest.raises(Problem, match="document-too-large"):
+        update_of({"a" * 10_000: {f"b{i}": 1 for i in range(200_000)}}, "k", 1 << 20)
 
 
 NAMES = st.text("abc", min_size=1, max_size=2)
@@ -113,5 +144,5 @@ def test_where_objects_meet_objects_it_is_the_merge_of_the_rfc(base: dict[str, A
         )
 
     if alike(base, patch):
-        update = bson.encode(update_of(patch, "k"))
+        update = bson.encode(update_of(patch, "k", BIG))
         assert apply(bson.encode({"_id": "k", **base}), [update], "k") == merged({"_id": "k", **base}, patch)
