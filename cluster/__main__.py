@@ -15,6 +15,7 @@ from cluster.board import Board
 from cluster.dead_letters import app as dead_letters
 from cluster.ray_environment import client_environment
 from cluster.terminal import err, fail, out, running, settings_and_folder
+from cluster.welcome import without_password
 
 app = typer.Typer(help="Spillway on this machine.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.add_typer(dead_letters, name="dead-letters")
@@ -55,7 +56,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For programs")]
         return
     for name, value in record.to_json().items():
         if name not in ("run_id", "owner", "parts") and value:
-            out.print(f"{name:<22}{escape(str(value))}", soft_wrap=True)
+            out.print(f"{name:<22}{escape(without_password(str(value)))}", soft_wrap=True)
     for name, part in record.parts.items():
         out.print(f"{escape(name):<22}pid {part.pid}{'' if part.lives() else ' (ended)'}")
     board = Board()

@@ -6,11 +6,13 @@ user may enter it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import secrets
+import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -102,9 +104,14 @@ class StateFolder:
 
     def create(self) -> None:
         """Makes the folders, closed to other users. Raises `OSError`."""
-        for folder in (self.path, self.data, self.logs, self.run, self.sockets):
+        for folder in (self.path, self.data, self.logs, self.run):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)  # refuses a folder that somebody else made first
+        self.sockets.mkdir(mode=0o700, exist_ok=True)
+        found = self.sockets.lstat()  # its name can be guessed: not what somebody else, or a link of theirs, put there
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "not a folder of yours; have it removed", str(self.sockets))
+        self.sockets.chmod(0o700)
 
     def data_of(self, part: str) -> Path:
         """The data folder of one part, made when it is missing."""

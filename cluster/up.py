@@ -233,7 +233,11 @@ class Run:
 
 def up(settings: Settings, folder: StateFolder, console: Console, witness: bool | None) -> int:
     """Runs until Ctrl-C. Returns the exit code: 0 after a clean stop, 1 when it could not start."""
-    folder.create()
+    try:
+        folder.create()
+    except OSError as error:
+        console.print(f"[red]Spillway's folder cannot be used: {escape(str(error))}[/red]", soft_wrap=True)
+        return 1
     lock = folder.lock()
     if lock is None:
         other = folder.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -9,6 +10,8 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from cluster.state import Record, StateFolder
+
+_SECRET = re.compile(r"([^?&]*(?:password|token|properties)[^=&]*)=[^&]*", re.IGNORECASE)
 
 
 def welcome(console: Console, record: Record, folder: StateFolder) -> None:
@@ -32,6 +35,7 @@ def welcome(console: Console, record: Record, folder: StateFolder) -> None:
 
 
 def without_password(url: str) -> str:
-    """The URL with its password starred out."""
+    """The URL with its password starred out, and whatever else in it may hold one."""
     password = urlsplit(url).password
-    return url.replace(f":{password}@", ":***@") if password else url
+    url = url.replace(f":{password}@", ":***@") if password else url
+    return _SECRET.sub(r"\1=***", url)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from actors.core.document import Key
 
 _SLOTS = 1024
+_MAX_DOCUMENT_BYTES = 8 * 1024  # 80 MiB with the 10,000 entries of `near_cache_max_entries`; larger ones are asked for
 
 
 class NearCache:
@@ -43,7 +44,9 @@ class NearCache:
         return self._evictions
 
     def put(self, key: Key, document: bytes, now: float, mark: int) -> None:
-        if self._max_entries == 0 or self._last_eviction[hash(key) % _SLOTS] > mark:
+        if self._max_entries == 0 or len(document) > _MAX_DOCUMENT_BYTES:
+            return
+        if self._last_eviction[hash(key) % _SLOTS] > mark:
             return
         self._entries[key] = (now + self._ttl_s, document)
         self._entries.move_to_end(key)

@@ -20,8 +20,8 @@ from serve_app.receipts import Receipts
 from serve_app.writes import Writes
 
 _PAGES = (
-    "A page ends at `limit` letters or 4 MiB, or when 2,000 have been looked at, so it may hold few or none: go on "
-    "while there is a `next`. Together the pages cover what was there when the first was asked for."
+    "A page ends at `limit` letters or 4 MiB, or when 2,000 or 16 MiB have been looked at, so it may hold few or none: "
+    "go on while there is a `next`. Together the pages cover what was there when the first was asked for."
 )
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -40,6 +40,7 @@ return removed
 
 _CHUNK = 20  # letters read in one go: of the largest documents still few enough MiB
 _SCAN = 2_000  # letters looked at for one page: a fraction of a second
+_SCAN_BYTES = 16 * 1024 * 1024  # and so many bytes: they all come through one buffer
 _PAGE_BYTES = 4 * 1024 * 1024
 
 
@@ -64,18 +65,25 @@ class RedisDeadLetters:
     async def list(self, selection: Selection = EVERY, limit: int = 100, after: str = "") -> Page:
         position, _, last = after.partition("_")
         letters: list[DeadLetter] = []
-        scanned = size = 0
+        scanned = looked_at = size = 0
         async with reading(self._client):
             if not last:
                 newest = await self._client.xrevrange(self._keys[0], count=1)
                 position, last = "0-0", newest[0][0].decode() if newest else "0-0"
-            while position != last and scanned < _SCAN and len(letters) < limit and size < _PAGE_BYTES:
+            while (
+                position != last
+                and scanned < _SCAN
+                and looked_at < _SCAN_BYTES
+                and len(letters) < limit
+                and size < _PAGE_BYTES
+            ):
                 chunk = await self._client.xrange(self._keys[0], f"({position}", last, count=_CHUNK)
                 if not chunk:
                     position = last
                 for at, fields in chunk:
                     position, scanned = at.decode(), scanned + 1
                     letter = _letter(fields)
+                    looked_at += len(letter.payload)
                     if selection.takes(letter):
                         letters.append(letter)
                         size += len(letter.payload)

@@ -142,6 +142,19 @@ async def test_a_page_ends_when_enough_has_been_looked_at(
     assert [page.letters for page in pages] == [[], [], [of[90]]]
 
 
+async def test_a_page_ends_when_enough_bytes_have_been_looked_at(
+    redis_shelf: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of letters that are not taken too: all of them come through one buffer, within its time for one question."""
+    monkeypatch.setattr(redis_dead_letters, "_SCAN_BYTES", 10_000)
+    monkeypatch.setattr(redis_dead_letters, "_CHUNK", 2)
+    of = [letter(i, "d.rare" if i == 9 else "d.c", b"x" * 4_000) for i in range(10)]
+    await redis_shelf.add(of)
+    pages = await run(redis_shelf, Selection(namespace="d.rare"))
+    assert [page.scanned for page in pages] == [4, 4, 2]
+    assert letters(pages) == [of[9]]
+
+
 async def test_a_page_ends_when_it_is_large_enough(redis_shelf: DeadLetters, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_dead_letters, "_PAGE_BYTES", 1_000)
     of = [letter(i, body=b"x" * 400) for i in range(7)] + [letter(7, body=b"x" * 5_000)]

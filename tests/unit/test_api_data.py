@@ -121,11 +121,12 @@ async def test_a_document_that_is_gone_is_not_told_as_read(client: EdgeClient) -
     assert len(reads[-1]) == 4
 
 
-async def test_mongodb_down_leaves_the_writes(client: EdgeClient) -> None:
+@pytest.mark.parametrize("failing", [DatabaseUnavailable(), ValueError("a document that cannot be patched")])
+async def test_a_read_that_fails_leaves_the_writes(client: EdgeClient, failing: Exception) -> None:
     with_documents(client, 5)
     await client.get("/api/data")
     await turn()
-    client.intake.failing_reads = DatabaseUnavailable()
+    client.intake.failing_reads = failing
     response = await client.get("/api/data")
     assert response.status_code == 200
     assert len(response.json()["writes"]) == 5

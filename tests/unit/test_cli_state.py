@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cluster.__main__ import app
 from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
 
 
@@ -36,6 +39,31 @@ def test_a_record_may_hold_passwords_so_only_its_owner_reads_it(folder: StateFol
     assert folder.record_file.stat().st_mode & 0o077 == 0
     assert folder.token().stat().st_mode & 0o077 == 0
     assert folder.token().read_text() == folder.token().read_text()
+
+
+def test_a_folder_for_sockets_that_somebody_prepared_is_not_used(folder: StateFolder, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    folder.sockets.symlink_to(theirs)
+    try:
+        with pytest.raises(PermissionError, match="have it removed"):
+            folder.create()
+        assert theirs.stat().st_mode & 0o777 == 0o755
+    finally:
+        folder.sockets.unlink()
+    folder.create()
+    try:
+        assert folder.sockets.stat().st_mode & 0o777 == 0o700
+    finally:
+        folder.sockets.rmdir()
+
+
+def test_status_shows_no_password(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.save(dataclasses.replace(record(), http_url=""))
+    monkeypatch.setenv("SPILLWAY_STATE_DIR", str(folder.path))
+    said = CliRunner().invoke(app, ["status"])
+    assert "redis://:***@h/0" in said.stdout
+    assert "pw" not in said.stdout
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run_id": "a"}', '{"run_id": "a", "owner": {}, "parts": {}}'])

@@ -35,6 +35,15 @@ def test_a_read_from_before_a_write_does_not_come_back_after_it() -> None:
     assert cache.get(A, 0.2) == b"new"
 
 
+def test_large_documents_are_not_kept() -> None:
+    """Bounded by number alone, it would grow to gigabytes."""
+    cache = NearCache(1.0, 10)
+    cache.put(A, b"1" * 8 * 1024, 0.0, cache.mark())
+    cache.put(B, b"1" * (8 * 1024 + 1), 0.0, cache.mark())
+    assert cache.get(A, 0.5) is not None
+    assert cache.get(B, 0.5) is None
+
+
 def test_it_can_be_switched_off() -> None:
     for cache in (NearCache(0, 10), NearCache(1.0, 0)):
         cache.put(A, b"1", 0.0, cache.mark())

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from serve_app.errors import Problem
 from serve_app.patches import apply, update_of
 
-
 BIG = 1 << 24
 
 
