@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -84,10 +85,25 @@ class Reads:
 
     async def _ask_find(self, namespace: str, asked: dict[str, asyncio.Future[bytes | None]]) -> None:
         try:
-            _settle_all(asked, await self._store.find(namespace, list(asked)))
+            found = await self._store.find(namespace, list(asked))
+            again = {id_: asked.pop(id_) for id_, document in found.items() if document is None}
+            _settle_all(asked, found)
+            self._ask_again(namespace, again)
         except BaseException as error:
             _settle_all(asked, DatabaseUnavailable(str(error), 1.0))
             raise
+
+    def _ask_again(self, namespace: str, asked: dict[str, asyncio.Future[bytes | None]]) -> None:
+        """What did not fit into an answer is asked in the next command. Of one that somebody asked for meanwhile, both
+        get the later answer."""
+        if not asked:
+            return
+        waiting = self._finds.setdefault(namespace, {})
+        for id_, answer in asked.items():
+            later = waiting.setdefault(id_, answer)
+            if later is not answer:
+                later.add_done_callback(partial(_pass_on, answer))
+        self._wake()
 
     async def _ask_sample(self, namespace: str, limit: int, answer: asyncio.Future[Any]) -> None:
         try:
@@ -101,7 +117,13 @@ class Reads:
             raise DatabaseUnavailable(f"{MAX_WAITING} reads wait for MongoDB already", 1.0)
 
 
-def _settle_all(asked: dict[str, asyncio.Future[bytes | None]], result: dict[str, bytes] | DatabaseUnavailable) -> None:
+def _pass_on(answer: asyncio.Future[bytes | None], later: asyncio.Future[bytes | None]) -> None:
+    _settle(answer, later.exception() or later.result())
+
+
+def _settle_all(
+    asked: dict[str, asyncio.Future[bytes | None]], result: Mapping[str, bytes | None] | DatabaseUnavailable
+) -> None:
     for id_, answer in asked.items():
         _settle(answer, result if isinstance(result, DatabaseUnavailable) else result.get(id_))
 

@@ -30,6 +30,7 @@ class MemoryStore:
         self.poison: dict[str, str] = {}  # id -> why it is rejected
         self.refuses_whole = False  # a poisoned write makes the whole command fail, as a too large one does
         self.hold: asyncio.Event | None = None
+        self.answer_holds = 1_000_000  # documents; of those beyond, `find` says that they have to be asked for again
         self._clock = clock or ManualClock()
         self._find_limit = find_limit
         self._update_limit = update_limit
@@ -77,9 +78,12 @@ class MemoryStore:
                 outcomes.append(Outcome.STORED)
         return Report(bytes(outcomes), reasons, len(self.documents) - before)
 
-    async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes]:
+    async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes | None]:
         self._note("find", len(ids))
-        found = {id_: self.documents[namespace, id_] for id_ in ids if (namespace, id_) in self.documents}
+        there = [id_ for id_ in ids if (namespace, id_) in self.documents]
+        full: Sequence[str] = ids if len(there) > self.answer_holds else ()
+        found: dict[str, bytes | None] = dict.fromkeys(full)
+        found |= {id_: self.documents[namespace, id_] for id_ in there[: self.answer_holds]}
         await self._held()
         return found
 

@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import Any, cast
 
-from bson import json_util
 from bson.codec_options import CodecOptions
 from bson.errors import BSONError, InvalidDocument
 from bson.raw_bson import RawBSONDocument
@@ -20,7 +19,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from actors.adapters import ferretdb
+from actors.adapters import ferretdb, mongo_id
 from actors.core.batching import Command, Verb
 from actors.core.errors import CommandFailed, CommandNotSent, CommandRefused, CommandUnknown
 from actors.core.outcome import Outcome, Report
@@ -165,26 +164,28 @@ class MongoStore:
         elif command.verb == Verb.UPDATE:
             body = {"update": collection, "ordered": False, "writeConcern": self._write_concern}
             body["updates"] = [
-                {"q": {"_id": _value(id_)}, "u": RawBSONDocument(update), "upsert": True, "multi": False}
+                {"q": {"_id": mongo_id.value_of(id_)}, "u": RawBSONDocument(update), "upsert": True, "multi": False}
                 for id_, update in zip(command.ids, command.bodies, strict=True)
             ]
         else:
             body = {"delete": collection, "ordered": False, "writeConcern": self._write_concern}
-            body["deletes"] = [{"q": {"_id": _value(id_)}, "limit": 1} for id_ in command.ids]
+            body["deletes"] = [{"q": {"_id": mongo_id.value_of(id_)}, "limit": 1} for id_ in command.ids]
         return database, body
 
-    async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes]:
+    async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes | None]:
         try:
-            asked_as = {_text(_value(id_)): id_ for id_ in ids}  # an id may be asked for in another form than ours
-            values = [_value(id_) for id_ in ids]
+            asked_as = {mongo_id.text_of(mongo_id.value_of(id_)): id_ for id_ in ids}  # an id may be asked for in another form than ours
+            values = [mongo_id.value_of(id_) for id_ in ids]
         except Exception as error:
             raise CommandRefused(f"no id: {_sentence(error)}") from error
         asked = {"_id": values[0]} if len(values) == 1 else {"_id": {"$in": values}}
-        documents = await self._first_batch(namespace, asked, len(values))
-        return {asked_as.get(id_, id_): body for id_, body in documents}
+        documents, is_cut = await self._first_batch(namespace, asked, len(values))
+        unknown: dict[str, bytes | None] = dict.fromkeys(asked_as.values()) if is_cut and documents else {}
+        return unknown | {asked_as.get(id_, id_): body for id_, body in documents}
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        return await self._first_batch(namespace, {}, limit)
+        documents, _ = await self._first_batch(namespace, {}, limit)
+        return documents
 
     async def count(self, namespace: str) -> int:
         database, collection = namespace.split(".", 1)
@@ -201,15 +202,22 @@ class MongoStore:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _first_batch(self, namespace: str, asked: Mapping[str, Any], limit: int) -> list[tuple[str, bytes]]:
+    async def _first_batch(
+        self, namespace: str, asked: Mapping[str, Any], limit: int
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        """The documents, and whether there are more than one answer holds (16 MiB).
+
+        Only then a cursor is left, for the server to forget after ten minutes: `singleBatch` would leave none, and not
+        tell; to close it would be a command more. A batch of just `limit` would leave one in FerretDB each time.
+        """
         database, collection = namespace.split(".", 1)
-        body = {"find": collection, "filter": asked, "limit": limit, "batchSize": limit, "singleBatch": True}
+        body = {"find": collection, "filter": asked, "limit": limit, "batchSize": limit + 1}
         answer = await self._run(database, body, _RAW)
         documents = []
         for document in answer["cursor"]["firstBatch"]:
             with suppress(BSONError, KeyError, ValueError):  # somebody else's, and not readable: as good as not there
-                documents.append((_text(document["_id"]), bytes(document.raw)))
-        return documents
+                documents.append((mongo_id.text_of(document["_id"]), bytes(document.raw)))
+        return documents, bool(answer["cursor"]["id"])
 
     async def _run(self, database: str, body: dict[str, Any], codec: CodecOptions[Any] = _DECODED) -> Mapping[str, Any]:
         left: list[bool] = []
@@ -284,15 +292,6 @@ def _is_on_id(error: Mapping[str, Any]) -> bool:
 def _is_about_concern(error: OperationFailure) -> bool:
     """Is it the write concern that the server refuses? Then the operator is at fault, and no document."""
     return _CONCERN.search(str(error)) is not None
-
-
-def _value(id_: str) -> Any:
-    """The BSON value of an id's text: extended JSON when it begins with a brace, else the text itself."""
-    return json_util.loads(id_) if id_.startswith("{") else id_
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS)
 
 
 def _sentence(error: Exception) -> str:

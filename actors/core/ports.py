@@ -210,8 +210,9 @@ class DocumentStore(Protocol):
     async def store(self, command: Command) -> Report:
         """Raises `CommandNotSent`, `CommandUnknown`, `CommandRefused`, `CommandFailed`."""
 
-    async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes]:
-        """Documents by the ids as they were asked for. Raises as `store`."""
+    async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes | None]:
+        """Documents by the ids as they were asked for. An id that is missing has none; one with None has to be asked
+        again, because the answer was full, which never happens to all of them. Raises as `store`."""
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
         """Some documents with their ids, at most `limit`, cheaply found. Raises as `find`."""

@@ -193,6 +193,45 @@ async def test_ids_other_than_text(mongodb_uri: str) -> None:
         assert await store.sample(place.namespace, 5) == []
 
 
+@pytest.mark.parametrize("value", [7, bson.Int64(7), 7.0], ids=repr)
+async def test_a_number_is_one_id_whoever_wrote_it_and_however(mongodb_uri: str, value: Any) -> None:
+    """Java's drivers write 64 bits, the old shell doubles, and MongoDB finds them all as 7."""
+    async with mongo(mongodb_uri) as (store, _):
+        place = Place(store, f"spillway_test.c{uuid.uuid4().hex}", lambda: 0)
+        await store.store(Command(Verb.INSERT, place.namespace, ["unused"], [document(value, n=1)]))
+        id_ = '{"$numberInt":"7"}'
+        assert await found(place, id_) == {id_: {"_id": value, "n": 1}}
+
+
+async def test_a_question_that_was_answered_leaves_no_cursor_behind(mongodb_uri: str) -> None:
+    async with mongo(mongodb_uri) as (store, _):
+        place = Place(store, f"spillway_test.c{uuid.uuid4().hex}", lambda: 0)
+        await store.store(inserts(place, *"abc"))
+        answers: list[Any] = []
+        run = store._run
+
+        async def noted(*arguments: Any) -> Any:
+            answers.append(await run(*arguments))
+            return answers[-1]
+
+        store._run = noted  # type: ignore[method-assign]
+        await store.find(place.namespace, ["a"])
+        await store.find(place.namespace, ["a", "b", "missing"])
+        for limit in (1, 2, 3, 4):
+            await store.sample(place.namespace, limit)
+        assert [answer["cursor"]["id"] for answer in answers] == [0] * 6
+
+
+async def test_an_answer_that_was_full_says_so() -> None:
+    """What the rest is, nobody knows; least of all that it is not there."""
+    cursor = {"id": 5, "ns": "d.c", "firstBatch": [{"_id": "a"}]}
+    server = Answering({"ok": 1, "cursor": cursor})
+    async with server as uri, mongo(uri, timeout_s=3.0) as (store, _):
+        assert await store.find("d.c", ["a", "b"]) == {"a": bson.encode({"_id": "a"}), "b": None}
+        cursor["id"] = 0
+        assert await store.find("d.c", ["a", "b"]) == {"a": bson.encode({"_id": "a"})}
+
+
 async def test_a_violated_index_of_the_users_is_a_rejection_and_its_neighbours_are_stored(mongodb_uri: str) -> None:
     async with mongo(mongodb_uri) as (store, _):
         await store.describe()

@@ -308,6 +308,19 @@ async def test_questions_for_many_ids_share_commands_as_large_as_the_server_allo
     assert [answer(reader) for reader in readers] == [[None, None]] * 149
 
 
+async def test_what_did_not_fit_into_an_answer_is_asked_again_and_is_not_told_as_missing(service: Service) -> None:
+    bodies = {id_: id_.encode() for id_ in "abc"}
+    service.store.documents.update({(NAMESPACE, id_): body for id_, body in bodies.items()})
+    service.store.answer_holds = 1
+    first = find(service, "a", "b", "missing", "c")
+    await settle()
+    meanwhile = find(service, "c", "b")
+    await service.clock.advance(0.2)
+    assert service.sent == [("find", 4), ("find", 3), ("find", 2)]
+    assert answer(first) == [b"a", b"b", None, b"c"]
+    assert answer(meanwhile) == [b"c", b"b"]
+
+
 async def test_a_server_that_takes_one_id_a_command_gets_one() -> None:
     service = Service()
     service.store._find_limit = 1

@@ -1,0 +1,21 @@
+"""The `_id` of a document: its text, as the service knows it, and its BSON value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson import Int64, json_util
+
+
+def value_of(text: str) -> Any:
+    """Extended JSON when it begins with a brace, else the text itself. Raises whatever `text` makes the parser raise."""
+    return json_util.loads(text) if text.startswith("{") else text
+
+
+def text_of(value: Any) -> str:
+    """The one text of a value: 5 in 32 bits, in 64 and as 5.0 are one `_id` for MongoDB."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 63:
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = int(value) if -(1 << 31) <= value < 1 << 31 else Int64(value)
+    return value if isinstance(value, str) else json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS)
