@@ -17,7 +17,7 @@ from actors.core.errors import (
     OutcomeUnknown,
     SpillwayError,
 )
-from actors.core.ports import Found, Keyed, KeyedAnswer, State
+from actors.core.ports import Found, Keyed, KeyedAnswer, Resolved, State
 from actors.core.position import order
 from actors.core.receipt import Receipt
 from actors.core.sharding import heir_of, shard_of
@@ -101,12 +101,18 @@ class RemoteIntake:
         return answer
 
     async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
-        return list(await asyncio.gather(*(self._wait_one(receipt, timeout_s) for receipt in receipts)))
+        # One wait for each entry of the log, and not for each of its thousand writes.
+        places = list(dict.fromkeys((receipt.stream, receipt.position) for receipt in receipts))
+        known = [place for place in places if place[0] in self._streams]
+        waits = (self._watches[self._streams.index(stream)].until(position, timeout_s) for stream, position in known)
+        resolved = dict(zip(known, await asyncio.gather(*waits), strict=True))
+        return list(await asyncio.gather(*(self._state_after(receipt, resolved) for receipt in receipts)))
 
-    async def _wait_one(self, receipt: Receipt, timeout_s: float) -> State:
+    async def _state_after(self, receipt: Receipt, waited: dict[tuple[str, str], Resolved | None]) -> State:
+        """`waited`: what was heard about each entry of our streams; None where the time was up."""
         if receipt.stream not in self._streams:
             return await self.state(receipt)
-        resolved = await self._watches[self._streams.index(receipt.stream)].until(receipt.position, timeout_s)
+        resolved = waited[receipt.stream, receipt.position]
         if resolved is None:
             return State("logged")
         reason = resolved.rejections.get(f"{receipt.position}/{receipt.offset}")

@@ -11,7 +11,7 @@ import pytest
 from actors.calls import ActorAway, Remote
 from actors.core.document import Kind, Write, decode_writes
 from actors.core.errors import BufferUnavailable, IdempotencyConflict, OutcomeUnknown, UnsafeLog
-from actors.core.ports import Found, Keyed, KeyedAnswer
+from actors.core.ports import Found, Keyed, KeyedAnswer, Resolved, State
 from actors.core.receipt import Receipt
 from actors.core.sharding import shard_of
 from actors.inflow import Kept
@@ -81,6 +81,34 @@ async def test_a_stream_that_no_pool_can_have_is_unknown() -> None:
     """A superscript two is a digit to Python, and no number."""
     intake = RemoteIntake([remote(None)], ["0of1"], remote(None), timeout_s=1.0)
     assert (await intake.state(Receipt("\u00b2of1", "1-0", 0, "d.c", "x"))).name == "unknown"
+
+
+class Resolving:
+    """A buffer that tells how far it is, when it is asked to go on."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+
+    async def call(self, method: str, *arguments: Any, timeout_s: float) -> Resolved:
+        assert method == "wait_for"
+        await self.go_on.wait()
+        return Resolved("2-0", "0-0", {"2-0/7": "no"})
+
+
+async def test_to_wait_for_a_thousand_writes_of_one_entry_is_to_wait_once() -> None:
+    """A task and a timer for each would be a hundred megabytes for two hundred such batches."""
+    buffer = Resolving()
+    intake = RemoteIntake([cast(Remote, buffer)], ["0of1"], remote(None), timeout_s=1.0)
+    receipts = [Receipt("0of1", position, offset, "d.c", "x") for position in ("1-0", "2-0") for offset in range(500)]
+    before = len(asyncio.all_tasks())
+    waiting = asyncio.create_task(intake.wait(receipts, 5.0))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) - before < 10
+    buffer.go_on.set()
+    states = await waiting
+    assert [at for at, state in enumerate(states) if state == State("dead-lettered", "no")] == [507]
+    assert sum(state == State("stored") for state in states) == 999
 
 
 class Records:
