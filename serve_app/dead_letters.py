@@ -22,7 +22,7 @@ from serve_app.appends import Appends
 from serve_app.documents import decode, relaxed
 from serve_app.errors import FAULTS, Problem
 from serve_app.near_cache import NearCache
-from serve_app.parameters import between, matching, query
+from serve_app.parameters import between, matching, query, refuse_other_sites
 from serve_app.receipts import accepted, location
 
 MAX_LIMIT = 1_000
@@ -90,6 +90,7 @@ def _asked(request: Request) -> _Asked:
 
 def _meant(request: Request) -> _Asked:
     """Like `_asked`, for what changes something: "all" has to be said."""
+    refuse_other_sites(request)
     asked = _asked(request)
     if "namespace" not in request.query_params:
         raise Problem("invalid-parameter", "Name database.collection, or * for all of them.", "namespace")
@@ -130,6 +131,7 @@ class DeadLetters:
 
     async def replay(self, request: Request) -> Answer:
         """POST /v1/dead-letters/{id}/replay: its write is appended again, behind everything accepted since."""
+        refuse_other_sites(request)
         letter = await self._letter(request)
         (receipt,) = await self._replay([letter], {"id": request.path_params["id"]})
         answer = accepted(receipt)

@@ -130,6 +130,11 @@ FAULTS: dict[str, Fault] = {
     "rejected-by-mongodb": Fault(
         422, "MongoDB will never take the write", "The reason is its own. The write is kept among the dead letters."
     ),
+    "cross-site": Fault(
+        403,
+        "Another site's page must not do this",
+        "A browser would send it for any page that is open in it. Programs, and pages of this service, may.",
+    ),
     "not-found": Fault(404, "There is nothing at this address", "See /docs for what there is."),
     "no-such-document": Fault(404, "There is no such document", "Neither in MongoDB nor among the accepted writes."),
     "no-such-receipt": Fault(404, "There is no such receipt", "Use the receipt exactly as it was given."),

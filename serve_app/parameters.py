@@ -78,6 +78,13 @@ def headers_of(request: Request) -> dict[bytes, bytes]:
     return dict(request.scope["headers"])
 
 
+def refuse_other_sites(request: Request) -> None:
+    """For a POST without a body, which a browser sends on behalf of any page that asks it to. Raises `Problem`
+    cross-site."""
+    if headers_of(request).get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+        raise Problem("cross-site", "A page of another site asked for this. Use a program, or a page of this service.")
+
+
 def query(request: Request, **allowed: Callable[[str], object]) -> dict[str, str]:
     """Query parameters, each known, given once, and taken by its check (whose `ValueError` says what it may be).
 

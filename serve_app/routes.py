@@ -147,12 +147,12 @@ def routes(
             "Each behind everything accepted since: it wins over later writes to the same document. A letter is "
             "forgotten only when its write is in the durable log again; asking again after an error is safe. The page "
             f"is followed to MongoDB for {REPLAY_WAIT_S:g} s at most. {_PAGES}",
-            {"200": c.answer("ReplayedPage", "What became of the page.")}, (*c.ASK, *c.APPEND), c.MEANT,
+            {"200": c.answer("ReplayedPage", "What became of the page.")}, (*c.ASK, *c.APPEND, "cross-site"), c.MEANT,
         ),
         route(
             "POST", "/v1/dead-letters/discard", letters.discard_page, "Dead letters", "Forget a page of them",
             f"For good. {_PAGES}", {"200": c.answer("DiscardedPage", "They are gone.")},
-            (*c.ASK, "outcome-unknown"), c.MEANT,
+            (*c.ASK, "outcome-unknown", "cross-site"), c.MEANT,
         ),
         route(
             "GET", "/v1/dead-letters/{id:letter}", letters.get, "Dead letters", "One of them", "With its body.",
@@ -162,7 +162,7 @@ def routes(
             "POST", "/v1/dead-letters/{id:letter}/replay", letters.replay, "Dead letters", "Write it again",
             "Behind everything accepted since: it wins over later writes to the same document.",
             {"202": c.answer("Accepted", "It is in the durable log again.", ["Location"])},
-            (*c.APPEND, "no-such-dead-letter"), (c.LETTER,),
+            (*c.APPEND, "no-such-dead-letter", "cross-site"), (c.LETTER,),
         ),
         route(
             "DELETE", "/v1/dead-letters/{id:letter}", letters.discard, "Dead letters", "Forget it", "For good.",

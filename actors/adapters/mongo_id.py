@@ -8,7 +8,7 @@ from bson import Int64, json_util
 
 
 def value_of(text: str) -> Any:
-    """Extended JSON when it begins with a brace, else the text itself. Raises whatever `text` makes the parser raise."""
+    """Extended JSON when it begins with a brace, else the text itself. Raises whatever its parser happens to raise."""
     return json_util.loads(text) if text.startswith("{") else text
 
 

@@ -174,8 +174,8 @@ class MongoStore:
 
     async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes | None]:
         try:
-            asked_as = {mongo_id.text_of(mongo_id.value_of(id_)): id_ for id_ in ids}  # an id may be asked for in another form than ours
             values = [mongo_id.value_of(id_) for id_ in ids]
+            asked_as = dict(zip(map(mongo_id.text_of, values), ids, strict=True))  # perhaps in another form than ours
         except Exception as error:
             raise CommandRefused(f"no id: {_sentence(error)}") from error
         asked = {"_id": values[0]} if len(values) == 1 else {"_id": {"$in": values}}

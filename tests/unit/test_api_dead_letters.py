@@ -192,6 +192,17 @@ async def test_a_page_tells_what_became_of_its_writes(client: EdgeClient) -> Non
     assert answer == {"replayed": 2, "stored": 0, "rejected_again": 2, "scanned": 2, "next": None}
 
 
+@pytest.mark.parametrize("path", [f"{opaque('0/0-0/0')}/replay", "replay?namespace=*", "discard?namespace=*"])
+async def test_another_sites_page_changes_nothing(client: EdgeClient, path: str) -> None:
+    """A browser sends such a POST for any page, without asking us before."""
+    await client.intake.shelf.add([letter(0)])
+    for site in ("cross-site", "same-site"):
+        problem(await client.post(f"{PAGE}/{path}", headers={"Sec-Fetch-Site": site}), 403, "cross-site")
+    assert list(client.intake.shelf.letters) == [letter(0).id]
+    assert client.intake.appends == []
+    assert (await client.post(f"{PAGE}/{path}", headers={"Sec-Fetch-Site": "same-origin"})).is_success
+
+
 async def test_nothing_to_replay_asks_nobody(client: EdgeClient) -> None:
     answer = (await client.post(f"{PAGE}/replay?namespace=*")).json()
     assert answer == {"replayed": 0, "stored": 0, "rejected_again": 0, "scanned": 0, "next": None}
