@@ -197,6 +197,10 @@ class Settings(BaseSettings):
         name="idempotency_max_keys",
         ge=1,
     )
+    databases: str = _option(
+        "*", "Databases callers may name, or patterns, with commas between: what the MongoDB user may write to.",
+        name="databases", pattern=r"^[A-Za-z0-9_*?, -]{1,1000}$",
+    )  # fmt: skip
     data_namespace: str = _option(
         "assessmentdb.records",
         "The collection behind /api/data and /api/stats.",

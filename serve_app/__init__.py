@@ -15,7 +15,7 @@ appends.py      appends that outlive the client that asked for them
 pool.py         which documents /api/data reads; records.py which it writes
 quota.py        how much one caller may write, and who a caller is
 parameters.py   names, query, Prefer, Idempotency-Key
-bodies.py       a request body, within its limit and of a known type
+bodies.py       request bodies, within their limits and of a known type
 documents.py    strict JSON and extended JSON <-> BSON
 patches.py      merge patch -> MongoDB update, and such an update applied to a document
 ids.py          ids we make, and `_id` <-> text

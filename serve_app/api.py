@@ -29,7 +29,7 @@ from serve_app.ids import RESERVED_ID
 from serve_app.limits import EdgeLimits
 from serve_app.metrics import Metrics
 from serve_app.near_cache import NearCache
-from serve_app.parameters import RESERVED_DATABASES
+from serve_app.parameters import RESERVED_DATABASES, Targets
 from serve_app.pool import Pool
 from serve_app.quota import Callers
 from serve_app.reads import Reader
@@ -128,7 +128,8 @@ def make_app(intake: Intake, limits: EdgeLimits, monotonic: Callable[[], float] 
     """The whole HTTP contract over `intake`. Needs a running loop only when it is called, not here."""
     near = NearCache(limits.near_cache_ttl_s, limits.near_cache_max_entries)
     appends = Appends(intake, near, limits)
-    reader = Reader(intake, near, monotonic)
+    targets = Targets(limits.databases)
+    reader = Reader(intake, near, targets, monotonic)
     board = StatusBoard(intake)
     callers = Callers(limits)
 
@@ -140,7 +141,7 @@ def make_app(intake: Intake, limits: EdgeLimits, monotonic: Callable[[], float] 
     table = routes(
         limits,
         data,
-        Writes(appends, callers, limits, now_ns),
+        Writes(appends, callers, targets, limits, now_ns),
         reader,
         Receipts(intake),
         DeadLetters(intake, appends, near),

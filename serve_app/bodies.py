@@ -1,12 +1,16 @@
-"""A request body: of a known type, within its limit, complete."""
+"""Request bodies: of a known type, within their limits, complete."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from starlette.requests import ClientDisconnect, Request
 
 from serve_app.errors import Problem
+
+MAX_TOGETHER_BYTES = 256 * 1024 * 1024
+PATIENCE_S = 60.0
 
 JSON_TYPES = ("application/json",)
 PATCH_TYPES = ("application/merge-patch+json", "application/json")
@@ -34,25 +38,57 @@ def media_type(headers: dict[bytes, bytes], allowed: tuple[str, ...]) -> str:
     return name
 
 
-async def read_body(request: Request, headers: dict[bytes, bytes], max_bytes: int) -> bytes:
-    """All of it. Raises `Problem` body-too-large as soon as that is known, and `ClientDisconnect`."""
-    said = headers.get(b"content-length", b"0")
-    if said.isdigit() and int(said) > max_bytes:
-        raise _too_large(max_bytes)
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        part = message.get("body", b"")
-        size += len(part)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        if not message.get("more_body", False):
-            return b"".join((*parts, part)) if parts else part
-        parts.append(part)
+class Bodies:
+    """Those under way to one replica. Together they are bounded too, in bytes and in time: whoever sends most of a body
+    and then nothing would keep that memory for ever, as often as there are connections."""
+
+    def __init__(
+        self, max_bytes: int, max_together_bytes: int = MAX_TOGETHER_BYTES, patience_s: float = PATIENCE_S
+    ) -> None:
+        """`max_bytes`: one body."""
+        self._max_bytes = max_bytes
+        self._max_together_bytes = max(max_together_bytes, max_bytes)
+        self._patience_s = patience_s
+        self._together_bytes = 0  # of those that came in pieces and are not whole yet
+
+    async def read(self, request: Request, headers: dict[bytes, bytes]) -> bytes:
+        """All of it. Raises `Problem` body-too-large as soon as that is known, body-too-slow, out-of-memory, and
+        `ClientDisconnect`."""
+        said = headers.get(b"content-length", b"0")
+        if said.isdigit() and int(said) > self._max_bytes:
+            raise self._too_large()
+        part, is_last = await _part(request)
+        if is_last and len(part) <= self._max_bytes:  # nearly always
+            return part
+        held = 0
+        parts = []
+        try:
+            async with asyncio.timeout(self._patience_s):
+                while True:
+                    held += len(part)
+                    self._together_bytes += len(part)
+                    if held > self._max_bytes:
+                        raise self._too_large()
+                    if self._together_bytes > self._max_together_bytes:
+                        raise Problem("out-of-memory", "Too much is on its way to this replica. Nothing was kept.")
+                    parts.append(part)
+                    if is_last:
+                        return b"".join(parts)
+                    part, is_last = await _part(request)
+        except TimeoutError:
+            raise Problem(
+                "body-too-slow", f"It was not whole after {self._patience_s:g} s. Send less at once."
+            ) from None
+        finally:
+            self._together_bytes -= held
+
+    def _too_large(self) -> Problem:
+        return Problem("body-too-large", f"At most {self._max_bytes} bytes are taken. Send less at once.")
 
 
-def _too_large(max_bytes: int) -> Problem:
-    return Problem("body-too-large", f"At most {max_bytes} bytes are taken. Send less at once.")
+async def _part(request: Request) -> tuple[bytes, bool]:
+    """The next piece, and whether it is the last."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), not message.get("more_body", False)

@@ -83,7 +83,10 @@ WRITE = (
     *APPEND, "quota-exceeded", "idempotency-full", "invalid-name", "invalid-header", "idempotency-key-reused",
     "rejected-by-mongodb",
 )  # fmt: skip
-BODY = ("malformed-json", "invalid-document", "unsupported-media-type", "body-too-large", "document-too-large")
+BODY = (
+    "malformed-json", "invalid-document", "unsupported-media-type", "body-too-large", "body-too-slow",
+    "document-too-large", "out-of-memory",
+)  # fmt: skip
 ELSEWHERE = ("not-found", "method-not-allowed")  # a path parameter out of its pattern leads to another address
 
 

@@ -101,8 +101,8 @@ FAULTS: dict[str, Fault] = {
     "invalid-name": Fault(
         422,
         "The database or collection cannot be used",
-        "Databases: letters, digits, _ and -, at most 63, not admin, local or config. Collections: letters, digits, "
-        "_ . -, at most 120, not beginning with system.",
+        "Databases: letters, digits, _ and -, at most 63, not admin, local or config, and one of the setting `databases`. "
+        "Collections: letters, digits, _ . -, at most 120, not beginning with system.",
     ),
     "invalid-parameter": Fault(400, "A parameter has a wrong value", "The problem names it and says what it may be."),
     "unknown-parameter": Fault(
@@ -117,6 +117,7 @@ FAULTS: dict[str, Fault] = {
     "body-too-large": Fault(
         413, "The body is too large", "The problem says how much is taken. Send it in smaller parts."
     ),
+    "body-too-slow": Fault(408, "The body did not come in time", "Nothing was kept. Send it again, in smaller parts."),
     "document-too-large": Fault(
         413, "The document is too large", "Counted as BSON. The problem says how much is taken."
     ),

@@ -17,6 +17,7 @@ class EdgeLimits:
     max_wait_s: float = 30.0  # longest `Prefer: wait` and `?ack=db` are honoured
     request_timeout_s: float = 5.0  # longest an append may take; the intake keeps to it, the edge checks a second later
     idempotency_ttl_s: int = 86_400  # how long the intake remembers an Idempotency-Key; said in the documentation
+    databases: str = "*"  # that callers may name: names or patterns, separated by commas
     data_namespace: str = "assessmentdb.records"  # "database.collection" behind /api/data and /api/stats
     near_cache_ttl_s: float = 1.0
     near_cache_max_entries: int = 10_000

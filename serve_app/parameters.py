@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
@@ -62,15 +63,32 @@ def namespace_of(database: str, collection: str) -> str:
     return f"{database}.{collection}"
 
 
-def target(request: Request) -> tuple[str, str]:
-    """Namespace and normalised id text of the document in the path. Raises `Problem` invalid-name, invalid-id."""
-    path = request.path_params
-    namespace = namespace_of(path["database"], path["collection"])
-    text = path["id"]
-    try:
-        return namespace, id_text(id_value(text))
-    except InvalidId as error:
-        raise Problem("invalid-id", f"The id {error}.", "id") from None
+class Targets:
+    """What the paths of requests name, within the databases that are served.
+
+    A write that MongoDB's user has no right to is refused by MongoDB as a whole command, which says nothing about the
+    write: it would be tried for ever, and everything behind it in the log would wait.
+    """
+
+    def __init__(self, databases: str) -> None:
+        """Names or patterns (`fnmatch`), separated by commas."""
+        self._databases = [pattern.strip() for pattern in databases.split(",")]
+
+    def namespace(self, request: Request) -> str:
+        """ "database.collection". Raises `Problem` invalid-name."""
+        database, collection = request.path_params["database"], request.path_params["collection"]
+        namespace = namespace_of(database, collection)
+        if not any(fnmatchcase(database, pattern) for pattern in self._databases):
+            raise Problem("invalid-name", f"The databases here are {', '.join(self._databases)}.", "database")
+        return namespace
+
+    def document(self, request: Request) -> tuple[str, str]:
+        """Namespace and normalised id text. Raises `Problem` invalid-name, invalid-id."""
+        namespace = self.namespace(request)
+        try:
+            return namespace, id_text(id_value(request.path_params["id"]))
+        except InvalidId as error:
+            raise Problem("invalid-id", f"The id {error}.", "id") from None
 
 
 def headers_of(request: Request) -> dict[bytes, bytes]:

@@ -14,7 +14,7 @@ from serve_app.answers import JSON, Answer
 from serve_app.documents import decode, encode, relaxed
 from serve_app.errors import Problem
 from serve_app.near_cache import NearCache
-from serve_app.parameters import headers_of, query, target
+from serve_app.parameters import Targets, headers_of, query
 from serve_app.patches import apply
 
 _ANY_SIZE = 1 << 31
@@ -30,9 +30,12 @@ class Read(NamedTuple):
 class Reader:
     """Documents as every write accepted so far makes them, or at most the near cache's age behind writes elsewhere."""
 
-    def __init__(self, intake: Intake, near: NearCache, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, intake: Intake, near: NearCache, targets: Targets, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._intake = intake
         self._near = near
+        self._targets = targets
         self._monotonic = monotonic
 
     def near(self, namespace: str, id_: str) -> bytes | None:
@@ -59,7 +62,7 @@ class Reader:
     async def get(self, request: Request) -> Answer:
         """GET /v1/{database}/{collection}/{id}"""
         query(request)
-        namespace, id_ = target(request)
+        namespace, id_ = self._targets.document(request)
         fresh = b"no-cache" in headers_of(request).get(b"cache-control", b"").lower()
         document = None if fresh else self.near(namespace, id_)
         source = "near"

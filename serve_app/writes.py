@@ -21,11 +21,10 @@ from serve_app.limits import EdgeLimits
 from serve_app.parameters import (
     IdempotencyKey,
     Preference,
+    Targets,
     headers_of,
     idempotency_key,
-    namespace_of,
     preference,
-    target,
 )
 from serve_app.patches import update_of
 from serve_app.quota import Callers, Headers
@@ -47,22 +46,29 @@ class Ask(NamedTuple):
 
 class Writes:
     def __init__(
-        self, appends: Appends, callers: Callers, limits: EdgeLimits, now_ns: Callable[[], int] = time.monotonic_ns
+        self,
+        appends: Appends,
+        callers: Callers,
+        targets: Targets,
+        limits: EdgeLimits,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._appends = appends
+        self._targets = targets
         self._callers = callers
         self._limits = limits
+        self._bodies = bodies.Bodies(limits.max_body_bytes)
         self._now_ns = now_ns
 
     async def create(self, request: Request) -> Answer:
         """POST a document. Without `_id` it gets one of ours and is an insert; with one it replaces what was there."""
-        namespace = namespace_of(request.path_params["database"], request.path_params["collection"])
+        namespace = self._targets.namespace(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
         return await self._keep(ask, self._document(namespace, parse(ask.body), ask.key, 0))
 
     async def put(self, request: Request) -> Answer:
         """The document under the path's id, whatever was there."""
-        namespace, id_ = target(request)
+        namespace, id_ = self._targets.document(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
         members = document(parse(ask.body))
         if "_id" in members and _text(members["_id"]) != id_:
@@ -73,7 +79,7 @@ class Writes:
 
     async def patch(self, request: Request) -> Answer:
         """A merge patch on whatever is there; on nothing it makes a document, as an upsert."""
-        namespace, id_ = target(request)
+        namespace, id_ = self._targets.document(request)
         ask = await self._ask(request, namespace, bodies.PATCH_TYPES)
         most = self._limits.max_document_bytes
         body = encode(update_of(parse(ask.body), id_, most), most)
@@ -81,7 +87,7 @@ class Writes:
 
     async def delete(self, request: Request) -> Answer:
         """Nothing under the path's id. It need not exist: the answer is the same."""
-        namespace, id_ = target(request)
+        namespace, id_ = self._targets.document(request)
         headers = headers_of(request)
         ask = Ask(
             preference(request, headers, self._limits.max_wait_s),
@@ -94,7 +100,7 @@ class Writes:
 
     async def batch(self, request: Request) -> Answer:
         """Many documents in one append: the sound ones are kept, all or none; each other one is told its problem."""
-        namespace = namespace_of(request.path_params["database"], request.path_params["collection"])
+        namespace = self._targets.namespace(request)
         ask = await self._ask(request, namespace, bodies.BATCH_TYPES)
         items: list[dict[str, Any]] = []
         writes: list[Write] = []
@@ -126,7 +132,7 @@ class Writes:
         headers = headers_of(request)
         wanted = preference(request, headers, self._limits.max_wait_s)
         media_type = bodies.media_type(headers, types)
-        body = await bodies.read_body(request, headers, self._limits.max_body_bytes)
+        body = await self._bodies.read(request, headers)
         return Ask(wanted, idempotency_key(headers, request, namespace, body), body, media_type, request)
 
     def _document(self, namespace: str, parsed: Any, key: IdempotencyKey | None, index: int) -> Write:

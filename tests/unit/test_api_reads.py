@@ -15,6 +15,7 @@ from actors.core.document import Key
 from actors.core.errors import DatabaseUnavailable
 from actors.core.ports import Found
 from serve_app.near_cache import NearCache
+from serve_app.parameters import Targets
 from serve_app.reads import Reader
 
 DOCUMENT = "/v1/shop/orders/o1"
@@ -106,7 +107,7 @@ async def test_a_read_overtaken_by_a_write_does_not_stay_in_the_cache() -> None:
     near = NearCache(1.0, 10)
     intake = Slow()
     intake.documents[KEY] = Found(bson.encode({"_id": "o1"}), [], "mongodb")
-    reader = Reader(intake, near, lambda: 0.0)
+    reader = Reader(intake, near, Targets("*"), lambda: 0.0)
     assert (await reader.fetch("shop.orders", ["o1"]))[0].source == "mongodb"
     assert reader.near("shop.orders", "o1") is None
 
@@ -115,7 +116,7 @@ async def test_the_near_cache_ages() -> None:
     now = [0.0]
     intake = FakeIntake()
     intake.documents[KEY] = Found(bson.encode({"_id": "o1"}), [], "mongodb")
-    reader = Reader(intake, NearCache(1.0, 10), lambda: now[0])
+    reader = Reader(intake, NearCache(1.0, 10), Targets("*"), lambda: now[0])
     await reader.fetch("shop.orders", ["o1"])
     now[0] = 0.9
     assert reader.near("shop.orders", "o1") is not None

@@ -289,6 +289,18 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_keeps_nothing(clie
     assert client.intake.appends == []
 
 
+async def test_only_databases_that_are_served_can_be_named() -> None:
+    """A write to another, which MongoDB's user may not touch, would be tried for ever, with all others behind it."""
+    client = EdgeClient(databases="shop, test-*")
+    for database, status in (("shop", 202), ("test-1", 202), ("shops", 422), ("Shop", 422), ("test", 422)):
+        answer = await client.send_json("POST", f"/v1/{database}/orders", "{}")
+        assert answer.status_code == status
+        assert (await client.get(f"/v1/{database}/orders/none")).status_code == (404 if status == 202 else 422)
+    document = problem(await client.send_json("DELETE", "/v1/other/orders/1", ""), 422, "invalid-name", "database")
+    assert "shop, test-*" in document["detail"]
+    assert {write.namespace for write in client.intake.writes} == {"shop.orders", "test-1.orders"}
+
+
 async def test_a_client_that_leaves_does_not_cancel_its_append(client: EdgeClient) -> None:
     client.intake.held = asyncio.Event()
     for request in (client.post(ONE, json={"a": 1}), client.get("/api/data")):

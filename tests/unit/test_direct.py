@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
-from serve_app.direct import _Gathered
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from serve_app.direct import _Gathered, _Protocol
 
 
 class Transport:
@@ -63,3 +68,93 @@ async def test_a_caller_whose_answer_cannot_be_written_is_not_left_waiting() -> 
     answer.write(b"an answer")
     await asyncio.sleep(0)
     assert transport.seen == ["aborted"]
+
+
+class Connection(Transport):
+    """The transport of a connection to an application that notes each request and answers 204."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[tuple[list[tuple[bytes, bytes]], bytes]] = []
+        config = uvicorn.Config(self._answer, interface="asgi3", lifespan="off", http=_Protocol, ws="none")
+        config.load()
+        self.protocol = _Protocol(config, ServerState(), {}, asyncio.get_running_loop())
+        self.protocol.connection_made(cast(asyncio.Transport, self))
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        self.requests.append((scope["headers"], body))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    async def receive(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            if self.is_closing() or "aborted" in self.seen:
+                return
+            self.protocol.data_received(piece)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    @property
+    def said(self) -> bytes:
+        return b"".join(part for part in self.seen if isinstance(part, bytes))
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Connection]:
+    one = Connection()
+    yield one
+    one.protocol.connection_lost(None)
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n"
+ENDLESS = [b"x" * 10_000] * 10
+
+
+@pytest.mark.parametrize(
+    "begin", [b"GET /", b"GET / HTTP/1.1\r\nA: ", b"GET / HTTP/1.1\r\n"], ids=["url", "value", "many"]
+)
+async def test_a_head_without_end_is_refused(connection: Connection, begin: bytes) -> None:
+    pieces = [b"a: b\r\n" * 2_000] * 10 if begin.endswith(b"\n") else ENDLESS
+    await connection.receive(begin, *pieces)
+    assert connection.said.startswith(b"HTTP/1.1 431 ")
+    assert connection.is_closing()
+    assert connection.requests == []
+
+
+@pytest.mark.parametrize("begin", [b"\r\n1;", b"\r\n0\r\nA: "], ids=["chunk", "trailer"])
+async def test_nor_may_anything_between_or_behind_a_body_go_on_without_end(
+    connection: Connection, begin: bytes
+) -> None:
+    await connection.receive(HEAD + begin, *ENDLESS)
+    assert "aborted" in connection.seen
+    assert connection.requests == []
+
+
+async def test_a_large_body_and_many_requests_on_one_connection_are_no_head(connection: Connection) -> None:
+    size = sum(map(len, ENDLESS))
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size
+    await connection.receive(head, *ENDLESS)
+    for _ in range(100):
+        await connection.receive(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"h" * 1_000))
+    assert connection.said.count(b"HTTP/1.1 204 ") == len(connection.requests) == 101
+    assert len(connection.requests[0][1]) == size
+
+
+async def test_a_trailer_is_no_header(connection: Connection) -> None:
+    await connection.receive(HEAD + b"X-Caller: a\r\n\r\n", b"1\r\nx\r\n", b"0\r\nX-Caller: b\r\n\r\n")
+    ((headers, body),) = connection.requests
+    assert body == b"x"
+    assert [value for name, value in headers if name == b"x-caller"] == [b"a"]
