@@ -101,7 +101,7 @@ FAULTS: dict[str, Fault] = {
     "invalid-name": Fault(
         422,
         "The database or collection cannot be used",
-        "Databases: letters, digits, _ and -, at most 63, not admin, local or config, and one of the setting `databases`. "
+        "Databases: letters, digits, _ and -, at most 63, not admin, local or config, one of the setting `databases`. "
         "Collections: letters, digits, _ . -, at most 120, not beginning with system.",
     ),
     "invalid-parameter": Fault(400, "A parameter has a wrong value", "The problem names it and says what it may be."),
