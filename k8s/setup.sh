@@ -182,7 +182,8 @@ From here
   direct port    $open/spillway-direct 8080
   dashboard      $open/spillway-dashboard 8265  then http://localhost:8265
 END
-    [[ $overlay != one-node ]] || say "On the node itself, as the pod is on its network: ports 8000 and 8080"
+    [[ $overlay != one-node ]] || say "On the node itself, as the pod is on its network: ports 8000 and 8080. Network policies do not
+  hold there with most plugins, and the service asks nobody who they are: let a firewall stand before the node"
     say "Remove it all: k8s/teardown.sh (the data stays)"
 }
 
