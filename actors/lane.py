@@ -9,13 +9,14 @@ from time import monotonic
 from typing import Any
 
 from actors.calls import ActorAway, Remote
-from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull, SpillwayError
+from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull, SpillwayError, TooLarge
 from actors.core.pacing import backoff_s
 from actors.core.ports import Keyed, KeyedAnswer
 from actors.inflow import Kept
 
 SLOTS = 2  # calls under way at once: one is answered while the next travels; more make each smaller
 MAX_CALL_BYTES = 4 * 1024 * 1024
+MAX_REQUEST_BYTES = 48 * 1024 * 1024  # a channel carries 64 MiB in a call
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 
@@ -57,6 +58,8 @@ class Lane:
         return answer
 
     def _enqueue(self, request: _Request) -> asyncio.Future[Any]:
+        if request.bytes > MAX_REQUEST_BYTES:
+            raise TooLarge(f"It has {request.bytes} bytes as BSON; at most {MAX_REQUEST_BYTES} are taken at once.")
         if self._waiting_bytes + request.bytes > MAX_WAITING_BYTES:
             raise QueueFull(f"{self._waiting_bytes} bytes wait for {self._buffer.name} already", 1.0)
         self._waiting.append(request)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 
 from actors.calls import Remote
 from actors.core.errors import BufferUnavailable, SpillwayError
 from actors.core.ports import Found
+
+MAX_IDS = 50  # in a call: an answer has 64 MiB at most, and documents 1 MiB as a rule
 
 
 class ReadLane:
@@ -35,7 +38,11 @@ class ReadLane:
         try:
             while self._waiting:
                 namespace = next(iter(self._waiting))
-                await self._call(namespace, self._waiting.pop(namespace))
+                waiting = self._waiting.pop(namespace)
+                asked = {id_: waiting.pop(id_) for id_ in list(islice(waiting, MAX_IDS))}
+                if waiting:
+                    self._waiting[namespace] = waiting  # at the end of the line
+                await self._call(namespace, asked)
         finally:
             self._serving = None
 

@@ -28,6 +28,12 @@ class QueueFull(SpillwayError):
     retryable = True
 
 
+class TooLarge(SpillwayError):
+    """More than one append can carry; it never can."""
+
+    code = "body-too-large"
+
+
 class Draining(SpillwayError):
     """The service is stopping and takes no new writes."""
 

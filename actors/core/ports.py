@@ -73,8 +73,8 @@ class Intake(Protocol):
     async def append(self, writes: Sequence[Write]) -> list[Receipt]:
         """Keep the writes of one request; one receipt each, in order. Returns when they are on disk.
 
-        Raises `QueueFull`, `Draining`, `LogUnavailable`, `BufferUnavailable` (surely nothing kept, unless the writes
-        belong to several buffers) and `OutcomeUnknown` (sending the same writes again is safe).
+        Raises `QueueFull`, `TooLarge`, `Draining`, `LogUnavailable`, `BufferUnavailable` (surely nothing kept, unless
+        the writes belong to several buffers) and `OutcomeUnknown` (sending the same writes again is safe).
         """
 
     async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:

@@ -14,6 +14,7 @@ from serve_app.errors import FAULTS, Problem, problem_of
 STATUS = {
     "queue-full": 503, "draining": 503, "log-unavailable": 503, "buffer-unavailable": 503, "writer-unavailable": 503,
     "mongodb-unavailable": 503, "fenced": 503, "unsafe-log": 503, "outcome-unknown": 504, "idempotency-key-reused": 422,
+    "body-too-large": 413,
 }  # fmt: skip
 KINDS = [
     kind

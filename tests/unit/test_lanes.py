@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from actors import lane as lanes
 from actors.calls import ActorAway, Remote
 from actors.core.document import Kind, Write, decode_writes
-from actors.core.errors import BufferUnavailable, IdempotencyConflict, OutcomeUnknown, UnsafeLog
+from actors.core.errors import BufferUnavailable, IdempotencyConflict, OutcomeUnknown, TooLarge, UnsafeLog
 from actors.core.ports import Found, Keyed, KeyedAnswer, Resolved, State
 from actors.core.receipt import Receipt
 from actors.core.sharding import shard_of
@@ -51,6 +52,17 @@ async def test_an_unsafe_log_at_the_first_attempt_is_a_clear_no() -> None:
         await Lane(remote(UnsafeLog("appendfsync is everysec")), timeout_s=5.0).append(b"x", 1)
 
 
+async def test_what_no_call_can_carry_is_refused_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as if there were no room just now, or as if it might have been kept."""
+    monkeypatch.setattr(lanes, "MAX_REQUEST_BYTES", 100)
+    lane = Lane(remote(Kept("1-0", 0, [])), timeout_s=5.0)
+    with pytest.raises(TooLarge, match="101 bytes"):
+        await lane.append(b"x" * 101, 1)
+    with pytest.raises(TooLarge):
+        await lane.append_keyed(Keyed("k", "f", b"x" * 101), 1)
+    assert await lane.append(b"x" * 100, 1) == ("1-0", 0)
+
+
 async def test_a_lane_that_could_not_send_sends_again(monkeypatch: pytest.MonkeyPatch) -> None:
     lane = Lane(remote(Kept("1-0", 0, [])), timeout_s=5.0)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
@@ -75,6 +87,29 @@ async def test_a_read_that_was_cut_short_is_told() -> None:
         async with asyncio.timeout(5):
             await lane.read("d.c", ["a"])
     assert (await lane.read("d.c", ["a"]))[0].base == b"x"
+
+
+class Shelf:
+    """A buffer that answers each id with itself, and notes how many were asked for at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    async def call(self, method: str, namespace: str, ids: list[str], *, timeout_s: float) -> list[Found]:
+        await asyncio.sleep(0)
+        self.asked.append((namespace, len(ids)))
+        return [Found(id_.encode(), [], "buffer") for id_ in ids]
+
+
+async def test_one_answer_carries_so_many_documents_and_other_collections_get_their_turn() -> None:
+    """All of a hundred readers would be refused when theirs together are more than a channel carries."""
+    buffer = Shelf()
+    lane = ReadLane(cast(Remote, buffer), timeout_s=5.0)
+    ids = [str(number) for number in range(120)]
+    many, one = await asyncio.gather(lane.read("d.c", ids), lane.read("d.other", ["x"]))
+    assert [found.base for found in many] == [id_.encode() for id_ in ids]
+    assert one[0].base == b"x"
+    assert buffer.asked == [("d.c", 50), ("d.other", 1), ("d.c", 50), ("d.c", 20)]
 
 
 async def test_a_stream_that_no_pool_can_have_is_unknown() -> None:
