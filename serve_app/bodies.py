@@ -57,28 +57,32 @@ class Bodies:
         said = headers.get(b"content-length", b"0")
         if said.isdigit() and int(said) > self._max_bytes:
             raise self._too_large()
-        part, is_last = await _part(request)
-        if is_last and len(part) <= self._max_bytes:  # nearly always
-            return part
-        held = 0
-        parts = []
         try:
             async with asyncio.timeout(self._patience_s):
-                while True:
-                    held += len(part)
-                    self._together_bytes += len(part)
-                    if held > self._max_bytes:
-                        raise self._too_large()
-                    if self._together_bytes > self._max_together_bytes:
-                        raise Problem("out-of-memory", "Too much is on its way to this replica. Nothing was kept.")
-                    parts.append(part)
-                    if is_last:
-                        return b"".join(parts)
-                    part, is_last = await _part(request)
+                part, is_last = await _part(request)
+                if is_last and len(part) <= self._max_bytes:  # nearly always
+                    return part
+                return await self._gathered(request, part, is_last)
         except TimeoutError:
             raise Problem(
                 "body-too-slow", f"It was not whole after {self._patience_s:g} s. Send less at once."
             ) from None
+
+    async def _gathered(self, request: Request, part: bytes, is_last: bool) -> bytes:
+        parts: list[bytes] = []
+        held = 0
+        try:
+            while True:
+                held += len(part)
+                self._together_bytes += len(part)
+                if held > self._max_bytes:
+                    raise self._too_large()
+                if self._together_bytes > self._max_together_bytes:
+                    raise Problem("out-of-memory", "Too much is on its way to this replica. Nothing was kept.")
+                parts.append(part)
+                if is_last:
+                    return b"".join(parts)
+                part, is_last = await _part(request)
         finally:
             self._together_bytes -= held
 
