@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from actors.channel import MAX_CALLS, MAX_FRAME_BYTES, CallFailed, Channel, ChannelLost, ChannelServer
 from actors.core.errors import QueueFull
+
+LONG_S = 60.0  # so that what never happens fails, and does not hang
 
 
 class Target:
@@ -37,6 +39,12 @@ class Target:
         self.ended += 1
 
     async def _hidden(self) -> None: ...
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LONG_S):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -70,7 +78,7 @@ async def test_a_call_whose_answer_and_failure_cannot_be_sent_ends_all_the_same(
 
     monkeypatch.setattr(pickle, "dumps", no_memory)
     with pytest.raises(ChannelLost):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LONG_S):
             await calling
 
 
@@ -110,10 +118,10 @@ async def test_the_end_of_the_other_side_ends_every_call_under_way(target: Targe
     server = ChannelServer(target)
     channel = await Channel.connect(await server.open())
     calls = [asyncio.create_task(channel.call("wait")) for _ in range(3)]
-    while target.begun < 3:
-        await asyncio.sleep(0.01)
+    await until(lambda: target.begun == 3)
     server.close()
-    assert [type(end) for end in await asyncio.gather(*calls, return_exceptions=True)] == [ChannelLost] * 3
+    async with asyncio.timeout(LONG_S):
+        assert [type(end) for end in await asyncio.gather(*calls, return_exceptions=True)] == [ChannelLost] * 3
     assert not channel.is_open
     with pytest.raises(ChannelLost):
         await channel.call("echo")
@@ -121,24 +129,22 @@ async def test_the_end_of_the_other_side_ends_every_call_under_way(target: Targe
 
 async def test_a_caller_that_has_gone_does_not_undo_what_it_began(target: Target, channel: Channel) -> None:
     call = asyncio.create_task(channel.call("wait"))
-    while not target.begun:
-        await asyncio.sleep(0.01)
+    await until(lambda: target.begun)
     call.cancel()
     channel.abort()
     target.gate.set()
-    while not target.ended:
-        await asyncio.sleep(0.01)
+    await until(lambda: target.ended)
 
 
 async def test_calls_under_way_are_bounded_and_none_is_dropped(target: Target, channel: Channel) -> None:
     calls = [asyncio.create_task(channel.call("wait", *())) for _ in range(MAX_CALLS)]
     large = [asyncio.create_task(channel.call("echo", bytes(64 * 1024))) for _ in range(50)]
-    while target.begun < MAX_CALLS:
-        await asyncio.sleep(0.01)
+    await until(lambda: target.begun == MAX_CALLS)
     await asyncio.sleep(0.05)
     assert not all(call.done() for call in large)  # the server does not read on
     target.gate.set()
-    await asyncio.gather(*calls, *large)
+    async with asyncio.timeout(LONG_S):
+        await asyncio.gather(*calls, *large)
 
 
 async def test_nobody_listens_under_an_unknown_name() -> None:
@@ -150,7 +156,7 @@ async def test_another_user_is_turned_away(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr("actors.channel.os.geteuid", lambda: 4711)  # to the server, everybody is a stranger now
     stranger = socket.socket(socket.AF_UNIX)
     stranger.connect(f"\0{name}")
-    stranger.settimeout(5)
+    stranger.settimeout(LONG_S)
     try:
         heard = await asyncio.to_thread(stranger.recv, 1)
     except ConnectionResetError:

@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from tests.acceptance.proxy import Fault, FaultProxy, Held, ReplyLost, Sliced, Slow, Way, carries, half_open
 
-SOON_S = 0.3
+SOON_S = 2.0  # for what never comes; what does come must meet it too
 LONG_S = 20.0
 
 

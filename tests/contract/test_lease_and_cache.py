@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from actors.adapters.redis_link import connect
 from actors.core.errors import LogUnavailable
 from actors.core.ports import Cache, Lease
 
-TTL_S = 0.5
+TTL_S = 60.0  # far longer than a test takes: only `pass_time` makes a lease run out
 
 
 @dataclass
@@ -32,9 +31,15 @@ async def leases(request: pytest.FixtureRequest) -> AsyncIterator[Leases]:
         clock = ManualClock()
         yield Leases(MemoryLease(ttl_s=TTL_S, clock=clock).another, clock.advance)
         return
-    client = connect(request.getfixturevalue("redis_url"), 2.0)
+    client = connect(request.getfixturevalue("redis_url"), 60.0)
     prefix = f"t{uuid.uuid4().hex}"
-    yield Leases(lambda: RedisLease(client, prefix, TTL_S), asyncio.sleep)
+    key = f"{prefix}:writer"
+
+    async def pass_time(seconds: float) -> None:
+        """Brings the end of the key nearer; at zero Redis deletes it."""
+        await client.pexpire(key, await client.pttl(key) - int(seconds * 1000))
+
+    yield Leases(lambda: RedisLease(client, prefix, TTL_S), pass_time)
     await client.aclose()
 
 
@@ -98,7 +103,7 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     if request.param == "memory":
         yield MemoryCache()
         return
-    client = connect(request.getfixturevalue("redis_url"), 2.0)
+    client = connect(request.getfixturevalue("redis_url"), 60.0)
     yield RedisCache(client, f"t{uuid.uuid4().hex}", "0of1", 60)
     await client.aclose()
 
@@ -117,7 +122,7 @@ async def test_nothing_is_put_got_or_dropped_without_harm(cache: Cache) -> None:
 
 
 async def test_a_cache_without_time_to_live_is_off(redis_url: str) -> None:
-    client = connect(redis_url, 2.0)
+    client = connect(redis_url, 60.0)
     off = RedisCache(client, "t", "0of1", 0)
     await off.put({"a": b"1"})
     assert await off.get(["a"]) == [None]
@@ -126,7 +131,7 @@ async def test_a_cache_without_time_to_live_is_off(redis_url: str) -> None:
 
 
 async def test_a_cached_document_has_an_end_and_a_large_one_is_not_cached(redis_url: str) -> None:
-    client = connect(redis_url, 2.0)
+    client = connect(redis_url, 60.0)
     prefix = f"t{uuid.uuid4().hex}"
     cache = RedisCache(client, prefix, "0of1", 60)
     await cache.put({"a": b"x" * 8_192, "large": b"x" * 8_193})
@@ -136,7 +141,7 @@ async def test_a_cached_document_has_an_end_and_a_large_one_is_not_cached(redis_
 
 
 async def test_another_owner_starts_with_an_empty_cache(redis_url: str) -> None:
-    client = connect(redis_url, 2.0)
+    client = connect(redis_url, 60.0)
     prefix = f"t{uuid.uuid4().hex}"
     await RedisCache(client, prefix, "0of1", 60).put({"a": b"1"})
     assert await RedisCache(client, prefix, "0of1", 60).get(["a"]) == [None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,11 @@ from actors.adapters.redis_log import RedisLog, follow, is_empty, streams
 from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
 from actors.core.ports import Keyed, WriteLog
 from actors.core.position import NOTHING, order
+from cluster.embedded import redis_server
+from tests.acceptance.proxy import FaultProxy, half_open
+
+LONG_S = 60.0  # for what has to come to its end, on the slowest machine
+SOON_S = 0.2  # for what never does
 
 Fill = Callable[[], Awaitable[None]]
 
@@ -35,7 +40,7 @@ async def logs(request: pytest.FixtureRequest) -> AsyncIterator[Logs]:
     if request.param == "memory":
         yield Logs(MemoryLog("0of1").another)
         return
-    client = connect(request.getfixturevalue("redis_url"), 2.0)
+    client = connect(request.getfixturevalue("redis_url"), LONG_S)
     prefix = f"t{uuid.uuid4().hex}"
     letters = RedisDeadLetters(client, prefix)
     yield Logs(lambda: RedisLog(client, prefix, "0of1", letters, once_ttl_s=60))
@@ -151,7 +156,7 @@ async def test_plain_and_keyed_requests_share_an_append(log: WriteLog) -> None:
 
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Any]:
-    client = connect(redis_url, 2.0)
+    client = connect(redis_url, LONG_S)
     yield client
     await client.aclose()
 
@@ -193,22 +198,35 @@ async def test_a_redis_that_is_not_there_is_told_apart_from_one_that_does_not_an
         await log_on(nowhere).ping()
 
 
+@pytest.fixture
+def proxy(redis_url: str) -> Iterator[FaultProxy]:
+    between = FaultProxy(int(redis_url.rpartition(":")[2].partition("/")[0]))
+    yield between
+    between.close()
+
+
+@pytest.fixture
+async def wired(proxy: FaultProxy) -> AsyncIterator[Any]:
+    """A client of the Redis beyond `proxy`."""
+    client = connect(redis_server.address(proxy.port), LONG_S)
+    yield client
+    await client.aclose()
+
+
 async def test_an_append_that_gets_no_answer_in_time_is_unknown_and_a_question_is_unavailable(
-    redis: Any, redis_url: str
+    wired: Any, proxy: FaultProxy
 ) -> None:
-    hasty = connect(redis_url, 0.2)
-    log = log_on(hasty)
+    log = log_on(wired)
     await log.open()
     await log.append(b"warm")
-    await redis.execute_command("CLIENT", "PAUSE", "1500", "ALL")
+    proxy.inflict(half_open())
+    wired.connection_pool.round_trip_s = SOON_S
     with pytest.raises(OutcomeUnknown):
         await log.append(b"x")
     asked = await asyncio.gather(
         log.ping(), log.last_position(), log.reopen(), entries(log), log._dead_letters.size(), return_exceptions=True
     )
     assert [type(answer) for answer in asked] == [LogUnavailable] * 5
-    await redis.execute_command("CLIENT", "UNPAUSE")
-    await hasty.aclose()
 
 
 async def test_after_a_reopen_an_append_of_the_epoch_before_keeps_nothing(redis: Any) -> None:
@@ -251,7 +269,7 @@ async def test_what_empties_a_full_redis_can_begin_anew(redis: Any, full: Fill) 
     prefix = f"t{uuid.uuid4().hex}"
     await (before := log_on(redis, prefix)).open()
     position = (await before.append(b"x")).position
-    writer = RedisLease(redis, prefix, ttl_s=5.0)
+    writer = RedisLease(redis, prefix, ttl_s=LONG_S)
     await writer.acquire()
     await writer.release()
     await full()
@@ -272,19 +290,18 @@ async def test_a_full_redis_does_not_look_alive_to_a_buffer_that_lost_it(redis: 
 
 
 async def test_many_questions_at_once_wait_for_each_other(redis_url: str) -> None:
-    client = connect(redis_url, 60.0)  # a slow machine needs seconds for them
+    client = connect(redis_url, LONG_S)  # a slow machine needs seconds for them
     await (log := log_on(client)).open()
     await asyncio.gather(*(log.last_position() for _ in range(200)))
     await client.aclose()
 
 
-async def test_a_redis_that_hangs_is_noticed_long_before_an_append_gives_up(redis: Any, redis_url: str) -> None:
-    patient = connect(redis_url, 30.0)
-    await redis.execute_command("CLIENT", "PAUSE", "3000", "ALL")
+async def test_a_redis_that_hangs_is_noticed_long_before_an_append_gives_up(wired: Any, proxy: FaultProxy) -> None:
+    proxy.inflict(half_open())
     with pytest.raises(LogUnavailable, match="not answered"):
-        await log_on(patient).ping()
-    await patient.ping()  # the pause is over
-    await patient.aclose()
+        await log_on(wired).ping()
+    proxy.heal()
+    await wired.ping()
 
 
 async def test_all_streams_there_ever_were_are_known(redis: Any) -> None:
@@ -316,22 +333,22 @@ async def test_an_entry_of_a_layout_from_the_future_stops_the_start(redis: Any) 
         await entries(log)
 
 
-async def test_a_redis_cache_that_failed_to_take_something_starts_anew(redis: Any, redis_url: str) -> None:
+async def test_a_redis_cache_that_failed_to_take_something_starts_anew(wired: Any, proxy: FaultProxy) -> None:
     """What did not get an answer may arrive behind a later drop: then where nobody looks any more."""
-    hasty = connect(redis_url, 0.2)
-    cache = RedisCache(hasty, f"t{uuid.uuid4().hex}", "0of1", 60)
+    cache = RedisCache(wired, f"t{uuid.uuid4().hex}", "0of1", 60)
     await cache.put({"a": b"old"})
     assert await cache.get(["a"]) == [b"old"]
-    await redis.execute_command("CLIENT", "PAUSE", "500", "ALL")
+    proxy.inflict(half_open())
+    wired.connection_pool.round_trip_s = SOON_S
     await cache.put({"b": b"old"})
-    await redis.execute_command("CLIENT", "UNPAUSE")
+    proxy.heal()  # it arrives now
+    wired.connection_pool.round_trip_s = LONG_S
     assert await cache.get(["a", "b"]) == [None, None]
-    await hasty.aclose()
 
 
 async def test_a_pool_follows_another_only_when_all_before_that_one_are_poured(redis_url: str) -> None:
     """Two generations are told apart by their sizes; of three nobody would know the order."""
-    redis, prefix = connect(redis_url, 2.0), f"t{uuid.uuid4().hex}"
+    redis, prefix = connect(redis_url, LONG_S), f"t{uuid.uuid4().hex}"
     letters = RedisDeadLetters(redis, prefix)
 
     async def fill(stream: str) -> RedisLog:
