@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from cluster.embedded.ports import free_port
 from cluster.settings import Settings, load
 from serve_app.autoscaling import both_doors
 
@@ -22,12 +23,6 @@ POLICY = {
 }  # fmt: skip
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 async def direct_url(settings: Settings) -> AsyncIterator[str]:
     """One replica whose MongoDB is not there, so that `Prefer: wait` keeps its requests under way."""
@@ -35,9 +30,9 @@ async def direct_url(settings: Settings) -> AsyncIterator[str]:
 
     from serve_app.app import Edge
 
-    away = f"mongodb://127.0.0.1:{free_port()}"
-    mine = load(**settings.model_dump() | {"mongodb_uri": away, "direct_port": free_port(), "buffers": 1})
-    serve.start(http_options={"host": "127.0.0.1", "port": free_port()})
+    away = f"mongodb://127.0.0.1:{free_port(0)}"
+    mine = load(**settings.model_dump() | {"mongodb_uri": away, "direct_port": free_port(0), "buffers": 1})
+    serve.start(http_options={"host": "127.0.0.1", "port": free_port(0)})
     app = Edge.options(autoscaling_config=POLICY, ray_actor_options={"num_cpus": 0}).bind(mine)  # type: ignore[attr-defined]
     await asyncio.to_thread(serve.run, app, name="spillway")
     yield f"http://127.0.0.1:{mine.direct_port}"
@@ -48,25 +43,30 @@ async def test_requests_on_the_direct_port_bring_a_second_replica(
     direct_url: str, eventually: Callable[[Callable[[], Awaitable[bool]], float], Awaitable[None]]
 ) -> None:
     async with httpx.AsyncClient(base_url=direct_url, timeout=60, trust_env=False) as client:
-        await eventually(lambda: answers(client), 20)
+        await eventually(lambda: ready(client), 120)
         assert await replicas() == 1
-        waiting = [
-            asyncio.create_task(client.post("/v1/shop/orders", json={"sum": n}, headers={"Prefer": "wait=25"}))
-            for n in range(WAITING)
-        ]
+        waiting = [asyncio.create_task(wait_again_and_again(client)) for _ in range(WAITING)]
         try:
-            await eventually(two_replicas, 25)
+            await eventually(two_replicas, 120)
         finally:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def answers(client: httpx.AsyncClient) -> bool:
+async def ready(client: httpx.AsyncClient) -> bool:
     try:
-        return (await client.get("/livez")).status_code == 200
-    except httpx.ConnectError:
+        return (await client.get("/readyz")).status_code == 200
+    except httpx.HTTPError:
         return False
+
+
+async def wait_again_and_again(client: httpx.AsyncClient) -> None:
+    """A request under way at any time, however long the second replica takes; until cancelled."""
+    while True:
+        with contextlib.suppress(httpx.HTTPError):
+            await client.post("/v1/shop/orders", json={"sum": 1}, headers={"Prefer": "wait=25"})
+        await asyncio.sleep(0.1)  # for when it is refused at once
 
 
 async def two_replicas() -> bool:
