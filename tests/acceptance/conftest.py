@@ -27,7 +27,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What only `make chaos` runs is left out of `make test`. Those with services of their own run last, alone."""
-    items.sort(key=lambda item: "start" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: "alone" in getattr(item, "fixturenames", ()))
     if config.getoption("--chaos"):
         return
     left_out = [item for item in items if item.get_closest_marker("chaos")]
@@ -77,15 +77,15 @@ def _the_one(services: list[Service], kind: type[Running], start: Callable[[], R
 
 
 @pytest.fixture
-def start(
-    session: Session, _services: list[Service], request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Service]]:
-    """Starts services of this test's own, with settings as keyword arguments; they are stopped with the test.
-
-    The shared one is stopped first: two at once would measure each other.
-    """
+def alone(_services: list[Service]) -> None:
+    """For what brings a Ray of its own: the shared service is stopped first, two at once would measure each other."""
     while _services:
         assert _services.pop().stop() == 0
+
+
+@pytest.fixture
+def start(session: Session, alone: None, request: pytest.FixtureRequest) -> Iterator[Callable[..., Service]]:
+    """Starts services of this test's own, with settings as keyword arguments; they are stopped with the test."""
     running: list[Service] = []
 
     def start(**settings: str) -> Service:

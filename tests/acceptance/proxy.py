@@ -17,11 +17,12 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any, TypeVar
 
+from cluster.embedded import ports
+
 T = TypeVar("T")
 Matching = Callable[[bytes], bool]
 
 CHUNK_BYTES = 64 * 1024
-LOOPBACK = "127.0.0.1"
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
@@ -143,7 +144,7 @@ class FaultProxy:
     """Listens on `port` of the loopback and passes everything on to `upstream`. `close` it."""
 
     def __init__(self, upstream_port: int) -> None:
-        self.port = 0
+        self.port = ports.free_port(0)  # of those that stay free while nobody listens
         self._upstream_port = upstream_port
         self._fault = Fault()
         self._links: dict[Link, list[asyncio.Task[None]]] = {}
@@ -182,9 +183,7 @@ class FaultProxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=10)
 
     async def _listen(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._connected, LOOPBACK, self.port)
-        self.port = server.sockets[0].getsockname()[1]
-        return server
+        return await asyncio.start_server(self._connected, ports.LOOPBACK, self.port)
 
     async def _exchange(self, fault: Fault) -> None:
         before, self._fault = self._fault, fault
@@ -205,7 +204,7 @@ class FaultProxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            from_server, to_server = await asyncio.open_connection(LOOPBACK, self._upstream_port)
+            from_server, to_server = await asyncio.open_connection(ports.LOOPBACK, self._upstream_port)
         except OSError:
             writer.transport.abort()
             return

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,18 +18,14 @@ from typing import Any, ClassVar, Self
 
 import psutil
 
+from cluster.embedded.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 240.0  # a first start builds FerretDB
 STOP_S = 90.0
 # Not the service's fault: another one took a port between our look at it and Ray's use, or Ray's own patience of 30 s
 # was not enough for a machine that does a lot at once.
 BAD_LUCK = re.compile(r"address already in use|already occupied|timed out during startup", re.IGNORECASE)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _up(command: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -58,8 +53,8 @@ class Service:
         environment = {
             **os.environ,
             "SPILLWAY_STATE_DIR": str(folder / "state"),
-            "SPILLWAY_HTTP_PORT": str(free_port()),
-            "SPILLWAY_DIRECT_PORT": str(free_port()),
+            "SPILLWAY_HTTP_PORT": str(free_port(0)),
+            "SPILLWAY_DIRECT_PORT": str(free_port(0)),
             **settings,
         }
         environment.pop("RAY_AUTH_MODE", None)  # `up` chooses
@@ -200,6 +195,21 @@ class Service:
                 return answer.status, {k.lower(): v for k, v in answer.headers.items()}, json.loads(answer.read())
         except urllib.error.HTTPError as answer:
             return answer.code, {k.lower(): v for k, v in answer.headers.items()}, json.loads(answer.read())
+
+    def told(self, *names: str, within_s: float = 30.0) -> Any:
+        """A value of the status, by the names that lead to it, once it is known: whoever does not answer in a second is
+        left out of the status, or null in it."""
+        found: Any = None
+
+        def is_known() -> bool:
+            nonlocal found
+            found = self.get("/v1/status")[2]
+            for name in names:
+                found = (found or {}).get(name)
+            return found is not None
+
+        self.eventually(is_known, within_s)
+        return found
 
     def eventually(self, condition: Callable[[], bool], timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

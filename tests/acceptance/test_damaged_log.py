@@ -34,9 +34,9 @@ def test_the_end_of_the_log_is_torn(service: Service, trial: Trials) -> None:
     write = Write(Kind.PUT, "chaos.torn", "never acknowledged", bson.encode({"_id": "never acknowledged"}))
 
     def tear() -> None:
-        position = b"%d-0" % (time.time() * 1000)
-        entry = command(b"XADD", STREAM, position, b"w1", encode_writes([write]))
         with down(service) as folder, append_only_file(folder).open("ab") as file:
+            position = b"%d-0" % (time.time() * 1000)  # behind everything: Redis is down
+            entry = command(b"XADD", STREAM, position, b"w1", encode_writes([write]))
             file.write(command(b"MULTI") + entry + command(b"EXEC")[:-5])
 
     row = trial(service, "Redis killed, the end of its file torn; killed again").run(

@@ -55,7 +55,7 @@ def poison(service: Service, name: str) -> tuple[set[str], set[str]]:
     ids = [item["id"] for item in answer["items"]]
     refused = {id_ for id_, email in zip(ids, emails, strict=True) if email == "a@b"}
     service.eventually(lambda: refused <= {letter["document_id"] for letter in letters(service, name)}, 120)
-    service.eventually(lambda: service.get("/v1/status")[2]["backlog"]["writes"] == 0, 60)
+    service.eventually(lambda: service.told("backlog", "writes") == 0, 60)
     return {first[2]["id"], *ids}, refused
 
 
@@ -82,12 +82,10 @@ def name() -> str:
 
 def test_the_runbook_dead_letters_grow(service: Service, name: str) -> None:
     other = f"{name}.codes"
-    before = service.get("/v1/status")[2]["dead_letters"]
+    before = service.told("dead_letters")
     (ids, refused), (others, _) = poison(service, name), poison(service, other)
     found, of_others = letters(service, name), letters(service, other)
-    service.eventually(
-        lambda: service.get("/v1/status")[2]["dead_letters"] == before + len(found) + len(of_others), 10
-    )
+    service.eventually(lambda: service.told("dead_letters") == before + len(found) + len(of_others), 30)
     assert set(stored(service, name)) == ids - refused
 
     assert "E11000" in cluster(service, "list", "--namespace", name).stdout
@@ -109,7 +107,7 @@ def test_the_runbook_dead_letters_grow(service: Service, name: str) -> None:
     assert cluster(service, "discard", "--namespace", other, "--yes").returncode == 0
     assert letters(service, other) == []
     assert set(stored(service, other)) < others
-    service.eventually(lambda: service.get("/v1/status")[2]["dead_letters"] == before, 10)
+    service.eventually(lambda: service.told("dead_letters") == before, 30)
     record = read_record(Path(service.addresses["witness_record"]))
     assert 0 < worst_window([stamp.monotonic_ns for stamp in record])[0] <= 100
 

@@ -23,13 +23,14 @@ import yaml
 from pymongo import MongoClient
 
 from cluster import reaper
+from cluster.embedded.ports import free_port
 from cluster.front_door import haproxy_wrapper, write_error_pages
 from cluster.ray_environment import max_connections
 from k8s.check.documents import parse, pods
 from k8s.check.limits import DRAIN
 from k8s.check.render import FOLDER
 from k8s.check.variables import environment
-from tests.acceptance.service import ROOT, Service, free_port
+from tests.acceptance.service import ROOT, Service
 
 START_S = 240.0
 STARTS = 4
@@ -81,10 +82,10 @@ def test_the_contract_is_served_and_the_stop_hook_leaves_nothing_in_the_log(pod:
 
 
 @pytest.fixture
-def pod(redis_url: str, mongodb_uri: str, tmp_path: Path) -> Iterator[PodLike]:
+def pod(alone: None, redis_url: str, mongodb_uri: str, tmp_path: Path) -> Iterator[PodLike]:
     run, sockets = uuid.uuid4().hex, Path("/tmp") / f"spw-pod-{uuid.uuid4().hex[:6]}"  # sockets want a short path
     sockets.mkdir(mode=0o700)
-    http_port, direct_port, gcs_port = free_port(), free_port(), free_port()
+    http_port, direct_port, gcs_port = free_port(0), free_port(0), free_port(0)
     variables = _environment(redis_url, mongodb_uri, direct_port, gcs_port, sockets) | {reaper.RUN_VARIABLE: run}
     config = tmp_path / "serve.yaml"
     config.write_text(yaml.safe_dump(_serve_config(http_port)))
@@ -125,9 +126,9 @@ def _environment(redis_url: str, mongodb_uri: str, direct_port: int, gcs_port: i
         "SPILLWAY_DIRECT_PORT": str(direct_port),
         "RAY_SERVE_HAPROXY_MAXCONN": str(min(fitting, int(manifest["RAY_SERVE_HAPROXY_MAXCONN"]))),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port(0)),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port(0)),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port(0)),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # loopback, despite its name
         "RAY_AUTH_MODE": "token",  # as `authOptions` makes it
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -161,10 +162,10 @@ def _ray_start(gcs_port: int, sockets: Path) -> list[str]:
     (service,) = parse((FOLDER / "base" / "rayservice.yaml").read_text())
     parameters = dict(service["spec"]["rayClusterConfig"]["headGroupSpec"]["rayStartParams"])
     assert parameters.pop("disable-usage-stats") == "true"  # which the operator writes without a value
-    parameters |= {"metrics-export-port": str(free_port()), "port": str(gcs_port), "node-ip-address": "127.0.0.1"}
+    parameters |= {"metrics-export-port": str(free_port(0)), "port": str(gcs_port), "node-ip-address": "127.0.0.1"}
     fixed = ("dashboard-port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "ray-client-server-port")
     for name in fixed:  # unless they are told otherwise
-        parameters[name] = str(free_port())
+        parameters[name] = str(free_port(0))
     parameters["temp-dir"] = str(sockets / "r")
     options = [f"--{name}={value}" for name, value in parameters.items()]
     return [_program("ray"), "start", "--head", "--block", "--disable-usage-stats", *options]

@@ -51,9 +51,9 @@ def test_the_pool_resized_with_a_backlog_loses_nothing_and_keeps_order(start: St
     def resize(buffers: str) -> None:
         """MongoDB is held still for a while, so that the old pool leaves a backlog to the new one."""
         service.part("MongoDB").suspend()
-        service.eventually(lambda: (service.get("/v1/status")[2]["backlog"]["writes"] or 0) > 100, 60)
+        service.eventually(lambda: service.told("backlog", "writes") > 100, 60)
         time.sleep(2.0)
-        left.append(service.get("/v1/status")[2]["backlog"]["writes"])
+        left.append(service.told("backlog", "writes"))
         service.stop()
         service.restart(SPILLWAY_BUFFERS=buffers)
 
@@ -61,7 +61,7 @@ def test_the_pool_resized_with_a_backlog_loses_nothing_and_keeps_order(start: St
         Fault(lambda: [resize("1"), resize("3")])
     )
     assert min(left) > 100
-    assert len(service.get("/v1/status")[2]["buffers"]) == 3
+    assert len(service.told("buffers")) == 3
 
 
 def _serve_deploy(service: Service, **args: int) -> None:

@@ -126,8 +126,8 @@ def test_memory_stays_flat_under_overload_and_what_was_refused_never_appears(
     assert overload.statuses[202] * BATCH > 2 * MOST_WRITES, "the queue was never emptied: the trial shows nothing"
     assert overload.statuses[503] > overload.statuses[202], "it was no overload: the trial shows nothing"
     assert all(1 <= wait <= 60 for wait in overload.waits)
-    service.eventually(lambda: service.get("/v1/status")[2]["backlog"]["writes"] == 0, DRAIN_S)
-    assert service.get("/v1/status")[2]["commands"]["worst_window"] <= 6
+    service.eventually(lambda: service.told("backlog", "writes") == 0, DRAIN_S)
+    assert service.told("commands", "worst_window") <= 6
     client: MongoClient = MongoClient(service.status_of_run()["mongodb_uri"])
     stored = Counter(document["batch"] for document in client[DATABASE][COLLECTION].find({}, {"batch": 1}))
     client.close()

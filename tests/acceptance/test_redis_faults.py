@@ -129,7 +129,7 @@ def test_the_memory_is_full(service: Service, trial: Trials) -> None:
 
     def pour() -> None:
         service.eventually(refused, BACK_S)
-        epoch = service.get("/v1/status")[2]["writer"]["epoch"]
+        epoch = service.told("writer", "epoch")
         for title in ("MongoWriter", "BufferActor"):
             service.actor(title).kill()
         service.eventually(lambda: backlog() > 0, BACK_S)  # the new buffer has read what fills Redis
