@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -222,9 +222,22 @@ def answer(task: asyncio.Task[Any]) -> Any:
     return task.result()
 
 
+async def until(condition: Callable[[], object], clock: ManualClock, step_s: float = 0.01, most_s: float = 60) -> None:
+    """Let time pass in steps until something is so."""
+    for _ in range(round(most_s / step_s)):
+        if condition():
+            return
+        await clock.advance(step_s)
+    raise AssertionError(f"still not so after {most_s:g} s")
+
+
 async def end(*tasks: asyncio.Task[Any] | None) -> None:
-    for task in tasks:
-        if task is not None:
-            task.cancel()
-            with suppress(BaseException):
-                await task
+    """Cancel them; then raise what one had failed with before, if nobody was told. No test is green beside that."""
+    some = [task for task in tasks if task is not None]
+    untold = [task for task in some if task.done() and not task.cancelled() and task._log_traceback]
+    for task in some:
+        task.cancel()
+        with suppress(BaseException):
+            await task
+    for task in untold:
+        task.result()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import Any, NamedTuple
 
-from composed import end
+from composed import end, until
 
 from actors.adapters.clock import ManualClock
 from actors.adapters.memory import MemoryLease, RecordingTelemetry
@@ -158,8 +158,7 @@ class Process:
     async def close_down(self) -> None:
         await end(self.run)
         closing = asyncio.create_task(self.writer.close())
-        while not closing.done():
-            await self.clock.advance(0.01)
+        await until(closing.done, self.clock)
         await end(*self.calls)
 
     async def stop(self) -> None:

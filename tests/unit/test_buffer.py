@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 
 import bson
 import pytest
-from composed import NAMESPACE, Service, answer, delete, end, insert, keyed, patch, put
+from composed import NAMESPACE, Service, answer, delete, end, insert, keyed, patch, put, until
 
 from actors.adapters.clock import settle
 from actors.adapters.memory import MemoryLog
-from actors.core.batching import Verb
 from actors.core.document import encode_writes
 from actors.core.errors import Draining, Fenced, LogUnavailable, OutcomeUnknown
 from actors.core.ports import Found
@@ -351,8 +350,7 @@ async def test_what_was_told_to_be_rejected_does_not_come_back_with_a_restart(se
     service.log.faults.plan("acknowledge", *[LogUnavailable("away")] * 3)
     position = (await service.keep(put("bad", n=1), put("good", n=1))).position
     waiting = asyncio.create_task(service.buffer.wait_for(position, 5.0))
-    while not waiting.done():
-        await service.clock.advance(0.01)
+    await until(waiting.done, service.clock)
     assert f"{position}/0" in waiting.result().rejections
     await service.kill_buffer()  # at the moment at which its caller hears of it
     service.store.poison = {}
@@ -514,7 +512,3 @@ def _unknown() -> Exception:
     from actors.core.errors import OutcomeUnknown
 
     return OutcomeUnknown("lost")
-
-
-def test_verbs_are_what_the_wire_calls_them() -> None:
-    assert [verb.name for verb in Verb] == ["INSERT", "UPDATE", "DELETE"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from composed import Service, insert
+from composed import Service, insert, until
 
 from actors.core.batching import BatchPolicy
 from actors.core.errors import CommandNotSent
@@ -37,8 +37,7 @@ def now_s(service: Service) -> float:
 async def test_the_end_of_a_drain_is_told_within_a_fifth() -> None:
     service = await behind(20.0)
     service.store.faults.clear()
-    while not service.buffer.stats()["drained_total"]:
-        await service.clock.advance(0.1)
+    await until(lambda: service.buffer.stats()["drained_total"], service.clock, step_s=0.1)
     told: list[tuple[float, float]] = []
     began = now_s(service)
     while service.buffer.stats()["writes"]:

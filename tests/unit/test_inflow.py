@@ -356,7 +356,9 @@ async def test_an_old_owner_does_not_take_the_stream_back_after_a_doubt(intake: 
     await newer.open()
     await intake.clock.advance(1.0)
     assert intake.run is not None
-    assert intake.run.done()
+    with pytest.raises(ExceptionGroup) as caught:
+        answer(intake.run)
+    assert caught.group_contains(Fenced)
     with pytest.raises(OutcomeUnknown):
         answer(call)
     assert (await newer.append(encode_writes([put("b")]))).position

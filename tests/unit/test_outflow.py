@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
-from composed import POLICY, delete, end, insert, patch, put
+from composed import POLICY, answer, delete, end, insert, patch, put
 
 from actors.adapters.clock import ManualClock, settle
 from actors.adapters.memory import MemoryLog, RecordingTelemetry
@@ -251,7 +251,9 @@ async def test_a_report_about_another_number_of_writes_stops_everything(pour: Po
     await pour.add(insert("a"), insert("b"))
     await pour.clock.advance(0.05)
     assert pour.run is not None
-    assert pour.run.done()
+    with pytest.raises(ExceptionGroup) as caught:
+        answer(pour.run)
+    assert caught.group_contains(RuntimeError, match="2 writes were sent and 1 reported")
     assert pour.events == []
 
 
@@ -267,7 +269,6 @@ async def test_while_the_dead_letter_cannot_be_kept_its_write_stays_in_the_log(p
 
 
 async def test_a_refused_write_makes_what_it_had_replaced_count_again(pour: Pour) -> None:
-    pour.sink.answers = [report(STORED, REJECTED, _1="bad")]
     position = await pour.add(insert("x"), put("a", n=1), put("a", n=2), put("a", n=3))
 
     def only_updates(commands: list[Command]) -> list[Report]:

@@ -523,7 +523,9 @@ async def test_a_writer_that_was_stopped_for_longer_than_its_lease_asks_before_i
     await service.clock.advance(2.0)
     assert service.sent == []
     assert service.writer_task is not None
-    assert service.writer_task.done()
+    with pytest.raises(ExceptionGroup) as caught:
+        answer(service.writer_task)
+    assert caught.group_contains(Fenced)
 
 
 async def close(service: Service, seconds: float = 1.0) -> None:
@@ -583,8 +585,10 @@ async def test_closing_waits_for_what_is_under_way(service: Service) -> None:
 async def test_closing_ends_while_mongodb_is_away_and_nothing_is_sent_afterwards(service: Service) -> None:
     service.store.faults.plan("find", CommandNotSent("away"))
     service.store.faults.plan("probe", *[CommandNotSent("away")] * 20)
-    find(service, "a")
+    reader = find(service, "a")
     await service.clock.advance(0.5)
+    with pytest.raises(DatabaseUnavailable, match="away"):
+        answer(reader)
     await close(service)
     before = len(service.store.commands)
     await service.clock.advance(60.0)
