@@ -31,6 +31,10 @@ AT_ONCE = 2
 LIMIT_S = 300.0  # for one mutant, on a machine that is busy with others
 
 
+class Outdated(Exception):
+    """The code has moved on, and the table has not."""
+
+
 class Verdict(NamedTuple):
     mutant: Mutant
     fault: str  # why the mutant was not caught as it must be; empty when it was
@@ -70,13 +74,20 @@ def judge(mutant: Mutant, scratch: Path) -> Verdict:
 def mutate(mutant: Mutant, folder: Path) -> str:
     """Apply it; returns what is wrong with the table when the code has moved on."""
     file = folder / mutant.file
-    source = file.read_text()
+    try:
+        file.write_text(mutated(mutant, file.read_text()))
+    except Outdated as error:
+        return str(error)
+    return ""
+
+
+def mutated(mutant: Mutant, source: str) -> str:
+    """Its file with the mistake in it. Raises `Outdated`."""
     for old, new in mutant.edits:
         if (found := source.count(old)) != 1:
-            return f"{mutant.file} has this {found} times, not once; mend the table: {old!r}"
+            raise Outdated(f"{mutant.file} has this {found} times, not once; mend the table: {old!r}")
         source = source.replace(old, new)
-    file.write_text(source)
-    return ""
+    return source
 
 
 def copy_tree(target: Path) -> Path:

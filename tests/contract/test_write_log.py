@@ -219,6 +219,7 @@ async def test_an_append_that_gets_no_answer_in_time_is_unknown_and_a_question_i
     log = log_on(wired)
     await log.open()
     await log.append(b"warm")
+    await asyncio.gather(*(wired.ping() for _ in range(6)))  # connections over which the questions are sent
     proxy.inflict(half_open())
     wired.connection_pool.round_trip_s = SOON_S
     with pytest.raises(OutcomeUnknown):
