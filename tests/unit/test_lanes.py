@@ -7,11 +7,21 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from composed import answer
 
 from actors import lane as lanes
+from actors.adapters.clock import settle
 from actors.calls import ActorAway, Remote
 from actors.core.document import Kind, Write, decode_writes
-from actors.core.errors import BufferUnavailable, IdempotencyConflict, OutcomeUnknown, TooLarge, UnsafeLog
+from actors.core.errors import (
+    BufferUnavailable,
+    IdempotencyConflict,
+    IdempotencyFull,
+    OutcomeUnknown,
+    QueueFull,
+    TooLarge,
+    UnsafeLog,
+)
 from actors.core.ports import Found, Keyed, KeyedAnswer, Resolved, State
 from actors.core.receipt import Receipt
 from actors.core.sharding import shard_of
@@ -60,6 +70,38 @@ async def test_what_no_call_can_carry_is_refused_for_good(monkeypatch: pytest.Mo
         await lane.append(b"x" * 101, 1)
     with pytest.raises(TooLarge):
         await lane.append_keyed(Keyed("k", "f", b"x" * 101), 1)
+    assert await lane.append(b"x" * 100, 1) == ("1-0", 0)
+
+
+class Gated:
+    """A buffer that answers when its gate is open."""
+
+    name = "gated"
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+
+    async def call(self, method: str, *arguments: Any, timeout_s: float) -> Kept:
+        await self.gate.wait()
+        return Kept("1-0", 0, [])
+
+
+async def test_what_waits_for_a_buffer_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A buffer that hangs would fill the memory of every replica."""
+    monkeypatch.setattr(lanes, "MAX_WAITING_BYTES", 100)
+    buffer = Gated()
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    taken = []
+    for size in (*[1] * lanes.SLOTS, 60, 40):  # the first are under way, and wait no more
+        taken.append(asyncio.create_task(lane.append(b"x" * size, 1)))
+        await settle()
+    refused = asyncio.create_task(lane.append(b"x", 1))
+    await settle()
+    with pytest.raises(QueueFull, match="100 bytes wait"):
+        answer(refused)
+    buffer.gate.set()
+    await settle()
+    assert [answer(call) for call in taken] == [("1-0", 0), ("1-0", 0), ("1-0", 0), ("1-0", 1)]
     assert await lane.append(b"x" * 100, 1) == ("1-0", 0)
 
 
@@ -149,7 +191,9 @@ async def test_to_wait_for_a_thousand_writes_of_one_entry_is_to_wait_once() -> N
 class Records:
     """What the buffers of all pools share in Redis: the idempotency records; and what they have kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1_000) -> None:
+        """`most`: so many keys are remembered."""
+        self.most = most
         self.known: dict[str, tuple[str, str]] = {}
         self.kept: list[str] = []
 
@@ -175,6 +219,8 @@ class RecordingBuffer:
         fingerprint, position = self.records.known.get(item.key, ("", ""))
         if position:
             return KeyedAnswer(position, fresh=False, conflict=fingerprint != item.fingerprint)
+        if len(self.records.known) == self.records.most:
+            return KeyedAnswer("", fresh=False, full=True)
         position = f"{self.stream}/{len(self.records.kept)}-0"
         self.records.known[item.key] = (item.fingerprint, position)
         self.records.kept += [write.id for write in decode_writes(item.payload)]
@@ -192,6 +238,15 @@ async def test_a_batch_under_a_key_is_kept_once() -> None:
     assert sorted(records.kept) == sorted(write.id for write in BATCH)
     with pytest.raises(IdempotencyConflict):
         await records.pool(3).append_once("key", "another body", BATCH[:1])
+
+
+async def test_beyond_the_bound_a_new_key_is_refused_and_a_known_one_still_gets_its_receipt() -> None:
+    records = Records(most=1)
+    first, _ = await records.pool(1).append_once("known", "f", BATCH[:1])
+    with pytest.raises(IdempotencyFull):
+        await records.pool(1).append_once("new", "f", BATCH[1:2])
+    assert await records.pool(1).append_once("known", "f", BATCH[:1]) == (first, False)
+    assert records.kept == ["id0"]
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 3), (1, 2)])

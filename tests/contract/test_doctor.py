@@ -1,0 +1,69 @@
+"""A Redis that will not do is told before Ray is started, with the command that mends it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from rich.console import Console
+
+from cluster import doctor
+from cluster.embedded import ports, redis_server
+from cluster.embedded.steps import Steps
+from cluster.parts import MIB, Parts, Unsuitable
+from cluster.settings import load
+from cluster.state import Process, Record, StateFolder
+from tests.conftest import running
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A Redis of the test's own, which it may spoil."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    port = ports.free_port(0)
+    recipe = redis_server.recipe(redis_server.find(), port, folder, folder / "redis.log", 1024 * MIB)
+    yield from running(recipe, redis_server.address(port))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StateFolder:
+    return StateFolder(tmp_path / "state")
+
+
+@pytest.fixture
+def parts(url: str, folder: StateFolder) -> Parts:
+    """Those of a run whose settings name that Redis."""
+    record = Record("run", Process(os.getpid(), 0.0))
+    return Parts(load(redis_url=url), folder, record, Steps(Console(stderr=True)))
+
+
+def told(url: str, folder: StateFolder) -> list[doctor.Finding]:
+    return [finding for finding in doctor.examine(load(redis_url=url), folder, None) if finding.what == "Redis"]
+
+
+def test_a_redis_that_will_do_is_used_as_it_is(url: str, folder: StateFolder, parts: Parts) -> None:
+    assert parts.redis() is None
+    assert [finding.well for finding in told(url, folder)] == [True]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("appendfsync", "everysec"), ("maxmemory", str(MIB))])
+def test_a_redis_that_will_not_do_is_refused_before_ray_starts_and_the_doctor_names_the_remedy(
+    url: str, folder: StateFolder, parts: Parts, setting: str, value: str
+) -> None:
+    with redis.Redis.from_url(url) as client:
+        client.config_set(setting, value)
+    with pytest.raises(Unsuitable, match=f"{setting} is"):
+        parts.redis()
+    (finding,) = (finding for finding in told(url, folder) if not finding.well)
+    assert setting in finding.detail
+    assert f"CONFIG SET {setting} " in finding.remedy
+
+
+def test_a_redis_that_is_not_there_is_told_too(folder: StateFolder) -> None:
+    (finding,) = told(redis_server.address(1), folder)
+    assert "does not answer" in finding.detail
+    assert "SPILLWAY_REDIS_URL" in finding.remedy
