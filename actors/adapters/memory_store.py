@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import bson
@@ -73,7 +74,12 @@ class MemoryStore:
                 if command.verb == Verb.DELETE:
                     self.documents.pop(key, None)
                 else:
-                    self.documents[key] = _updated(self.documents.get(key), command.verb, id_, body)
+                    try:
+                        self.documents[key] = _updated(self.documents.get(key), command.verb, id_, body)
+                    except _NoObject as refusal:
+                        outcomes.append(Outcome.REJECTED)
+                        reasons[index] = str(refusal)
+                        continue
                     self.applied[key] = self.applied.get(key, 0) + (command.verb == Verb.INSERT)
                 outcomes.append(Outcome.STORED)
         return Report(bytes(outcomes), reasons, len(self.documents) - before)
@@ -105,8 +111,12 @@ class MemoryStore:
         self.commands.append((self._clock.now_ns(), verb, writes))
 
 
+class _NoObject(Exception):
+    """A path leads through a value that is no object."""
+
+
 def _updated(before: bytes | None, verb: int, id_: str, body: bytes) -> bytes:
-    """The document after `body`: itself, or `before` with its $set and $unset."""
+    """The document after `body`: itself, or `before` with its $set and $unset. Raises `_NoObject`."""
     if verb != Verb.UPDATE:
         return body
     try:
@@ -119,11 +129,14 @@ def _updated(before: bytes | None, verb: int, id_: str, body: bytes) -> bytes:
     for path, value in update.get("$set", {}).items():
         _parent(document, path)[path.rpartition(".")[2]] = value
     for path in update.get("$unset", {}):
-        _parent(document, path).pop(path.rpartition(".")[2], None)
+        with suppress(_NoObject):  # there is nothing to remove
+            _parent(document, path).pop(path.rpartition(".")[2], None)
     return bson.encode(document)
 
 
 def _parent(document: dict[str, Any], path: str) -> dict[str, Any]:
     for name in path.split(".")[:-1]:
         document = document.setdefault(name, {})
+        if not isinstance(document, dict):
+            raise _NoObject(f"Cannot create a field in element {name!r} of {path!r}")
     return document

@@ -116,17 +116,21 @@ async def reading(client: Client) -> AsyncIterator[None]:
         raise LogUnavailable(str(error), 1.0) from error
 
 
+SAFE = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "no-appendfsync-on-rewrite": "no",  # "yes" suspends even `always` while the file is rewritten
+    "maxmemory-policy": "noeviction",
+}
+"""What a 2xx stands on; a Redis that is configured otherwise is refused."""
+
+
 async def refuse_unsafe(client: Client) -> None:
     """Raise `UnsafeLog` when this Redis could lose or evict what it acknowledged; each reason names its setting.
 
     Raises `LogUnavailable` when it does not answer.
     """
-    wanted = {
-        "appendonly": "yes",
-        "appendfsync": "always",
-        "no-appendfsync-on-rewrite": "no",  # "yes" suspends even `always` while the file is rewritten
-        "maxmemory-policy": "noeviction",
-    }
+    wanted = SAFE
     async with reading(client):
         try:
             found = {name: (await client.config_get(name)).get(name) for name in wanted}

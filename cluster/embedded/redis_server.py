@@ -15,14 +15,13 @@ from pathlib import Path
 
 import redis
 
+from actors.adapters.redis_link import SAFE
 from cluster.embedded.child import Recipe
 from cluster.embedded.ports import LOOPBACK
 
 PREFERRED_PORT = 6390
 """Not 6379: that one belongs to the Redis a developer may have, and to Ray."""
 OLDEST_VERSION = (6, 2)
-REQUIRED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-"""What a 2xx stands on; the service refuses a Redis that is configured otherwise."""
 _VERSION = re.compile(r"v=(\d+)\.(\d+)")
 
 
@@ -63,14 +62,11 @@ def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_byt
         "port": str(port),
         "protected-mode": "yes",
         "dir": str(data),
-        "appendonly": "yes",
-        "appendfsync": "always",
-        "no-appendfsync-on-rewrite": "no",
+        **SAFE,
         "auto-aof-rewrite-percentage": "100",
         "auto-aof-rewrite-min-size": "64mb",
         "save": "",  # snapshots would add nothing to the append-only file but a fork
         "maxmemory": str(max_memory_bytes),
-        "maxmemory-policy": "noeviction",
         "daemonize": "no",
     }
     return Recipe(
@@ -106,12 +102,12 @@ def weaknesses(url: str) -> list[str]:
     with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
         client.ping()
         try:
-            found = {key: str(client.config_get(key).get(key, "")) for key in REQUIRED}
+            found = {key: str(client.config_get(key).get(key, "")) for key in SAFE}
         except redis.ResponseError:
-            return ["CONFIG GET is not allowed, so its durability cannot be checked; check " + ", ".join(REQUIRED)]
+            return ["CONFIG GET is not allowed, so its durability cannot be checked; check " + ", ".join(SAFE)]
     return [
         f"{key} is {found[key]!r}, must be {value!r}: redis-cli CONFIG SET {key} {value}"
-        for key, value in REQUIRED.items()
+        for key, value in SAFE.items()
         if found[key] != value
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from cluster.embedded.redis_server import REQUIRED
+from actors.adapters.redis_link import SAFE
 from cluster.head import LOGICAL_CPUS, OBJECT_STORE_BYTES
 from cluster.ray_environment import max_connections, tuning
 from cluster.settings import Settings
@@ -102,7 +102,7 @@ def _redis_memory(documents: Sequence[Document], settings: Settings) -> Iterator
             continue
         where = f"ConfigMap/{document['metadata']['name']}"
         said = dict(line.split(None, 1) for line in text.splitlines() if line and not line.startswith("#"))
-        for key, value in REQUIRED.items():
+        for key, value in SAFE.items():
             if said.get(key) != value:
                 yield Fault(where, f"{key} is {said.get(key)}, must be {value}")
         memory = int(quantity(said.get("maxmemory", "0").replace("gb", "Gi").replace("mb", "Mi")))
