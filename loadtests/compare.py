@@ -19,7 +19,7 @@ from loadtests.baselines.baseline import KINDS, Baseline
 from loadtests.contender import Contender
 from loadtests.contest import Loss, Round
 from loadtests.generator import Load
-from loadtests.laboratory import Target, Trial, closed_loop, conduct, stop_if_interrupted
+from loadtests.laboratory import Target, Trial, conduct, stop_if_interrupted, warm_up
 from loadtests.page import milliseconds, number
 from loadtests.service import ROOT, ServiceError
 from loadtests.spillway import Spillway
@@ -61,7 +61,7 @@ def compare(
                     about |= {f"{part}, {name}": version for part, version in versions.items()}
                 base = folder / f"{repeat + 1}-{_slug(name)}"
                 warm = Load("flood", target.urls, base / "warm-up", users=16, seconds=WARM_UP_S)
-                closed_loop(warm, console, k6)
+                warm_up(warm, console, k6)
                 for users in loads:
                     load = Load("flood", target.urls, base / f"users{users}", users=users, seconds=seconds)
                     trial = conduct(load, target, console, k6)

@@ -18,6 +18,7 @@ from loadtests.service import ROOT
 INTERRUPTED = 105  # k6's exit code after Ctrl-C
 THRESHOLDS_FAILED = 99
 ABORTED = 108  # by the scenario itself: not ready
+FINISHED = (0, THRESHOLDS_FAILED)  # k6 came to its end, and its record is whole
 
 
 class GeneratorError(RuntimeError):

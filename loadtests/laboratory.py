@@ -17,7 +17,17 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from loadtests import generator, preflight, samples
 from loadtests.findings import Generator, StepFigures, generator_of, steps_of
-from loadtests.generator import ABORTED, INTERRUPTED, GeneratorError, Load, Threshold, inspect, start_k6, thresholds_of
+from loadtests.generator import (
+    ABORTED,
+    FINISHED,
+    INTERRUPTED,
+    GeneratorError,
+    Load,
+    Threshold,
+    inspect,
+    start_k6,
+    thresholds_of,
+)
 from loadtests.processes import GENERATOR, LISTENERS, Watch
 from loadtests.report import Outcome, keep
 from loadtests.samples import Sample, Sampler
@@ -68,7 +78,7 @@ class Trial:
             if not threshold.met:
                 value = "" if threshold.value is None else f", measured {threshold.value:,.4g}"
                 found.append(f"threshold {threshold.metric} {threshold.expression} was missed{value}")
-        if self.code not in (0, generator.THRESHOLDS_FAILED):
+        if self.code not in FINISHED:
             found.append(generator.reason(self.code))
         return found
 
@@ -115,11 +125,33 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
     return _trial(load, target, plan, code, outcome, sampler.seen, loaded_until_s)
 
 
-def closed_loop(load: Load, console: Console, k6: str) -> float:
-    """Requests/s that a scenario gets through. Neither watched nor judged: to warm up, or to know the capacity.
+def warm_up(load: Load, console: Console, k6: str) -> None:
+    """Run a scenario that is neither watched, judged nor counted; requests may fail.
 
-    Raises GeneratorError, OSError.
+    Raises GeneratorError when k6 did not come to its end, KeyboardInterrupt after Ctrl-C, OSError.
     """
+    _unjudged(load, console, k6)
+
+
+def closed_loop(load: Load, console: Console, k6: str) -> float:
+    """Requests/s that a scenario gets through, neither watched nor judged.
+
+    Raises what `warm_up` raises, and GeneratorError when a request failed: a refusal is quick, so a rate that counts
+    refusals is no capacity.
+    """
+    plan, metrics = _unjudged(load, console, k6)
+    failed = metrics.get("http_req_failed", {}).get("values", {})
+    if failed.get("rate", 0.0) > 0:
+        made = failed["passes"] + failed["fails"]
+        raise GeneratorError(
+            f"{failed['passes']:,.0f} of {made:,.0f} requests to {', '.join(load.base_urls)} failed, so their rate is "
+            f"no capacity: the service's log says why; k6's record is in {load.out}"
+        )
+    return float(metrics["http_reqs"]["values"]["count"]) / plan.seconds
+
+
+def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str, Any]]:
+    """One run of k6 to its end; its plan and its metrics."""
     load.out.mkdir(parents=True, exist_ok=True)
     plan = inspect(k6, load)
     answers, summary, log = load.out / ANSWERS, load.out / SUMMARY, load.out / K6_LOG
@@ -127,11 +159,15 @@ def closed_loop(load: Load, console: Console, k6: str) -> float:
         old.unlink(missing_ok=True)
     process = start_k6(k6, load, answers, summary, log)
     with Sampler(Watch(None), None, answers) as sampler:
-        _await(process, plan, sampler, console, load.out.name)
+        code = _await(process, plan, sampler, console, load.out.name)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code not in FINISHED:
+        raise GeneratorError(f"{generator.reason(code)}: {_tail(log)}")
     if not summary.exists():
         raise GeneratorError(f"k6 left no figures: {_tail(log)}")
-    metrics = json.loads(summary.read_text(encoding="utf-8"))["metrics"]
-    return float(metrics["http_reqs"]["values"]["count"]) / plan.seconds
+    metrics: Mapping[str, Any] = json.loads(summary.read_text(encoding="utf-8"))["metrics"]
+    return plan, metrics
 
 
 def stop_if_interrupted(trial: Trial) -> None:

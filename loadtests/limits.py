@@ -22,7 +22,7 @@ from loadtests.baselines.baseline import redis_command
 from loadtests.compare import redis_server
 from loadtests.contender import Program, await_ready, free_port
 from loadtests.generator import Load
-from loadtests.laboratory import closed_loop
+from loadtests.laboratory import closed_loop, warm_up
 from loadtests.page import Page, Table, number
 from loadtests.processes import RUN_VARIABLE, Watch
 from loadtests.serve_api import deploy_beside
@@ -100,7 +100,7 @@ def _requests(
 ) -> Pace:  # fmt: skip
     """A closed loop on one address; what is still to be done afterwards belongs to what it cost."""
     out = folder / name.replace(" ", "-").replace(",", "")
-    closed_loop(Load("bare", (url,), out / "warm-up", users=16, seconds=2), console, k6)
+    warm_up(Load("bare", (url,), out / "warm-up", users=16, seconds=2), console, k6)
     drained()
     watch.look()
     began = time.monotonic()

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from loadtests import facts, trial_page
 from loadtests.generator import Load
-from loadtests.laboratory import Trial, closed_loop, conduct, stop_if_interrupted
+from loadtests.laboratory import Trial, conduct, stop_if_interrupted, warm_up
 from loadtests.page import Page, Table, milliseconds, number
 from loadtests.plots import Curve, Plot
 from loadtests.serve_api import set_replicas
@@ -68,7 +68,7 @@ def scale(folder: Path, axes: Sequence[Axis], users: int, seconds: float, consol
             load = Load("flood", service.target().urls, folder / f"{axis.name}-{value}".replace(" ", "-"))
             load = Load(load.scenario, load.base_urls, load.out, users=users, seconds=seconds)
             warm = Load("flood", load.base_urls, load.out / "warm-up", users=16, seconds=WARM_UP_S)
-            closed_loop(warm, console, k6)
+            warm_up(warm, console, k6)
             trial = conduct(load, service.target(), console, k6)
             stop_if_interrupted(trial)
             cells.append(_cell(axis, value, trial))

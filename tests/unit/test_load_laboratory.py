@@ -1,0 +1,82 @@
+"""What the laboratory makes of the way in which k6 ended; k6 itself is a double."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from loadtests import laboratory
+from loadtests.generator import GeneratorError, Load
+from loadtests.laboratory import closed_loop, warm_up
+from loadtests.scenario import Plan, Step
+
+PLAN = Plan("flood", (Step("flood", 0.0, 10.0, 64),), 64, False)
+
+
+class EndedK6:
+    """A process that has ended with a code."""
+
+    pid = os.getpid()
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def wait(self, _timeout_s: float) -> int:
+        return self._code
+
+
+def k6_ends(monkeypatch: pytest.MonkeyPatch, code: int, made: int = 0, failed: int = 0, words: str = "") -> None:
+    """From here on k6 makes so many requests, says these words and ends with this code."""
+
+    def start(_k6: str, _load: Load, _answers: Path, summary: Path, log: Path) -> EndedK6:
+        rate = {"rate": failed / max(made, 1), "passes": failed, "fails": made - failed}
+        metrics: dict[str, Any] = {"http_reqs": {"values": {"count": made}}, "http_req_failed": {"values": rate}}
+        if made:
+            summary.write_text(json.dumps({"metrics": metrics}))
+        log.write_text(words)
+        return EndedK6(code)
+
+    monkeypatch.setattr(laboratory, "inspect", lambda *_: PLAN)
+    monkeypatch.setattr(laboratory, "start_k6", start)
+
+
+def load(folder: Path) -> Load:
+    return Load("flood", ("http://service",), folder)
+
+
+def test_a_closed_loop_tells_its_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    k6_ends(monkeypatch, 0, made=500)
+    assert closed_loop(load(tmp_path), Console(quiet=True), "k6") == 50.0
+
+
+def test_a_rate_with_failures_is_no_capacity_but_warms_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    k6_ends(monkeypatch, 99, made=500, failed=7)
+    with pytest.raises(GeneratorError, match="7 of 500 requests to http://service failed"):
+        closed_loop(load(tmp_path), Console(quiet=True), "k6")
+    warm_up(load(tmp_path), Console(quiet=True), "k6")
+
+
+def test_ctrl_c_in_a_warm_up_ends_the_experiment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    k6_ends(monkeypatch, 105, made=500)
+    with pytest.raises(KeyboardInterrupt):
+        warm_up(load(tmp_path), Console(quiet=True), "k6")
+
+
+@pytest.mark.parametrize(("code", "reason"), [(108, "not ready: readyz"), (107, "k6 ended with 107: readyz")])
+def test_a_k6_that_did_not_come_to_its_end_measured_nothing(
+    code: int, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    k6_ends(monkeypatch, code, made=500, words="readyz answered 503")
+    with pytest.raises(GeneratorError, match=reason):
+        warm_up(load(tmp_path), Console(quiet=True), "k6")
+
+
+def test_a_closed_loop_without_figures_measured_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    k6_ends(monkeypatch, 0)
+    with pytest.raises(GeneratorError, match="no figures"):
+        closed_loop(load(tmp_path), Console(quiet=True), "k6")
