@@ -86,10 +86,15 @@ def test_thresholds_with_what_was_measured() -> None:
             "http_req_duration": {"values": {"p(95)": 2100.0}, "thresholds": {"p(95)<=2000": {"ok": False}}},
             "http_reqs{scenario:a}": {"values": {"count": 3}, "thresholds": {"count>=0": {"ok": True}}},
             "checks": {"values": {"rate": 1}, "thresholds": {"rate==1": {"ok": True}}},
+            "checks{check:in 2 s}": {"values": {"rate": 0.98}, "thresholds": {"rate>0.99": {"ok": False}}},
         }
     }
     found = [(item.metric, item.expression, item.met, item.value) for item in thresholds_of(summary)]
-    assert found == [("checks", "rate==1", True, 1), ("http_req_duration", "p(95)<=2000", False, 2100.0)]
+    assert found == [
+        ("checks", "rate==1", True, 1),
+        ("checks{check:in 2 s}", "rate>0.99", False, 0.98),
+        ("http_req_duration", "p(95)<=2000", False, 2100.0),
+    ]
     assert thresholds_of({}) == []
 
 
