@@ -45,6 +45,11 @@ class Answers:
         """From the first request to the last answer; 0 when the run left no start or no stop."""
         return max(self.stopped_s - self.started_s, 0.0) if self.started_s and self.stopped_s else 0.0
 
+    def ended(self, from_s: float, seconds: float) -> int:
+        """Accepted answers that came in `[from_s, from_s + seconds)` of the run, of those recorded with their time."""
+        since = (self.started_s or 0.0) + from_s
+        return sum(since <= end < since + seconds for end in self.ends_s)
+
     def take(self, line: str) -> None:
         """Count one recorded line. A line that cannot be understood is a request with unknown outcome."""
         if line.startswith("{"):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from loadtests.answers import Answers
+from loadtests.generator import Threshold
 from loadtests.processes import GENERATOR
 from loadtests.samples import Sample
 from loadtests.scenario import Plan, Step
@@ -90,15 +92,25 @@ class StepFigures:
         return None
 
 
-def steps_of(plan: Plan, summary: Mapping[str, Any]) -> list[StepFigures]:
-    """The figures of each step of a plan that has several; empty for a plan of one, whose figures are the run's."""
+def steps_of(plan: Plan, summary: Mapping[str, Any], answers: Answers) -> list[StepFigures]:
+    """The figures of each step of a plan that has several; empty for a plan of one, whose figures are the run's.
+
+    Answered is what was answered within the step: k6's own count has those too that came after its end.
+    """
     metrics = summary.get("metrics", {})
     if len(plan.steps) < 2:
         return []
-    return [_figures(step, metrics) for step in plan.steps]
+    return [_figures(step, metrics, answers.ended(step.start_s, step.seconds)) for step in plan.steps]
 
 
-def _figures(step: Step, metrics: Mapping[str, Any]) -> StepFigures:
+def wanted_of(plan: Plan, steps: Sequence[StepFigures]) -> list[Threshold]:
+    """The requests/s that steps of the plan had to answer, as thresholds beside k6's own."""
+    wanted = {step.name: step.wanted_per_s for step in plan.steps if step.wanted_per_s is not None}
+    pairs = [(step.name, step.answered_per_s, wanted[step.name]) for step in steps if step.name in wanted]
+    return [Threshold(f"answered/s of {name}", f">={least:g}", rate >= least, rate) for name, rate, least in pairs]
+
+
+def _figures(step: Step, metrics: Mapping[str, Any], answered: int) -> StepFigures:
     def of(metric: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = metrics.get(f"{metric}{{scenario:{step.name}}}", {}).get("values", {})
         return found
@@ -111,7 +123,7 @@ def _figures(step: Step, metrics: Mapping[str, Any]) -> StepFigures:
         name=step.name,
         users=step.users,
         offered_per_s=offered,
-        answered_per_s=of("http_reqs").get("count", 0) / step.seconds,
+        answered_per_s=answered / step.seconds,
         p50_ms=time.get("med"),
         p95_ms=time.get("p(95)"),
         p99_ms=time.get("p(99)"),

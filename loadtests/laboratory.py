@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from loadtests import generator, preflight, samples
-from loadtests.findings import Generator, StepFigures, generator_of, steps_of
+from loadtests.answers import load_answers
+from loadtests.findings import Generator, StepFigures, generator_of, steps_of, wanted_of
 from loadtests.generator import (
     ABORTED,
     FINISHED,
@@ -116,6 +117,7 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
             target.witness_record,
             unknown=plan.users if code == INTERRUPTED else 0,
             limit=target.limit,
+            load_s=plan.seconds,
             drain_timeout_s=target.drain_timeout_s,
             console=console,
             drained=watched.close,
@@ -136,6 +138,9 @@ def warm_up(load: Load, console: Console, k6: str) -> None:
 def closed_loop(load: Load, console: Console, k6: str) -> float:
     """Requests/s that a scenario gets through, neither watched nor judged.
 
+    Of a scenario that records its answers, those that came while load was offered; of another all that were made, which
+    is one a user too many at most.
+
     Raises what `warm_up` raises, and GeneratorError when a request failed: a refusal is quick, so a rate that counts
     refusals is no capacity.
     """
@@ -147,7 +152,10 @@ def closed_loop(load: Load, console: Console, k6: str) -> float:
             f"{failed['passes']:,.0f} of {made:,.0f} requests to {', '.join(load.base_urls)} failed, so their rate is "
             f"no capacity: the service's log says why; k6's record is in {load.out}"
         )
-    return float(metrics["http_reqs"]["values"]["count"]) / plan.seconds
+    answers = load_answers(load.out / ANSWERS)
+    recorded = answers.started_s is not None
+    made = answers.ended(0.0, plan.seconds) if recorded else metrics["http_reqs"]["values"]["count"]
+    return float(made) / plan.seconds
 
 
 def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str, Any]]:
@@ -232,7 +240,7 @@ def _trial(
 ) -> Trial:
     summary = outcome.summary
     metrics = summary.get("metrics", {})
-    steps = steps_of(plan, summary)
+    steps = steps_of(plan, summary, outcome.answers)
     dropped = int(metrics.get("dropped_iterations", {}).get("values", {}).get("count", 0))
     if steps:  # beyond the breaking point it is the service that holds the users up
         dropped = sum(step.dropped for step in steps if not step.broken)
@@ -250,7 +258,7 @@ def _trial(
         summary=summary,
         samples=seen,
         generator=generator_of(loaded, preflight.cores(), outcome.answers.requests, dropped),
-        thresholds=thresholds_of(summary),
+        thresholds=[*thresholds_of(summary), *wanted_of(plan, steps)],
         steps=steps,
         stamps=stamps,
     )

@@ -30,6 +30,7 @@ class Outcome:
     traffic: Traffic | None  # what the witness saw; None without a witness
     self_reported: int | None  # the service's own worst window, since its start
     summary: Mapping[str, Any]  # k6's figures; empty when there are none
+    load_s: float | None = None  # how long load was to be offered; None: until the last answer came
 
     @property
     def worst(self) -> int | None:
@@ -74,7 +75,7 @@ class Outcome:
             "refused_requests": answers.refused,
             "reads": answers.read_count,
             "seconds": round(seconds, 3),
-            "requests_per_second": round(answers.requests / seconds, 1) if seconds else None,
+            "requests_per_second": self._requests_per_second(),
             "p50_ms": time.get("med"),
             "p95_ms": time.get("p(95)"),
             "p99_ms": time.get("p(99)"),
@@ -99,6 +100,16 @@ class Outcome:
             "worst_window_source": "witness" if self.traffic else "self-reported",
             "limit": self.limit,
         }
+
+    def _requests_per_second(self) -> float | None:
+        """While load was offered: the last answers come late, and when most users are gone already."""
+        seconds = self.answers.duration_s
+        if not seconds:
+            return None
+        if self.load_s is None:
+            return round(self.answers.requests / seconds, 1)
+        loaded_s = min(self.load_s, seconds)
+        return round(self.answers.ended(0.0, loaded_s) / loaded_s, 1)
 
     def final_line(self) -> str:
         """The verdict in one line, always of the same form; a figure no witness vouches for says so."""

@@ -27,7 +27,10 @@ def script(name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One k6 scenario of a file: from `start_s` on, for `seconds`, at most `users`, or `rate` requests/s offered."""
+    """One k6 scenario of a file: from `start_s` on, for `seconds`, at most `users`, or `rate` requests/s offered.
+
+    `wanted_per_s`: how many requests/s must be answered, where the scenario says so.
+    """
 
     name: str
     start_s: float
@@ -35,6 +38,7 @@ class Step:
     users: int
     rate: float | None = None
     think_s: tuple[float, float] = (0.0, 0.0)
+    wanted_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,11 @@ def _step(name: str, found: Mapping[str, Any]) -> Step:
     seconds = sum(seconds_of(stage["duration"]) for stage in stages) or seconds_of(found.get("duration"))
     users = max((int(stage["target"]) for stage in stages), default=int(found.get("vus") or found.get("maxVUs") or 0))
     rate = float(found["rate"]) / seconds_of(found.get("timeUnit") or "1s") if found.get("rate") else None
-    think = str((found.get("env") or {}).get("THINK") or "0-0").split("-")
-    return Step(name, seconds_of(found.get("startTime")), seconds, users, rate, (float(think[0]), float(think[-1])))
+    env = found.get("env") or {}
+    think = str(env.get("THINK") or "0-0").split("-")
+    wanted = float(env["WANTED_PER_S"]) if env.get("WANTED_PER_S") else None
+    start_s = seconds_of(found.get("startTime"))
+    return Step(name, start_s, seconds, users, rate, (float(think[0]), float(think[-1])), wanted)
 
 
 def seconds_of(text: str | None) -> float:

@@ -50,8 +50,10 @@ def verify(
     drain_timeout_s: float = DRAIN_TIMEOUT_S,
     console: Console | None = None,
     drained: Callable[[], None] = lambda: None,
+    load_s: float | None = None,
 ) -> Outcome:
     """Judge the run in a folder, with progress on the console. `unknown`: requests whose outcome k6 did not record.
+    `load_s`: how long load was to be offered, where that is known.
 
     `drained` is called when the backlog is empty or given up, before MongoDB is read. Raises NoVerdict.
     """
@@ -73,7 +75,7 @@ def verify(
             seen = traffic(read_record(witness), answers.started_s or 0.0, drained_s)
     except (OSError, ValueError, StoreError) as error:
         raise NoVerdict(str(error)) from error
-    return Outcome(answers, verdict, drain, limit, seen, _worst_window(status), summary)
+    return Outcome(answers, verdict, drain, limit, seen, _worst_window(status), summary, load_s)
 
 
 def _complete(answers: Answers, path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from loadtests import contest
+from loadtests.answers import Answers
 from loadtests.contest import Loss, Round
-from loadtests.findings import StepFigures, breaking_point, generator_of, steps_of
+from loadtests.findings import StepFigures, breaking_point, generator_of, steps_of, wanted_of
 from loadtests.generator import Load, thresholds_of
 from loadtests.processes import Usage
 from loadtests.samples import Sample
@@ -48,9 +50,8 @@ def test_nothing_was_sampled() -> None:
     assert found.service_us_per_request is None
 
 
-def metrics(count: int, p95: float, failed: float = 0.0, name: str = "users9") -> dict[str, Any]:
+def metrics(p95: float, failed: float = 0.0, name: str = "users9") -> dict[str, Any]:
     return {
-        f"http_reqs{{scenario:{name}}}": {"values": {"count": count}},
         f"http_req_duration{{scenario:{name}}}": {"values": {"med": 5.0, "p(95)": p95, "p(99)": p95}},
         f"http_req_failed{{scenario:{name}}}": {"values": {"rate": failed}},
     }
@@ -60,12 +61,31 @@ def step(name: str, users: int = 100) -> Step:
     return Step(name, 0.0, 10.0, users, None, (0.8, 0.8))
 
 
+def answered(*ends_s: float) -> Answers:
+    answers = Answers(started_s=1000.0, stopped_s=1030.0)
+    answers.ends_s.extend(1000.0 + end_s for end_s in ends_s)
+    return answers
+
+
 def test_steps_are_read_from_the_figures_kept_apart() -> None:
     plan = Plan("stress", (step("a"), step("b")), 100, False)
-    first, second = steps_of(plan, {"metrics": metrics(1240, 9.0, name="a")})
-    assert (first.answered_per_s, first.offered_per_s, first.p95_ms) == (124.0, 125.0, 9.0)
-    assert second.answered_per_s == 0.0
-    assert steps_of(Plan("flood", (step("a"),), 9, False), {"metrics": metrics(5, 1.0)}) == []
+    first, second = steps_of(plan, {"metrics": metrics(9.0, name="a")}, answered())
+    assert (first.p95_ms, first.failed, second.p95_ms) == (9.0, 0.0, None)
+    assert steps_of(Plan("flood", (step("a"),), 9, False), {"metrics": metrics(1.0)}, answered()) == []
+
+
+def test_a_step_is_credited_with_what_was_answered_before_its_end() -> None:
+    plan = Plan("stress", (step("a"), replace(step("b"), start_s=13.0)), 100, False)
+    first, second = steps_of(plan, {}, answered(0.0, 9.999, 10.0, 12.9, 13.0, 22.9, 23.0))
+    assert (first.answered_per_s, second.answered_per_s) == (0.2, 0.2)
+
+
+def test_the_rate_that_a_step_must_reach_is_a_threshold() -> None:
+    plan = Plan("stress", (replace(step("a"), wanted_per_s=0.2), step("b")), 100, False)
+    (met,) = wanted_of(plan, steps_of(plan, {}, answered(1.0, 2.0)))
+    (missed,) = wanted_of(plan, steps_of(plan, {}, answered(1.0, 10.0)))
+    assert (met.metric, met.expression, met.met, met.value) == ("answered/s of a", ">=0.2", True, 0.2)
+    assert (missed.met, missed.value) == (False, 0.1)
 
 
 def figures(name: str, answered: float, p95: float = 10.0, failed: float = 0.0) -> StepFigures:

@@ -30,10 +30,13 @@ class EndedK6:
         return self._code
 
 
-def k6_ends(monkeypatch: pytest.MonkeyPatch, code: int, made: int = 0, failed: int = 0, words: str = "") -> None:
-    """From here on k6 makes so many requests, says these words and ends with this code."""
+def k6_ends(
+    monkeypatch: pytest.MonkeyPatch, code: int, made: int = 0, failed: int = 0, words: str = "", record: str = ""
+) -> None:
+    """From here on k6 makes so many requests, leaves this record, says these words and ends with this code."""
 
-    def start(_k6: str, _load: Load, _answers: Path, summary: Path, log: Path) -> EndedK6:
+    def start(_k6: str, _load: Load, answers: Path, summary: Path, log: Path) -> EndedK6:
+        answers.write_text(record)
         rate = {"rate": failed / max(made, 1), "passes": failed, "fails": made - failed}
         metrics: dict[str, Any] = {"http_reqs": {"values": {"count": made}}, "http_req_failed": {"values": rate}}
         if made:
@@ -52,6 +55,15 @@ def load(folder: Path) -> Load:
 def test_a_closed_loop_tells_its_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     k6_ends(monkeypatch, 0, made=500)
     assert closed_loop(load(tmp_path), Console(quiet=True), "k6") == 50.0
+
+
+def test_answers_that_came_after_the_load_are_no_part_of_the_rate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    good = '1.0 {"status":"success","reads":[],"writes":["%s"]}'
+    lines = [f"{ms} {good % ms}" for ms in (1000, 10_999, 11_000)]
+    k6_ends(monkeypatch, 0, made=5, record="\n".join(["started 1000 1", *lines, "stopped 11000 null"]))
+    assert closed_loop(load(tmp_path), Console(quiet=True), "k6") == 0.2
 
 
 def test_a_rate_with_failures_is_no_capacity_but_warms_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -59,6 +59,13 @@ def test_a_plan_has_its_steps_in_the_order_of_time() -> None:
     assert (plan.seconds, plan.users, plan.fresh_connections, plan.open_model) == (110.0, 10_100, True, True)
 
 
+def test_a_step_says_how_many_answers_it_wants() -> None:
+    stress = {"executor": "constant-vus", "vus": 1200, "duration": "1m0s"}
+    thinking = {"THINK": "0.8-0.8", "WANTED_PER_S": "1000"}
+    plan = plan_of("stress", {"maxVUs": 1200, "scenarios": {"users1200": stress | {"env": thinking}, "more": stress}})
+    assert [step.wanted_per_s for step in plan.steps] == [None, 1000.0]
+
+
 def test_a_form_of_k6_that_nobody_knows_is_an_error() -> None:
     with pytest.raises(ValueError, match="unknown form"):
         plan_of("spike", {"scenarios": {}})

@@ -213,6 +213,13 @@ def test_a_good_run() -> None:
     assert (figures["backlog_at_stop_seconds"], figures["p99_ms"]) == (2.0, 3.0)
 
 
+def test_answers_after_the_load_are_none_of_its_rate() -> None:
+    bodies = {at_ms: answer([uuid7(200 + at_ms + number) for number in range(5)]) for at_ms in (0, 7_999, 8_000)}
+    answers = read_answers(record(*(f"{START_MS + at_ms} 1.0 {body}" for at_ms, body in bodies.items())))
+    assert outcome(answers=answers, load_s=8.0).figures()["requests_per_second"] == 0.2  # 2 in 8 s
+    assert outcome(answers=answers, load_s=60.0).figures()["requests_per_second"] == 0.3  # Ctrl-C: 3 in the 10 s it ran
+
+
 def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
     assert outcome(traffic=None).final_line() == "lost 0, doubled 0, ghosts 0, worst window 55 (self-reported)"
     assert outcome(traffic=None, self_reported=101).problems()
