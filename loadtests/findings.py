@@ -68,7 +68,10 @@ def generator_of(samples: Sequence[Sample], cores: int, requests: int, dropped: 
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
-    """One step: requests/s answered, those offered (None: as many as the users asked), ms, share failed, dropped."""
+    """One step: requests/s answered, those offered (None: as many as the users asked), ms, share failed, dropped.
+
+    Users who wait for their answers offer nothing that could be missed: a quick service is asked more often by them.
+    """
 
     name: str
     users: int
@@ -116,13 +119,10 @@ def _figures(step: Step, metrics: Mapping[str, Any], answered: int) -> StepFigur
         return found
 
     time = of("http_req_duration")
-    think = sum(step.think_s) / 2
-    # Users who think would ask this often if answers took no time.
-    offered = step.rate or (step.users / think if think else None)
     return StepFigures(
         name=step.name,
         users=step.users,
-        offered_per_s=offered,
+        offered_per_s=step.rate,
         answered_per_s=answered / step.seconds,
         p50_ms=time.get("med"),
         p95_ms=time.get("p(95)"),

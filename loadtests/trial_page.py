@@ -111,7 +111,8 @@ def _tables(trial: Trial) -> list[Table]:
             for step in trial.steps
         ]
         note = (
-            f"Breaking point: {breaking_point(trial.steps)}. Broken: 1 % failed, p95 > 2 s, or under 90 % of the offer."
+            f"Breaking point: {breaking_point(trial.steps)}. Broken: 1 % failed, p95 > 2 s, "
+            "or under 90 % of the offer answered, where there is one."
         )
         tables.append(Table("Steps", head, steps, note))
     tables.append(Table("Figures", (), [*rows(trial.outcome.figures()), *_generator_rows(trial)]))

@@ -88,8 +88,17 @@ def test_the_rate_that_a_step_must_reach_is_a_threshold() -> None:
     assert (missed.met, missed.value) == (False, 0.1)
 
 
-def figures(name: str, answered: float, p95: float = 10.0, failed: float = 0.0) -> StepFigures:
-    return StepFigures(name, 1, 100.0, answered, 5.0, p95, p95, failed, 0)
+def figures(
+    name: str, answered: float, p95: float = 10.0, failed: float = 0.0, offered: float | None = 100.0
+) -> StepFigures:
+    return StepFigures(name, 1, offered, answered, 5.0, p95, p95, failed, 0)
+
+
+def test_users_who_wait_for_their_answers_offer_nothing_that_could_be_missed() -> None:
+    """Else 1,219 requests/s of 1,200 users with 0.8 s of thought, which is what is wanted, would be a breakdown."""
+    plan = Plan("stress", (step("a"), Step("b", 10.0, 10.0, 100, rate=50.0)), 100, False)
+    assert [found.offered_per_s for found in steps_of(plan, {}, answered())] == [None, 50.0]
+    assert figures("a", 60.0, offered=None).broken is None
 
 
 def test_the_breaking_point_is_named() -> None:

@@ -26,19 +26,28 @@ export const teardown = end;
 
 // `more`: checks of the answer where it is good, and of null where it is not.
 export function ask(more) {
+  if (__ENV.TOGETHER !== crowd) arrive();
   const answer = http.get(`${URLS[(__VU - 1) % URLS.length]}/api/data`, REQUEST);
   const good = (answer.status === 200 || answer.status === 202) && succeeded(answer.body) && hasFiveWrites(answer.body);
   check(good, CHECKS);
   if (more) check(good ? answer : null, more);
   if (good) accepted(answer, answer.body);
   else notAccepted(answer);
-  if (__ENV.THINK) think(__ENV.THINK); // the scenario's own, so it is not known before an iteration begins
+  if (__ENV.THINK) sleep(thought());
   return good;
 }
 
-function think(range) {
-  const [least, most] = range.split('-').map(Number);
-  sleep(least + Math.random() * (most - least));
+// Users who come all at once and think equally long would ask in bursts for ever.
+let crowd; // the one this user last came with: k6 hands users on from step to step, and __ITER counts on
+function arrive() {
+  crowd = __ENV.TOGETHER;
+  sleep(Math.random() * thought());
+}
+
+let range; // of the think time: the scenario's own, the same in all its steps, not known before an iteration begins
+function thought() {
+  if (!range) range = __ENV.THINK.split('-').map(Number);
+  return range[0] + Math.random() * (range[1] - range[0]);
 }
 
 export default function () {

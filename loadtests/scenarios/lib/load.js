@@ -30,8 +30,9 @@ export function crowd(full, quick, think) {
   };
 }
 
-// The same number of users all the time, from `start` seconds on. `wanted`: requests/s that have to be answered; the
-// laboratory counts them, since k6 also counts what was answered after the end.
+// The same number of users all the time, from `start` seconds on; those who think begin within their first think time.
+// `wanted`: requests/s that have to be answered; the laboratory counts them, since k6 also counts what was answered after
+// the end.
 export function group([seconds, users], think, start = 0, wanted = 0) {
   return {
     executor: 'constant-vus',
@@ -39,7 +40,7 @@ export function group([seconds, users], think, start = 0, wanted = 0) {
     duration: `${seconds}s`,
     startTime: `${start}s`,
     gracefulStop: GRACE,
-    env: { ...(think && { THINK: think.join('-') }), ...(wanted && { WANTED_PER_S: `${wanted}` }) },
+    env: { ...(think && { THINK: think.join('-'), TOGETHER: `at ${start} s` }), ...(wanted && { WANTED_PER_S: `${wanted}` }) },
   };
 }
 
