@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from loadtests import facts, scenario, trial_page
+from loadtests.closed_loop import closed_loop
 from loadtests.generator import GeneratorError, Load, find_k6
-from loadtests.laboratory import Target, closed_loop, conduct
+from loadtests.laboratory import Target, conduct
 from loadtests.report import show
 from loadtests.service import ROOT, Addresses, ServiceError, find_service
 from loadtests.verify import COMMANDS_PER_SECOND, DRAIN_TIMEOUT_S, NoVerdict
@@ -212,5 +214,20 @@ def _target(
     return replace(target, roots=(found.owner_pid,) if found.owner_pid else ()), found
 
 
+def leave_by_exception() -> None:
+    """From here on SIGTERM and a closed terminal end k6 and the services that were started, as Ctrl-C does.
+
+    Whoever ignores a signal, as nohup does, goes on ignoring it.
+    """
+
+    def leave(number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, leave)
+
+
 if __name__ == "__main__":
+    leave_by_exception()
     app(prog_name="python -m loadtests")

@@ -16,10 +16,11 @@ from rich.console import Console
 
 from loadtests import compare_page, contest, facts, trial_page
 from loadtests.baselines.baseline import KINDS, Baseline
+from loadtests.closed_loop import warm_up
 from loadtests.contender import Contender
 from loadtests.contest import Loss, Round
 from loadtests.generator import Load
-from loadtests.laboratory import Target, Trial, conduct, stop_if_interrupted, warm_up
+from loadtests.laboratory import Target, Trial, conduct, stop_if_interrupted
 from loadtests.page import milliseconds, number
 from loadtests.service import ROOT, ServiceError
 from loadtests.spillway import Spillway
@@ -119,6 +120,7 @@ def _kill(contender: Contender, target: Target, folder: Path, seconds: float, co
         trial = conduct(load, target, console, k6, until=thread.join)
     finally:
         thread.join()
+    stop_if_interrupted(trial)
     if failed:
         raise ServiceError(f"{contender.name} did not come back: {failed[0]}") from failed[0]
     verdict, outcome = trial.outcome.verdict, trial.outcome

@@ -19,10 +19,10 @@ from rich.console import Console
 
 from loadtests import facts
 from loadtests.baselines.baseline import redis_command
+from loadtests.closed_loop import closed_loop, warm_up
 from loadtests.compare import redis_server
 from loadtests.contender import Program, await_ready, free_port
 from loadtests.generator import Load
-from loadtests.laboratory import closed_loop, warm_up
 from loadtests.page import Page, Table, number
 from loadtests.processes import RUN_VARIABLE, Watch
 from loadtests.serve_api import deploy_beside

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,14 @@ class Sample:
 
 @dataclass(slots=True)
 class Sampler:
-    """Takes samples in a thread of its own until it is stopped. Use it in a `with`."""
+    """Takes samples in a thread of its own until it is stopped, and writes each to `record` at once, one JSON object a
+    line: whatever becomes of the judge, they are kept. Use it in a `with`."""
 
     watch: Watch
     status_url: str | None
     answers: Path
+    record: Path
     seen: list[Sample] = field(default_factory=list)
-    told: Callable[[Sample], None] = lambda sample: None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _read: int = 0
@@ -47,18 +47,24 @@ class Sampler:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take no more samples; once is enough."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(10.0)
 
     def _run(self) -> None:
         due = time.monotonic()
-        while not self._stop.is_set():
-            sample = self.take()
-            self.seen.append(sample)
-            self.told(sample)
-            due = max(due + PERIOD_S, time.monotonic())
-            self._stop.wait(due - time.monotonic())
+        with self.record.open("w", encoding="utf-8", buffering=1) as lines:
+            while True:
+                sample = self.take()
+                self.seen.append(sample)
+                lines.write(json.dumps(asdict(sample)) + "\n")
+                due = max(due + PERIOD_S, time.monotonic())
+                if self._stop.wait(due - time.monotonic()):
+                    return
 
     def take(self) -> Sample:
         """Look once."""
@@ -82,10 +88,3 @@ def _lag(status: dict[str, Any] | None) -> float | None:
     """Age of the oldest write not yet stored (s); None when the status does not tell."""
     lag = (status or {}).get("lag_s")
     return float(lag) if isinstance(lag, int | float) else None
-
-
-def keep(samples: list[Sample], path: Path) -> None:
-    """One JSON object a line. Raises OSError."""
-    with path.open("w", encoding="utf-8") as lines:
-        for sample in samples:
-            lines.write(json.dumps(asdict(sample)) + "\n")

@@ -21,6 +21,16 @@ class StoreError(RuntimeError):
     """MongoDB cannot be read, so there is no verdict."""
 
 
+def check(mongodb_uri: str) -> None:
+    """Raises StoreError when no MongoDB answers at this address within two seconds."""
+    try:
+        with MongoClient[dict[str, Any]](mongodb_uri, serverSelectionTimeoutMS=2_000) as client:
+            client.admin.command("ping")
+    except PyMongoError as error:
+        what = str(error).partition(" (configured timeouts:")[0]  # what follows describes the driver, in a paragraph
+        raise StoreError(f"MongoDB does not answer: {what}") from error
+
+
 def each_document(mongodb_uri: str) -> Iterator[dict[str, Any]]:
     """Every document of `assessmentdb.records` once, whole, in the server's order. Raises StoreError.
 

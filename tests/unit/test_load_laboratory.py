@@ -1,19 +1,25 @@
-"""What the laboratory makes of the way in which k6 ended; k6 itself is a double."""
+"""What the laboratory makes of the way in which k6 ended, and that it ends k6; k6 itself is a double."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from loadtests import laboratory
+from loadtests import closed_loop as loops
+from loadtests import k6_run, stored
+from loadtests.__main__ import leave_by_exception
+from loadtests.closed_loop import closed_loop, warm_up
 from loadtests.generator import GeneratorError, Load
-from loadtests.laboratory import closed_loop, warm_up
+from loadtests.laboratory import Target, check_sources
+from loadtests.processes import Watch
 from loadtests.scenario import Plan, Step
+from loadtests.service import ServiceError
 
 PLAN = Plan("flood", (Step("flood", 0.0, 10.0, 64),), 64, False)
 
@@ -28,6 +34,26 @@ class EndedK6:
 
     def wait(self, _timeout_s: float) -> int:
         return self._code
+
+    def poll(self) -> int:
+        return self._code
+
+
+class RunningK6(EndedK6):
+    """One that runs until it is killed; while it is waited for, something happens."""
+
+    def __init__(self, happens: BaseException) -> None:
+        self._happens = happens
+        self.is_killed = False
+
+    def wait(self, _timeout_s: float) -> int:
+        raise self._happens
+
+    def poll(self) -> None:  # type: ignore[override]
+        return None
+
+    def kill(self) -> None:
+        self.is_killed = True
 
 
 def k6_ends(
@@ -44,8 +70,8 @@ def k6_ends(
         log.write_text(words)
         return EndedK6(code)
 
-    monkeypatch.setattr(laboratory, "inspect", lambda *_: PLAN)
-    monkeypatch.setattr(laboratory, "start_k6", start)
+    monkeypatch.setattr(loops, "inspect", lambda *_: PLAN)
+    monkeypatch.setattr(k6_run, "start_k6", start)
 
 
 def load(folder: Path) -> Load:
@@ -92,3 +118,53 @@ def test_a_closed_loop_without_figures_measured_nothing(monkeypatch: pytest.Monk
     k6_ends(monkeypatch, 0)
     with pytest.raises(GeneratorError, match="no figures"):
         closed_loop(load(tmp_path), Console(quiet=True), "k6")
+
+
+def test_k6_does_not_outlive_whoever_started_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    process = RunningK6(SystemExit(143))
+    k6_ends(monkeypatch, 0)
+    monkeypatch.setattr(k6_run, "start_k6", lambda *_: process)
+    with pytest.raises(SystemExit):
+        warm_up(load(tmp_path), Console(quiet=True), "k6")
+    assert process.is_killed
+
+
+def test_samples_are_on_disk_before_anybody_judges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    k6_ends(monkeypatch, 0)
+    with k6_run.k6_run("k6", load(tmp_path), PLAN, Watch(None), None, Console(quiet=True)) as (_code, sampler):
+        sampler.stop()
+        lines = (tmp_path / k6_run.SAMPLES).read_text().splitlines()
+    assert len(lines) == len(sampler.seen) > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_laboratory_passes_through_everything_it_started(number: signal.Signals) -> None:
+    before = {known: signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        leave_by_exception()
+        with pytest.raises(SystemExit) as ended:
+            signal.raise_signal(number)
+        assert ended.value.code == 128 + number
+        signal.signal(number, signal.SIG_IGN)
+        leave_by_exception()
+        assert signal.getsignal(number) is signal.SIG_IGN  # nohup
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+
+def test_what_the_judge_will_need_is_looked_for_before_the_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def silent(_uri: str) -> None:
+        raise stored.StoreError("MongoDB does not answer: refused")
+
+    target = Target("ours", ("http://service",), "mongodb://store", tmp_path / "witness.record")
+    monkeypatch.setattr(stored, "check", lambda _uri: None)
+    with pytest.raises(ServiceError, match="no record of a witness"):
+        check_sources(target)
+    (tmp_path / "witness.record").touch()
+    check_sources(target)
+    monkeypatch.setattr(stored, "check", silent)
+    with pytest.raises(ServiceError, match="--mongodb-uri"):
+        check_sources(target)
