@@ -85,7 +85,7 @@ def run(
         console.print(f"{name}: {', '.join(target.urls)}", highlight=False)
         if name == "rate" and rate is None:
             asked = Load("flood", target.urls, folder / "capacity", quick, users, seconds)
-            load = replace(load, rate=closed_loop(asked, console, k6))
+            load = replace(load, rate=closed_loop(asked, console, k6).per_s)
             console.print(f"capacity: {load.rate:,.0f} requests/s in a closed loop", highlight=False)
         trial = conduct(load, target, console, k6)
         about = {

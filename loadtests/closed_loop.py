@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
-from loadtests import generator
+from loadtests import generator, preflight
 from loadtests.answers import load_answers
+from loadtests.findings import Generator, generator_of
 from loadtests.generator import FINISHED, INTERRUPTED, GeneratorError, Load, inspect
 from loadtests.k6_run import k6_run, last_words
 from loadtests.processes import Watch
+from loadtests.samples import Sample
 from loadtests.scenario import Plan
 from loadtests.verify import ANSWERS, SUMMARY
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """What a closed loop got through (requests/s), and k6's part in it."""
+
+    per_s: float
+    generator: Generator
 
 
 def warm_up(load: Load, console: Console, k6: str) -> None:
@@ -25,16 +36,16 @@ def warm_up(load: Load, console: Console, k6: str) -> None:
     _unjudged(load, console, k6)
 
 
-def closed_loop(load: Load, console: Console, k6: str) -> float:
-    """Requests/s that a scenario gets through.
+def closed_loop(load: Load, console: Console, k6: str) -> Loop:
+    """How much a scenario gets through.
 
-    Of a scenario that records its answers, those that came while load was offered; of another all that were made, which
-    is one a user too many at most.
+    Of a scenario that records its answers those count that came while load was offered; of another all that were made,
+    which is one a user too many at most.
 
     Raises what `warm_up` raises, and GeneratorError when a request failed: a refusal is quick, so a rate that counts
     refusals is no capacity.
     """
-    plan, metrics = _unjudged(load, console, k6)
+    plan, metrics, seen = _unjudged(load, console, k6)
     failed = metrics.get("http_req_failed", {}).get("values", {})
     if failed.get("rate", 0.0) > 0:
         made = failed["passes"] + failed["fails"]
@@ -43,16 +54,17 @@ def closed_loop(load: Load, console: Console, k6: str) -> float:
             f"no capacity: the service's log says why; k6's record is in {load.out}"
         )
     answers = load_answers(load.out / ANSWERS)
-    recorded = answers.started_s is not None
-    made = answers.ended(0.0, plan.seconds) if recorded else metrics["http_reqs"]["values"]["count"]
-    return float(made) / plan.seconds
+    made = int(metrics["http_reqs"]["values"]["count"])
+    answered = made if answers.started_s is None else answers.ended(0.0, plan.seconds)
+    watched_s = seen[-1].at_s - seen[0].at_s
+    return Loop(answered / plan.seconds, generator_of(seen[1:], preflight.cores(), watched_s, made, 0))
 
 
-def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str, Any]]:
-    """One run of k6 to its end; its plan and its metrics."""
+def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str, Any], list[Sample]]:
+    """One run of k6 to its end; its plan, its metrics, and what was seen meanwhile."""
     load.out.mkdir(parents=True, exist_ok=True)
     plan = inspect(k6, load)
-    with k6_run(k6, load, plan, Watch(None), None, console, load.out.name) as (code, _sampler):
+    with k6_run(k6, load, plan, Watch(None), None, console, load.out.name) as (code, sampler):
         pass
     if code == INTERRUPTED:
         raise KeyboardInterrupt
@@ -62,4 +74,4 @@ def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str,
     if not summary.exists():
         raise GeneratorError(f"k6 left no figures: {last_words(load)}")
     metrics: Mapping[str, Any] = json.loads(summary.read_text(encoding="utf-8"))["metrics"]
-    return plan, metrics
+    return plan, metrics, sampler.seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from loadtests import generator, preflight, stored
+from loadtests import generator, preflight, samples, stored
 from loadtests.findings import Generator, StepFigures, generator_of, steps_of, wanted_of
 from loadtests.generator import ABORTED, FINISHED, INTERRUPTED, GeneratorError, Load, Threshold, inspect, thresholds_of
 from loadtests.k6_run import k6_run, last_words
@@ -84,7 +83,6 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
                 raise ServiceError(f"{url}/readyz did not answer 200 within {READY_WAIT_S:.0f} s")
     check_sources(target)
     with k6_run(k6, load, plan, watch, load.base_urls[0], console) as (code, sampler):
-        loaded_until_s = time.time()
         if code == ABORTED or not (load.out / ANSWERS).exists():
             raise GeneratorError(f"{generator.reason(code)}: {last_words(load)}")
         until()
@@ -101,7 +99,7 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
             drained=sampler.stop,
         )
     keep(outcome, load.out / VERDICT)
-    return _trial(load, target, plan, code, outcome, sampler.seen, loaded_until_s)
+    return _trial(load, target, plan, code, outcome, sampler.seen)
 
 
 def check_sources(target: Target) -> None:
@@ -137,26 +135,20 @@ def _prepare(plan: Plan, load: Load, watch: Watch) -> str | None:
     return preflight.local_ips(need, machine)
 
 
-def _trial(
-    load: Load,
-    target: Target,
-    plan: Plan,
-    code: int,
-    outcome: Outcome,
-    seen: list[Sample],
-    loaded_until_s: float,
-) -> Trial:
+def _trial(load: Load, target: Target, plan: Plan, code: int, outcome: Outcome, seen: list[Sample]) -> Trial:
     summary = outcome.summary
     metrics = summary.get("metrics", {})
     steps = steps_of(plan, summary, outcome.answers)
     dropped = int(metrics.get("dropped_iterations", {}).get("values", {}).get("count", 0))
     if steps:  # beyond the breaking point it is the service that holds the users up
         dropped = sum(step.dropped for step in steps if not step.broken)
-    loaded = [sample for sample in seen[1:] if sample.at_s <= loaded_until_s]
+    answers, cores = outcome.answers, preflight.cores()
+    started_s, stopped_s = answers.started_s or 0.0, answers.stopped_s or 0.0
+    loaded = samples.within(seen, started_s, stopped_s)
     stamps: list[Stamp] = []
     if target.witness_record is not None:
-        since, until = outcome.answers.started_s or 0.0, seen[-1].at_s if seen else loaded_until_s
-        stamps = [stamp for stamp in read_record(target.witness_record) if since <= stamp.wall_s <= until]
+        until_s = seen[-1].at_s if seen else stopped_s
+        stamps = [stamp for stamp in read_record(target.witness_record) if started_s <= stamp.wall_s <= until_s]
     return Trial(
         load=load,
         target=target,
@@ -165,7 +157,7 @@ def _trial(
         outcome=outcome,
         summary=summary,
         samples=seen,
-        generator=generator_of(loaded, preflight.cores(), outcome.answers.requests, dropped),
+        generator=generator_of(loaded, cores, answers.duration_s, answers.requests, dropped),
         thresholds=[*thresholds_of(summary), *wanted_of(plan, steps)],
         steps=steps,
         stamps=stamps,

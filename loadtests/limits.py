@@ -40,11 +40,14 @@ OURS_DIRECT, HELLO_DIRECT = "ours, direct port", "hello world, uvicorn"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many a second, and the CPU of one (µs) by part of what answered."""
+    """How many a second, and the CPU of one (µs) by part of what answered; where k6 asked, its cores and whether it was
+    saturated."""
 
     name: str
     per_s: float
     cpu_us: dict[str, float]
+    k6_cores: float | None = None
+    saturated: str | None = None
 
     @property
     def answering_us(self) -> float:
@@ -61,7 +64,8 @@ def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str
 
     def note(pace: Pace) -> None:
         paces.append(pace)
-        console.print(f"  {pace.name}: {number(pace.per_s)}/s {_parts(pace)}", highlight=False)
+        k6_part = "" if pace.k6_cores is None else f"; k6 {pace.k6_cores:.2f} cores"
+        console.print(f"  {pace.name}: {number(pace.per_s)}/s {_parts(pace)}{k6_part}", highlight=False)
 
     service = Spillway(folder / "spillway")
     with console.status("starting the service"):
@@ -104,11 +108,12 @@ def _requests(
     drained()
     watch.look()
     began = time.monotonic()
-    per_s = closed_loop(Load("bare", (url,), out, users=USERS, seconds=seconds), console, k6)
+    loop = closed_loop(Load("bare", (url,), out, users=USERS, seconds=seconds), console, k6)
     drained()
     took = time.monotonic() - began
     cores = watch.look().cpu_cores
-    return Pace(name, per_s, {part: used * took / (per_s * seconds) * 1e6 for part, used in cores.items() if used})
+    cpu_us = {part: used * took / (loop.per_s * seconds) * 1e6 for part, used in cores.items() if used}
+    return Pace(name, loop.per_s, cpu_us, loop.generator.cores, loop.generator.saturated)
 
 
 def _drain(url: str) -> None:
@@ -164,19 +169,24 @@ def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Pag
     """Medians, and the two ratios that count."""
     names = dict.fromkeys(pace.name for pace in paces)
     found = {name: _median([pace for pace in paces if pace.name == name]) for name in names}
-    rows = [(name, number(pace.per_s), number(pace.answering_us or None), _parts(pace)) for name, pace in found.items()]
+    rows = [
+        (name, number(pace.per_s), number(pace.answering_us or None), _parts(pace), number(pace.k6_cores, digits=2))
+        for name, pace in found.items()
+    ]
     ratios = [
         (f"{ours} / {hello}", number(found[ours].answering_us / found[hello].answering_us, "", 2))
         for ours, hello in ((OURS_SERVE, HELLO_SERVE), (OURS_DIRECT, HELLO_DIRECT))
         if ours in found and hello in found and found[hello].answering_us
     ]
-    head = ("", "a second", "µs CPU to answer one", "µs CPU by part")
+    saturated = sorted({f"{pace.name}: {pace.saturated}" for pace in paces if pace.saturated})
+    head = ("", "a second", "µs CPU to answer one", "µs CPU by part", "k6 (cores)")
     return Page(
         title="What could be reached at most",
         subtitle=f"{USERS} users or callers, {seconds:.0f} s each, medians; "
         + time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         passed=None,
         verdict="; ".join(f"{name}: {value}" for name, value in ratios),
+        warnings=[f"The generator was saturated: {text}." for text in saturated],
         tables=[Table("Paces", head, rows, "To answer: replicas and HAProxy, or uvicorn. Ours includes its drain.")],
         facts=about,
     )
@@ -185,7 +195,8 @@ def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Pag
 def _median(paces: Sequence[Pace]) -> Pace:
     parts = dict.fromkeys(part for pace in paces for part in pace.cpu_us)
     cpu = {part: median([pace.cpu_us.get(part, 0.0) for pace in paces]) for part in parts}
-    return Pace(paces[0].name, median([pace.per_s for pace in paces]), cpu)
+    k6 = [pace.k6_cores for pace in paces if pace.k6_cores is not None]
+    return Pace(paces[0].name, median([pace.per_s for pace in paces]), cpu, median(k6) if k6 else None)
 
 
 def _parts(pace: Pace) -> str:

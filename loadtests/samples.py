@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,8 @@ def _lag(status: dict[str, Any] | None) -> float | None:
     """Age of the oldest write not yet stored (s); None when the status does not tell."""
     lag = (status or {}).get("lag_s")
     return float(lag) if isinstance(lag, int | float) else None
+
+
+def within(seen: Sequence[Sample], since_s: float, until_s: float) -> list[Sample]:
+    """Those whose whole stretch, from the look before to their own, lies between two times (s since the epoch)."""
+    return [now for before, now in pairwise(seen) if since_s <= before.at_s and now.at_s <= until_s]

@@ -50,6 +50,7 @@ class Cell:
     limit: int | None
     verdict: str
     problems: list[str]
+    k6_cores: float
     saturated: str | None
     versions: dict[str, str]
 
@@ -131,6 +132,7 @@ def _cell(axis: Axis, value: int, trial: Trial) -> Cell:
         limit=figures["limit"],
         verdict=trial.outcome.final_line(),
         problems=trial.problems(),
+        k6_cores=trial.generator.cores,
         saturated=trial.generator.saturated,
         versions=facts.servers(trial.target.redis_url, trial.target.mongodb_uri),
     )
@@ -162,7 +164,10 @@ def page_of(axes: Sequence[Axis], cells: Sequence[Cell], users: int, seconds: fl
 
 
 def _table(axis: Axis, cells: Sequence[Cell]) -> Table:
-    head = (axis.label, "requests/s", "p95", "p99", "documents/s", "lag, most", "writes a command", "worst window", "")
+    head = (
+        axis.label, "requests/s", "p95", "p99", "documents/s", "lag, most", "writes a command", "worst window",
+        "k6 (cores)", "",
+    )  # fmt: skip
     rows = [
         (
             f"{cell.value:,}",
@@ -173,6 +178,7 @@ def _table(axis: Axis, cells: Sequence[Cell]) -> Table:
             number(cell.lag_most_s, " s", 2),
             number(cell.writes_per_command),
             f"{number(cell.worst_window)} of {number(cell.limit)}",
+            number(cell.k6_cores, digits=2),
             "no" if cell.problems else "yes",
         )
         for cell in cells

@@ -24,7 +24,7 @@ def samples(k6: float, service: float, busy: float, count: int = 11) -> list[Sam
 
 
 def test_the_share_of_k6() -> None:
-    found = generator_of(samples(0.5, 1.0, 0.8), cores=2, requests=1000, dropped=0)
+    found = generator_of(samples(0.5, 1.0, 0.8), cores=2, seconds=10.0, requests=1000, dropped=0)
     assert found.saturated is None
     assert (found.cores, found.share_of_machine) == (0.5, 0.25)
     assert found.share_of_used == pytest.approx(1 / 3)
@@ -34,18 +34,25 @@ def test_the_share_of_k6() -> None:
 
 
 def test_k6_with_half_of_a_full_machine_is_saturated() -> None:
-    assert generator_of(samples(1.0, 0.9, 0.99), 2, 1000, 0).saturated is not None
-    assert generator_of(samples(0.9, 1.0, 0.99), 2, 1000, 0).saturated is None
-    assert generator_of(samples(1.0, 0.5, 0.80), 2, 1000, 0).saturated is None
+    assert generator_of(samples(1.0, 0.9, 0.99), 2, 10.0, 1000, 0).saturated is not None
+    assert generator_of(samples(0.9, 1.0, 0.99), 2, 10.0, 1000, 0).saturated is None
+    assert generator_of(samples(1.0, 0.5, 0.80), 2, 10.0, 1000, 0).saturated is None
+
+
+def test_five_greedy_seconds_are_enough_and_four_are_not() -> None:
+    calm, greedy = samples(0.1, 0.1, 0.2, count=60), samples(1.2, 0.8, 1.0, count=4)
+    assert generator_of([*calm, *greedy, *calm], 2, 124.0, 1000, 0).saturated is None
+    found = generator_of([*calm, *greedy, greedy[0], *calm], 2, 125.0, 1000, 0).saturated
+    assert found == "k6 took 60% of a machine that was 100% busy for 5 s: it measured itself as well"
 
 
 def test_requests_that_were_not_begun_are_the_generators_fault() -> None:
-    assert "20 requests" in (generator_of(samples(0.1, 0.1, 0.2), 2, 980, 20).saturated or "")
-    assert generator_of(samples(0.1, 0.1, 0.2), 2, 1000, 5).saturated is None
+    assert "20 requests" in (generator_of(samples(0.1, 0.1, 0.2), 2, 10.0, 980, 20).saturated or "")
+    assert generator_of(samples(0.1, 0.1, 0.2), 2, 10.0, 1000, 5).saturated is None
 
 
 def test_nothing_was_sampled() -> None:
-    found = generator_of([], 2, 0, 0)
+    found = generator_of([], 2, 0.0, 0, 0)
     assert (found.cores, found.share_of_used, found.saturated, found.cpu_us_per_request) == (0.0, 0.0, None, None)
     assert found.service_us_per_request is None
 

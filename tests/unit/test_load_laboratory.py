@@ -80,7 +80,7 @@ def load(folder: Path) -> Load:
 
 def test_a_closed_loop_tells_its_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     k6_ends(monkeypatch, 0, made=500)
-    assert closed_loop(load(tmp_path), Console(quiet=True), "k6") == 50.0
+    assert closed_loop(load(tmp_path), Console(quiet=True), "k6").per_s == 50.0
 
 
 def test_answers_that_came_after_the_load_are_no_part_of_the_rate(
@@ -89,7 +89,7 @@ def test_answers_that_came_after_the_load_are_no_part_of_the_rate(
     good = '1.0 {"status":"success","reads":[],"writes":["%s"]}'
     lines = [f"{ms} {good % ms}" for ms in (1000, 10_999, 11_000)]
     k6_ends(monkeypatch, 0, made=5, record="\n".join(["started 1000 1", *lines, "stopped 11000 null"]))
-    assert closed_loop(load(tmp_path), Console(quiet=True), "k6") == 0.2
+    assert closed_loop(load(tmp_path), Console(quiet=True), "k6").per_s == 0.2
 
 
 def test_a_rate_with_failures_is_no_capacity_but_warms_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import psutil
 from loadtests import series
 from loadtests.answers import read_answers
 from loadtests.processes import RUN_VARIABLE, Usage, Watch, part_of
-from loadtests.samples import Sample
+from loadtests.samples import Sample, within
 from loadtests.window import SECOND_NS, Stamp, worst_window
 
 
@@ -53,6 +53,11 @@ def test_commands_outside_of_the_run_are_not_its_own() -> None:
 
 def sample(at_s: float, backlog: int | None = None, **cpu: float) -> Sample:
     return Sample(at_s, Usage(cpu_cores=cpu), backlog=backlog)
+
+
+def test_a_sample_that_also_saw_the_time_before_the_load_is_none_of_it() -> None:
+    seen = [sample(at_s) for at_s in (9.0, 9.9, 10.9, 11.9, 13.0)]
+    assert [found.at_s for found in within(seen, 9.5, 12.0)] == [10.9, 11.9]
 
 
 def test_parts_are_ordered_by_what_they_took() -> None:
