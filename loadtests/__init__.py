@@ -14,6 +14,7 @@
 | `compare.py`, `contest.py`, `compare_page.py` | ours beside the baselines: doing, judging, showing |
 | `scale.py`, `serve_api.py` | one axis after the other; Serve's config API |
 | `contender.py`, `spillway.py`, `baselines/` | services that experiments start themselves |
+| `servers.py` | the FerretDB and the Redis below them |
 | `witness.py` | the proxy in front of MongoDB that stamps every command |
 | `wire.py` | MongoDB's message format, read as far as a command's name |
 | `window.py` | the witness' record, and the busiest second in it |

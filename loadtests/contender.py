@@ -23,6 +23,18 @@ STOP_S = 120.0
 RECOVERY_S = 120.0
 
 
+# What the service takes for settings beside SPILLWAY_*: in the shell of somebody who has a MongoDB of his own, they
+# would lead a comparison into it.
+SETTINGS = ("BATCH_SIZE", "BATCH_TIMEOUT_MS", "CACHE_TTL", "MAX_QUEUE_SIZE", "MONGODB_URI", "MONGO_URI", "REDIS_URL")
+
+
+def inherited() -> dict[str, str]:
+    """This process' environment without anybody's settings of a service: those of a contender are the laboratory's."""
+    return {
+        name: value for name, value in os.environ.items() if name not in SETTINGS and not name.startswith("SPILLWAY_")
+    }
+
+
 class Contender(Protocol):
     """A service that can be started, killed as a crash would, and stopped."""
 
@@ -106,7 +118,7 @@ class Program:
             self.process = subprocess.Popen(
                 self.command,
                 cwd=ROOT,
-                env={**os.environ, **self.environment},
+                env={**inherited(), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -18,14 +18,13 @@ from redis.retry import Retry
 from rich.console import Console
 
 from loadtests import facts
-from loadtests.baselines.baseline import redis_command
 from loadtests.closed_loop import closed_loop, warm_up
-from loadtests.compare import redis_server
 from loadtests.contender import Program, await_ready, free_port
 from loadtests.generator import Load
 from loadtests.page import Page, Table, number
 from loadtests.processes import RUN_VARIABLE, Watch
 from loadtests.serve_api import deploy_beside
+from loadtests.servers import redis_command, redis_server
 from loadtests.service import ROOT, ServiceError, wait_for_drain
 from loadtests.spillway import Spillway
 
@@ -75,7 +74,7 @@ def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str
             deploy_beside(service.addresses, "hello", "/hello", f"{HELLO}:deployed")
         front = service.addresses.door("front")
         direct = service.addresses.door("direct")
-        watch = Watch(service.addresses.run_id, (service.addresses.owner_pid or os.getpid(),))
+        watch = Watch(service.target().run_id, service.target().roots)
         for _ in range(repeats):
             for name, url in (
                 (HELLO_SERVE, f"{front}/hello"),

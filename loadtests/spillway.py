@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,13 +11,30 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from loadtests.contender import RECOVERY_S, START_S, STOP_S, Program, await_ready, free_port, kill_parts, tail
+from loadtests import stored
+from loadtests.contender import (
+    RECOVERY_S,
+    START_S,
+    STOP_S,
+    Program,
+    await_ready,
+    free_port,
+    inherited,
+    kill_parts,
+    tail,
+)
 from loadtests.laboratory import Target
+from loadtests.servers import ferretdb, ferretdb_command
 from loadtests.service import ROOT, Addresses, ServiceError, find_service, is_ready
+
+MONGODB_S = 30.0
 
 
 class Spillway:
-    """Ours, by `python -m cluster up --witness`, with settings by SPILLWAY_ variables."""
+    """Ours, by `python -m cluster up`, with settings by SPILLWAY_ variables.
+
+    Its MongoDB is the FerretDB that the baselines have, whatever `up` would find, behind a witness of the laboratory.
+    """
 
     def __init__(self, folder: Path, door: str = "direct", settings: Mapping[str, str] | None = None) -> None:
         self.name = "Spillway" if door == "direct" else "Spillway, front door"
@@ -27,37 +43,55 @@ class Spillway:
         self._door = door
         self._settings = dict(settings or {})
         self.addresses = Addresses()
-        self._up: Program | None = None
+        self._programs: dict[str, Program] = {}  # in the order of their start
+        self._mongodb_uri = ""
+        self._record = Path()
         self._environment: dict[str, str] = {}
 
     def start(self) -> Target:
         """See `Contender`."""
-        state = self._folder / f"state-{uuid.uuid4().hex[:6]}"
+        number = uuid.uuid4().hex[:6]
+        run, mongodb_port, witness_port = self._folder / f"run-{number}", free_port(), free_port()
+        self._mongodb_uri, witness_uri = _uri(mongodb_port), _uri(witness_port)
+        self._record = run / "witness.record"
         own = {
-            "SPILLWAY_STATE_DIR": str(state),
+            "SPILLWAY_STATE_DIR": str(self._folder / f"state-{number}"),
             "SPILLWAY_HTTP_PORT": str(free_port()),
             "SPILLWAY_DIRECT_PORT": str(free_port()),
+            "SPILLWAY_MONGODB_URI": witness_uri,
             **self._settings,
         }
-        self._environment = {**os.environ, **own}
-        self._up = Program([sys.executable, "-m", "cluster", "up", "--witness"], self._folder / "up.log", own)
-        self._up.start()
+        self._environment = {**inherited(), **own}
+        (run / "ferretdb").mkdir(parents=True)
+        witness = [sys.executable, str(ROOT / "loadtests" / "witness.py"), "--record", str(self._record)]
+        witness += ["--listen", f"127.0.0.1:{witness_port}", "--upstream", f"127.0.0.1:{mongodb_port}"]
         try:
-            self._await_running()
+            self._start("ferretdb", ferretdb_command(ferretdb(), mongodb_port, run / "ferretdb"), {})
+            self._start("witness", witness, {})
+            stored.check(witness_uri, MONGODB_S)
+            self._await_running(self._start("up", [sys.executable, "-m", "cluster", "up"], own))
+        except stored.StoreError as error:
+            self.stop()
+            raise ServiceError(f"FerretDB behind the witness: {error}; their logs are in {self._folder}") from error
         except BaseException:
             self.stop()
             raise
         return self.target()
+
+    def _start(self, name: str, command: list[str], environment: Mapping[str, str]) -> Program:
+        program = self._programs[name] = Program(command, self._folder / f"{name}.log", environment)
+        program.start()
+        return program
 
     def target(self) -> Target:
         """What is measured."""
         found = self.addresses
         address = found.door(self._door)
         assert address is not None
-        assert found.mongodb_uri is not None
         limit = int(self._settings.get("SPILLWAY_RATE_LIMIT_PER_S", "100"))
-        target = Target(self.name, (address,), found.mongodb_uri, found.witness_record, found.run_id, found.redis_url)
-        return replace(target, limit=limit, roots=(found.owner_pid,) if found.owner_pid else ())
+        target = Target(self.name, (address,), self._mongodb_uri, self._record, found.run_id, found.redis_url)
+        roots = [program.process.pid for program in self._programs.values() if program.process]
+        return replace(target, limit=limit, roots=tuple(roots))
 
     def kill(self) -> None:
         """See `Contender`."""
@@ -65,27 +99,28 @@ class Spillway:
 
     def recover(self) -> None:
         """Nothing to start: `up` and Ray do it. Waits for it."""
-        assert self._up is not None
-        assert self._up.process is not None
-        await_ready(self.target().urls[0], self._up.process, self._up.log, RECOVERY_S)
+        up = self._programs["up"]
+        assert up.process is not None
+        await_ready(self.target().urls[0], up.process, up.log, RECOVERY_S)
 
     def stop(self) -> None:
         """See `Contender`."""
-        if self._up is not None:
-            self._up.stop(signal.SIGINT, STOP_S)
+        if "up" in self._programs:
+            self._programs.pop("up").stop(signal.SIGINT, STOP_S)
             down = [sys.executable, "-m", "cluster", "down"]  # does nothing after a clean stop
             subprocess.run(down, cwd=ROOT, env=self._environment, capture_output=True, check=False, timeout=STOP_S)
+        for program in reversed(self._programs.values()):
+            program.stop(signal.SIGTERM, 15.0)
+        self._programs.clear()
 
-    def _await_running(self) -> None:
-        assert self._up is not None
-        process = self._up.process
-        assert process is not None
+    def _await_running(self, up: Program) -> None:
+        assert up.process is not None
         deadline = time.monotonic() + START_S
         while True:
-            if process.poll() is not None:
-                raise ServiceError(f"`up` ended with {process.returncode}:\n{tail(self._up.log)}")
+            if up.process.poll() is not None:
+                raise ServiceError(f"`up` ended with {up.process.returncode}:\n{tail(up.log)}")
             if time.monotonic() > deadline:
-                raise ServiceError(f"`up` was not ready within {START_S:.0f} s:\n{tail(self._up.log)}")
+                raise ServiceError(f"`up` was not ready within {START_S:.0f} s:\n{tail(up.log)}")
             try:
                 self.addresses = find_service(self._environment)
                 address = self.addresses.door(self._door)
@@ -94,3 +129,7 @@ class Spillway:
             except ServiceError:
                 pass
             time.sleep(1.0)
+
+
+def _uri(port: int) -> str:
+    return f"mongodb://127.0.0.1:{port}/?directConnection=true"  # else the driver would go around the witness

