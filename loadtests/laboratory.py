@@ -64,6 +64,8 @@ class Trial:
                 found.append(f"threshold {threshold.metric} {threshold.expression} was missed{value}")
         if self.code not in FINISHED:
             found.append(generator.reason(self.code))
+        if not self.summary.get("metrics"):
+            found.append("k6 left no figures, so its thresholds were not judged")
         return found
 
 
@@ -83,7 +85,7 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
                 raise ServiceError(f"{url}/readyz did not answer 200 within {READY_WAIT_S:.0f} s")
     check_sources(target)
     with k6_run(k6, load, plan, watch, load.base_urls[0], console) as (code, sampler):
-        if code == ABORTED or not (load.out / ANSWERS).exists():
+        if code == ABORTED or not _size(load.out / ANSWERS):
             raise GeneratorError(f"{generator.reason(code)}: {last_words(load)}")
         until()
         outcome = verify(
@@ -91,7 +93,7 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
             load.base_urls[0],
             target.mongodb_uri,
             target.witness_record,
-            unknown=plan.users if code == INTERRUPTED else 0,
+            unknown=0 if code in FINISHED else plan.users,  # each user may have had a request under way
             limit=target.limit,
             load_s=plan.seconds,
             drain_timeout_s=target.drain_timeout_s,
@@ -120,6 +122,10 @@ def stop_if_interrupted(trial: Trial) -> None:
     """For experiments of many trials: Ctrl-C in one ends them all. Raises KeyboardInterrupt."""
     if trial.code == INTERRUPTED:
         raise KeyboardInterrupt
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _prepare(plan: Plan, load: Load, watch: Watch) -> str | None:

@@ -42,6 +42,9 @@ class Outcome:
         verdict, found = self.verdict, []
         if not self.answers.writes:
             found.append("nothing was accepted")
+        missing = _requests(self.summary) - (self.answers.requests + self.answers.unknown + self.answers.refused)
+        if missing > 0:
+            found.append(f"{missing:,} requests of k6 left no line in its record, so nobody knows how they ended")
         if self.drain.seconds is None:
             found.append(f"the backlog did not drain in time, last seen: {self.drain.backlog} writes")
         for name in ("lost", "doubled", "ghosts", "malformed", "phantoms"):
@@ -120,6 +123,12 @@ class Outcome:
             f"lost {verdict.lost.count}, doubled {verdict.doubled.count}, ghosts {verdict.ghosts.count}, "
             f"worst window {worst}{source}"
         )
+
+
+def _requests(summary: Mapping[str, Any]) -> int:
+    """The requests of the load: k6 asks of those, and not of its questions before and after, whether they failed."""
+    failed = summary.get("metrics", {}).get("http_req_failed", {}).get("values", {})
+    return int(failed.get("passes", 0) + failed.get("fails", 0))
 
 
 def keep(outcome: Outcome, path: Path) -> None:

@@ -25,7 +25,7 @@ if __package__ in (None, ""):  # started as a file: Python looked beside it, the
 
 from loadtests.answers import Answers, load_answers
 from loadtests.report import Outcome, keep, show
-from loadtests.service import Drain, ServiceError, backlog_of, find_service, get_json, wait_for_drain
+from loadtests.service import Drain, ServiceError, find_service, get_json, wait_for_drain
 from loadtests.stored import StoreError, each_document
 from loadtests.verdict import Comparison, Verdict
 from loadtests.window import Traffic, read_record, traffic
@@ -59,15 +59,18 @@ def verify(
     """
     console = console or Console()
     try:
+        if not (run / ANSWERS).exists():
+            raise ValueError(f"there is no {run / ANSWERS}: the folder of a run is wanted")
+        with _progress(console) as progress:
+            drain = _drain(base_url, drain_timeout_s, progress)  # first: its clock began with the end of the run
+            drained_s = time.time()
+            drained()
         with console.status("reading what k6 recorded"):
             answers = load_answers(run / ANSWERS)
             answers.unknown += unknown
             _complete(answers, run / ANSWERS)
             summary = _summary(run / SUMMARY)
         with _progress(console) as progress:
-            drain = _drain(base_url, drain_timeout_s, answers, progress)
-            drained_s = time.time()
-            drained()
             status = get_json(f"{base_url}/v1/status")
             verdict = _compare(answers, mongodb_uri, get_json(f"{base_url}/api/stats"), progress)
         seen: Traffic | None = None
@@ -87,11 +90,12 @@ def _complete(answers: Answers, path: Path) -> None:
 
 
 def _summary(path: Path) -> Mapping[str, Any]:
-    """k6's figures; empty when it left none (it was killed)."""
-    if not path.exists():
+    """k6's figures; empty when it left none, or half of them (it was killed)."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return {}
-    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def _progress(console: Console) -> Progress:
@@ -105,10 +109,10 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _drain(base_url: str, timeout_s: float, answers: Answers, progress: Progress) -> Drain:
+def _drain(base_url: str, timeout_s: float, progress: Progress) -> Drain:
     """Wait for an empty backlog; the bar is the largest backlog seen, done is what has left it."""
-    largest = backlog_of(answers.status_at_stop) or 0
-    task = progress.add_task("draining the backlog (writes)", total=largest or None)
+    largest = 0
+    task = progress.add_task("draining the backlog (writes)", total=None)
 
     def advance(backlog: int) -> None:
         nonlocal largest

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from loadtests import closed_loop as loops
 from loadtests import k6_run, stored
 from loadtests.__main__ import leave_by_exception
 from loadtests.closed_loop import closed_loop, warm_up
+from loadtests.findings import generator_of
 from loadtests.generator import GeneratorError, Load
-from loadtests.laboratory import Target, check_sources
+from loadtests.laboratory import Target, Trial, check_sources
 from loadtests.processes import Watch
 from loadtests.scenario import Plan, Step
 from loadtests.service import ServiceError
@@ -168,3 +170,23 @@ def test_what_the_judge_will_need_is_looked_for_before_the_load(
     monkeypatch.setattr(stored, "check", silent)
     with pytest.raises(ServiceError, match="--mongodb-uri"):
         check_sources(target)
+
+
+@pytest.mark.parametrize(
+    ("code", "summary", "problems"),
+    [
+        (0, {"metrics": {"checks": {}}}, []),
+        (99, {"metrics": {"checks": {}}}, []),
+        (0, {}, ["k6 left no figures, so its thresholds were not judged"]),
+        (101, {"metrics": {"checks": {}}}, ["k6 ended with 101"]),
+        (-9, {}, ["k6 ended with -9", "k6 left no figures, so its thresholds were not judged"]),
+    ],
+)
+def test_a_trial_whose_record_is_not_whole_does_not_pass(
+    code: int, summary: dict[str, Any], problems: list[str], tmp_path: Path
+) -> None:
+    outcome: Any = SimpleNamespace(problems=list)
+    target = Target("ours", ("http://service",), "mongodb://store")
+    nothing = generator_of([], 2, 0.0, 0, 0)
+    trial = Trial(load(tmp_path), target, PLAN, code, outcome, summary, [], nothing, [], [])
+    assert trial.problems() == problems

@@ -241,6 +241,17 @@ def test_a_bad_run(changes: dict[str, Any], problem: str) -> None:
     assert problem in found
 
 
+def requests_of_k6(failed: int, good: int) -> dict[str, Any]:
+    return {"metrics": {"http_req_failed": {"values": {"rate": 0.5, "passes": failed, "fails": good}}}}
+
+
+def test_a_request_without_a_line_in_the_record_is_told() -> None:
+    whole = read_answers(record("refused 503 1503", "unknown 0 1050"))
+    assert outcome(answers=whole, summary=requests_of_k6(2, 4)).problems() == []
+    (missing,) = outcome(answers=whole, summary=requests_of_k6(2, 7)).problems()
+    assert missing.startswith("3 requests of k6 left no line")
+
+
 Plant = Callable[[list[dict[str, Any]], list[Stamp]], None]
 
 
@@ -289,6 +300,28 @@ def test_the_command_exits_by_its_verdict(
     assert printed.exit_code == code
     kept = json.loads((tmp_path / verify.VERDICT).read_text())
     assert (kept["passed"], kept["verdict"]) == (code == 0, line)
+
+
+def test_the_drain_is_waited_for_before_the_record_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading millions of lines takes a minute, in which the backlog would be gone before anybody looked."""
+    (tmp_path / verify.ANSWERS).write_text("\n".join(record()) + "\n")
+    (tmp_path / verify.SUMMARY).write_text('{"metrics": {"http_re')  # k6 was killed while it wrote
+    order: list[str] = []
+
+    def drain(*_: Any) -> Drain:
+        order.append("drain")
+        return Drain(0.5, 0)
+
+    def load(path: Path) -> Answers:
+        order.append("read")
+        return read_answers(path.read_text().splitlines())
+
+    monkeypatch.setattr(verify, "wait_for_drain", drain)
+    monkeypatch.setattr(verify, "load_answers", load)
+    monkeypatch.setattr(verify, "each_document", lambda _uri: iter(stored()))
+    monkeypatch.setattr(verify, "get_json", lambda _url: None)
+    found = verify.verify(tmp_path, "http://service", "mongodb://store", limit=None, console=Console(quiet=True))
+    assert (order, found.summary, found.problems()) == (["drain", "read"], {}, [])
 
 
 def test_no_record_is_no_verdict(tmp_path: Path) -> None:
