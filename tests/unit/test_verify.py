@@ -31,6 +31,9 @@ def uuid7(number: int, at_ms: int = START_MS + 1000) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+DURING = datetime.fromtimestamp(START_MS / 1000 + 5, UTC)
+
+
 def document(identity: Any, **changes: Any) -> dict[str, Any]:
     payload = "".join(SEED.choices(string.ascii_letters + string.digits, k=512))
     timestamp = datetime.fromtimestamp(START_MS / 1000 + 1, UTC)
@@ -101,13 +104,13 @@ def test_a_payload_stored_twice() -> None:
 
 def test_a_write_stored_again_under_another_id() -> None:
     documents = stored()
-    verdict = compare([*documents, documents[4] | {"_id": ObjectId.from_datetime(datetime(2030, 1, 1, tzinfo=UTC))}])
+    verdict = compare([*documents, documents[4] | {"_id": ObjectId.from_datetime(DURING)}])
     assert counts(verdict) == (0, 1, 1, 0, 0)
 
 
 @pytest.mark.parametrize(
     "identity",
-    [uuid7(99), ObjectId.from_datetime(datetime(2030, 1, 1, tzinfo=UTC)), "by-its-timestamp", 5, b"\0"],
+    [uuid7(99), ObjectId.from_datetime(DURING), "by-its-timestamp", 5, b"\0"],
 )
 def test_a_ghost(identity: Any) -> None:
     verdict = compare([*stored(), document(identity)])
@@ -124,6 +127,15 @@ def test_documents_of_earlier_runs_are_none_of_ours() -> None:
     verdict = compare([*stored(), *earlier, {"_id": "ageless"}])
     assert counts(verdict) == (0, 0, 0, 0, 0)
     assert (verdict.of_run, verdict.documents, verdict.undated) == (20, 24, 1)
+
+
+@pytest.mark.parametrize(("after_s", "ghosts"), [(34.9, 1), (35.1, 0)])
+def test_a_finished_run_may_be_judged_again_after_others(after_s: float, ghosts: int) -> None:
+    """Its own last documents are made within the time a request may take; what comes later is another run's."""
+    at_ms = START_MS + 10_000 + int(after_s * 1000)
+    later = datetime.fromtimestamp(at_ms / 1000, UTC)
+    for stranger in (document(uuid7(99, at_ms)), document("by-its-timestamp", timestamp=later)):
+        assert counts(compare([*stored(), stranger])) == (0, 0, ghosts, 0, 0)
 
 
 def test_a_request_with_unknown_outcome_accounts_for_five_documents_at_most() -> None:
