@@ -22,20 +22,24 @@ LOCAL_IPS = "127.0.0.1-127.0.0.8"
 USER_BYTES = 256 * 1024
 JUDGED_REQUEST_BYTES = 1_500
 RECORDED_REQUEST_BYTES = 600
+STORED_REQUEST_BYTES = 5 * 900  # five documents in a MongoDB on this machine
 BUSIEST_PER_S = 3_000  # requests/s assumed where users do not think
 RESERVE_BYTES = 512 * 1024 * 1024
 MIB = 1024 * 1024
+# Records of runs, and data of the services that experiments started.
+_LARGE = r"\( -name answers.log -o -name 'state-*' -o -name 'run-*' \)"
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a plan asks of the machine."""
+    """What a plan asks of the machine; `stored_bytes` of its disk only where MongoDB is here too."""
 
     users: int
     files: int
     ports: int
     memory_bytes: int
     disk_bytes: int
+    stored_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ def need_of(plan: Plan) -> Need:
         ports=plan.users + (int(rate * TIME_WAIT_S) if plan.fresh_connections else 0),
         memory_bytes=int(plan.users * USER_BYTES + requests * JUDGED_REQUEST_BYTES + RESERVE_BYTES),
         disk_bytes=int(requests * RECORDED_REQUEST_BYTES + RESERVE_BYTES),
+        stored_bytes=int(requests * STORED_REQUEST_BYTES),
     )
 
 
@@ -115,11 +120,13 @@ def lacks(need: Need, machine: Machine) -> list[Lack]:
                 "&& swapon /swapfile'",
             )
         )
-    if need.disk_bytes > machine.disk_bytes:
+    disk_bytes = need.disk_bytes + (need.stored_bytes if machine.loopback else 0)
+    if disk_bytes > machine.disk_bytes:
+        what = "the record and the documents" if machine.loopback else "the record"
         found.append(
             Lack(
-                f"the record may need {need.disk_bytes // MIB} MiB, the disk has {machine.disk_bytes // MIB} MiB free",
-                "rm -r .spillway/loadtests/*/answers.log  # the records of older runs; or --out on another disk",
+                f"{what} may need {disk_bytes // MIB} MiB, the disk has {machine.disk_bytes // MIB} MiB free",
+                f"find .spillway/loadtests {_LARGE} -prune -exec rm -r {{}} +  # of older runs; or --out elsewhere",
             )
         )
     return found

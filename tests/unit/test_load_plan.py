@@ -91,6 +91,14 @@ def test_k6_calls_from_more_addresses_only_when_one_has_too_few_ports() -> None:
     assert local_ips(need_of(plan()), replace(LARGE, loopback=False)) is None
 
 
+def test_documents_need_disk_only_where_mongodb_is() -> None:
+    need = need_of(plan())
+    machine = replace(LARGE, disk_bytes=need.disk_bytes + need.stored_bytes - 1)
+    (lack,) = lacks(need, machine)
+    assert lack.what.startswith("the record and the documents may need")
+    assert [lack for lack in lacks(need, replace(machine, loopback=False)) if "disk" in lack.what] == []
+
+
 def test_a_large_machine_lacks_nothing() -> None:
     assert lacks(need_of(plan()), LARGE) == []
 
@@ -102,7 +110,7 @@ def test_a_large_machine_lacks_nothing() -> None:
         (replace(LARGE, listeners={77: 1024, 78: -1}), "sudo prlimit --pid 77 --nofile=10256:10256"),
         (replace(LARGE, loopback=False), "ip_local_port_range='1024 65535'"),
         (replace(LARGE, memory_bytes=GIB), "fallocate -l 2103M /swapfile"),
-        (replace(LARGE, disk_bytes=1024), "rm -r .spillway/loadtests"),
+        (replace(LARGE, disk_bytes=1024), "find .spillway/loadtests \\( -name answers.log -o -name 'state-*' -o"),
     ],
 )
 def test_what_is_missing_comes_with_the_command_that_mends_it(machine: Machine, command: str) -> None:
