@@ -81,7 +81,8 @@ def _greedy(samples: Sequence[Sample], cores: int) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class StepFigures:
-    """One step: requests/s answered, those offered (None: as many as the users asked), ms, share failed, dropped.
+    """One step: requests/s answered, those offered (None: as many as the users asked), ms, share failed or
+    without success, dropped.
 
     Users who wait for their answers offer nothing that could be missed: a quick service is asked more often by them.
     """
@@ -131,7 +132,9 @@ def _figures(step: Step, metrics: Mapping[str, Any], answered: int) -> StepFigur
         found: Mapping[str, Any] = metrics.get(f"{metric}{{scenario:{step.name}}}", {}).get("values", {})
         return found
 
-    time = of("http_req_duration")
+    time, checks = of("http_req_duration"), of("checks")
+    checked = checks.get("passes", 0) + checks.get("fails", 0)
+    broken = checks.get("fails", 0) / checked if checked else 0.0  # a 200 without success is an answer too
     return StepFigures(
         name=step.name,
         users=step.users,
@@ -140,7 +143,7 @@ def _figures(step: Step, metrics: Mapping[str, Any], answered: int) -> StepFigur
         p50_ms=time.get("med"),
         p95_ms=time.get("p(95)"),
         p99_ms=time.get("p(99)"),
-        failed=float(of("http_req_failed").get("rate", 0.0)),
+        failed=max(float(of("http_req_failed").get("rate", 0.0)), broken),
         dropped=int(of("dropped_iterations").get("count", 0)),
     )
 

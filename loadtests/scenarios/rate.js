@@ -17,6 +17,7 @@ PERCENT.forEach((percent, step) => {
   if (percent <= 75) {
     thresholds[`http_req_duration{scenario:${name}}`] = ['p(99)<=1000'];
     thresholds[`http_req_failed{scenario:${name}}`] = ['rate==0'];
+    thresholds[`checks{scenario:${name}}`] = ['rate==1'];
     thresholds[`dropped_iterations{scenario:${name}}`] = ['count==0'];
   }
 });

@@ -81,6 +81,13 @@ def test_steps_are_read_from_the_figures_kept_apart() -> None:
     assert steps_of(Plan("flood", (step("a"),), 9, False), {"metrics": metrics(1.0)}, answered()) == []
 
 
+def test_an_answer_without_success_failed_whatever_its_status() -> None:
+    plan = Plan("stress", (step("a"), step("b")), 100, False)
+    checks = {"checks{scenario:a}": {"values": {"rate": 0.9, "passes": 90, "fails": 10}}}
+    first, second = steps_of(plan, {"metrics": metrics(9.0, 0.05, "a") | checks}, answered())
+    assert (first.failed, first.broken, second.failed) == (0.1, "10.0% failed", 0.0)
+
+
 def test_a_step_is_credited_with_what_was_answered_before_its_end() -> None:
     plan = Plan("stress", (step("a"), replace(step("b"), start_s=13.0)), 100, False)
     first, second = steps_of(plan, {}, answered(0.0, 9.999, 10.0, 12.9, 13.0, 22.9, 23.0))
