@@ -120,9 +120,13 @@ def compare(
     """Ours and the baselines one after the other, in one run; they are started here. Writes compare.html."""
     from loadtests.compare import compare as contend
 
+    loads = numbers(users)
+    if not loads:
+        raise typer.BadParameter("--users names no load, as 64,1000 does")
+
     def work(folder: Path, console: Console, k6: str) -> Path:
         length, rounds = (10.0, 1) if quick else (seconds, repeats)
-        return contend(folder, numbers(users), length, rounds, kill, console, k6)
+        return contend(folder, loads, length, rounds, kill, console, k6)
 
     _experiment("compare", out, work)
 
@@ -171,11 +175,14 @@ def limits(
 
 
 def numbers(text: str) -> list[int]:
-    """The whole numbers in a comma-separated list, each once, in order. Raises typer.BadParameter."""
+    """The whole numbers from 1 on in a comma-separated list, each once, in order. Raises typer.BadParameter."""
     try:
-        return sorted({int(word) for word in text.split(",") if word.strip()})
+        found = sorted({int(word) for word in text.split(",") if word.strip()})
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is no list of whole numbers, as 1,2,4 is") from error
+    if found and found[0] < 1:
+        raise typer.BadParameter(f"in {text!r} each number must be 1 or more")
+    return found
 
 
 def _experiment(name: str, out: Path | None, work: Callable[[Path, Console, str], Path]) -> None:
@@ -185,7 +192,7 @@ def _experiment(name: str, out: Path | None, work: Callable[[Path, Console, str]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         page = work(folder.resolve(), console, find_k6())
-    except (ServiceError, GeneratorError, NoVerdict, OSError) as error:
+    except (ServiceError, GeneratorError, NoVerdict, OSError, ValueError) as error:
         console.print(f"[bold red]no result:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     console.print(f"report: {page}", highlight=False, soft_wrap=True)

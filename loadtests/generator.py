@@ -20,6 +20,7 @@ from loadtests.service import ROOT
 INTERRUPTED = 105  # k6's exit code after Ctrl-C
 THRESHOLDS_FAILED = 99
 ABORTED = 108  # by the scenario itself: not ready
+INSPECT_S = 60.0
 FINISHED = (0, THRESHOLDS_FAILED)  # k6 came to its end, and its record is whole
 
 
@@ -75,10 +76,18 @@ def find_k6() -> str:
 
 def inspect(k6: str, load: Load) -> Plan:
     """What the scenario will do under these numbers. Raises GeneratorError or, for an unknown scenario, ValueError."""
-    command = [k6, "inspect", "--execution-requirements", *_variables(load), str(scenario.script(load.scenario))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    command = [k6, "inspect", "--execution-requirements", "--log-format", "raw", *_variables(load)]
+    command.append(str(scenario.script(load.scenario)))
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSPECT_S)
+    except subprocess.TimeoutExpired as error:
+        late = f"`k6 inspect` did not describe {load.scenario}.js within {INSPECT_S:.0f} s"
+        raise GeneratorError(f"{late}: end what keeps this machine busy") from error
+    except OSError as error:
+        raise GeneratorError(f"k6 cannot be started: {error}; K6 names another one") from error
     if done.returncode:
-        raise GeneratorError(f"k6 does not understand {load.scenario}.js: {done.stderr.strip()[-500:]}")
+        what = done.stderr.strip().partition("\n\tat ")[0][-500:]  # without JavaScript's stack
+        raise GeneratorError(f"k6 does not take {load.scenario}.js as it was asked for: {what}")
     return scenario.plan_of(load.scenario, json.loads(done.stdout))
 
 

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def get_json(url: str, timeout_s: float = 5.0) -> dict[str, Any] | None:
     try:
         with _opener.open(url, timeout=timeout_s) as answer:
             found = json.load(answer)
-    except (OSError, ValueError):
+    except (OSError, HTTPException, ValueError):  # HTTPException: it died in the middle of its answer
         return None
     return found if isinstance(found, dict) else None
 
@@ -86,7 +87,7 @@ def is_ready(base_url: str, wait_s: float, sleep: Callable[[float], None] = time
         try:
             with _opener.open(f"{base_url}/readyz", timeout=5.0):
                 return True
-        except OSError:
+        except (OSError, HTTPException):
             if time.monotonic() >= deadline:
                 return False
         sleep(POLL_S)

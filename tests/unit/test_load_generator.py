@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+from http.client import IncompleteRead
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from loadtests import generator
-from loadtests.generator import Load, start_k6
+from loadtests import generator, service
+from loadtests.__main__ import app, numbers
+from loadtests.generator import GeneratorError, Load, inspect, start_k6
 
 
 @pytest.fixture
@@ -48,3 +53,50 @@ def test_k6_is_frugal_unless_the_caller_says_otherwise(
     monkeypatch.setenv("GOGC", "100")
     start(tmp_path)
     assert started["env"]["GOGC"] == "100"
+
+
+@pytest.mark.parametrize(
+    ("ended", "told"),
+    [
+        (subprocess.TimeoutExpired("k6", 60), "flood.js within 60 s: end what keeps this machine busy"),
+        (FileNotFoundError("no such file"), "k6 cannot be started: no such file; K6 names another one"),
+        (
+            subprocess.CompletedProcess("k6", 107, "", "Error: too few users\n\tat file:///stress.js:13\n"),
+            "k6 does not take flood.js as it was asked for: Error: too few users",
+        ),
+    ],
+)
+def test_why_a_scenario_cannot_be_described(
+    ended: Any, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(*_: Any, **__: Any) -> Any:
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(GeneratorError) as found:
+        inspect("k6", Load("flood", ("http://service",), tmp_path))
+    assert str(found.value).endswith(told)
+
+
+def test_a_status_that_breaks_off_is_no_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise IncompleteRead(b'{"backlog"')
+
+    monkeypatch.setattr(service, "_opener", SimpleNamespace(open=broken))
+    assert service.get_json("http://service/v1/status") is None
+    assert not service.is_ready("http://service", 0.0)
+
+
+def test_a_list_of_numbers_begins_at_one() -> None:
+    assert numbers("4, 1,2,1") == [1, 2, 4]
+    assert numbers("") == []
+    for text in ("0", "1,-2", "many"):
+        with pytest.raises(typer.BadParameter):
+            numbers(text)
+
+
+def test_a_comparison_without_users_is_refused() -> None:
+    done = CliRunner().invoke(app, ["compare", "--users", ""])
+    assert (done.exit_code, "names no load" in done.output) == (2, True)
