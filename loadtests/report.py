@@ -68,7 +68,7 @@ class Outcome:
         backlog = backlog_of(answers.status_at_stop)
         rate = answers.writes / seconds if seconds else None
         stored_in = seconds + self.drain.seconds if seconds and self.drain.seconds is not None else None
-        time = self.summary.get("metrics", {}).get("http_req_duration", {}).get("values", {})
+        time = _latency(self.summary)
         commands = self.traffic.commands if self.traffic else {}
         writing = sum(commands.get(name, 0) for name in _WRITING)
         return {
@@ -125,6 +125,18 @@ class Outcome:
         )
 
 
+def _latency(summary: Mapping[str, Any]) -> Mapping[str, float]:
+    """k6's figures of the answers that were as expected: a refusal is quicker, and no answer slower, than any of them.
+
+    Empty for a run of several steps: percentiles over a light step and a heavy one are those of neither.
+    """
+    metrics = summary.get("metrics", {})
+    if any("{scenario:" in name for name in metrics):
+        return {}
+    found: Mapping[str, float] = metrics.get("http_req_duration{expected_response:true}", {}).get("values", {})
+    return found
+
+
 def _requests(summary: Mapping[str, Any]) -> int:
     """The requests of the load: k6 asks of those, and not of its questions before and after, whether they failed."""
     failed = summary.get("metrics", {}).get("http_req_failed", {}).get("values", {})
@@ -165,7 +177,6 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("accepted", f"{of('accepted_requests')} requests, {of('accepted_writes')} writes in {of('seconds', ' s', 1)}"),
         ("requests/s", of("requests_per_second")),
-        ("latency", f"p50 {of('p50_ms', ' ms', 1)}, p95 {of('p95_ms', ' ms', 1)}, p99 {of('p99_ms', ' ms', 1)}"),
         (
             "backlog at stop",
             f"{of('backlog_at_stop_writes')} writes, {of('backlog_at_stop_seconds', ' s', 2)} of traffic",
@@ -173,6 +184,9 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("drain", f"{of('drain_seconds', ' s', 1)}, {of('documents_per_second')} documents/s over run and drain"),
         ("stored", f"{of('documents_of_run')} of this run, {of('documents_in_collection')} in all"),
     ]
+    if figures["p50_ms"] is not None:
+        latency = f"p50 {of('p50_ms', ' ms', 1)}, p95 {of('p95_ms', ' ms', 1)}, p99 {of('p99_ms', ' ms', 1)}"
+        rows.insert(2, ("latency", latency))
     if figures["commands_by_name"]:
         names = ", ".join(f"{name} {count:,}" for name, count in figures["commands_by_name"].items())
         rows.append(("commands", f"{of('commands')} ({names}), {of('writes_per_command', '', 1)} writes each"))

@@ -70,7 +70,6 @@ def cpu(samples: Sequence[Sample], start_s: float) -> tuple[Floats, dict[str, Fl
 
 
 def gauge(samples: Sequence[Sample], start_s: float, name: str) -> tuple[Floats, Floats]:
-    """Seconds since the start, and `backlog` or `lag_s` of the samples that have it."""
-    known = [(sample.at_s - start_s, getattr(sample, name)) for sample in samples]
-    known = [(second, value) for second, value in known if value is not None]
-    return np.array([second for second, _ in known]), np.array([value for _, value in known], dtype=np.float64)
+    """Seconds since the start, and `backlog` or `lag_s` there; NaN, drawn as a gap, where the service did not tell."""
+    second = np.array([sample.at_s - start_s for sample in samples])
+    return second, np.array([getattr(sample, name) for sample in samples], dtype=np.float64)

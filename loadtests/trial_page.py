@@ -54,9 +54,7 @@ def page_of(trial: Trial, facts: Mapping[str, str]) -> Page:
         warnings=warnings_of(trial),
         tiles=[
             (number(figures["requests_per_second"]), "requests/s answered"),
-            (milliseconds(figures["p50_ms"]), "median"),
-            (milliseconds(figures["p95_ms"]), "p95"),
-            (milliseconds(figures["p99_ms"]), "p99"),
+            *_latency_tiles(figures),
             (number(figures["unknown_requests"] + figures["refused_requests"]), "requests not accepted"),
             (number(figures["documents_per_second"]), "documents/s stored, drain included"),
             (f"{number(figures['worst_window'])} of {number(figures['limit'])}", "commands in the busiest second"),
@@ -65,6 +63,12 @@ def page_of(trial: Trial, facts: Mapping[str, str]) -> Page:
         plots=plots_of(trial),
         facts=facts,
     )
+
+
+def _latency_tiles(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """None for a trial of several steps, whose percentiles are in the table of steps."""
+    names = {"median": "p50_ms", "p95": "p95_ms", "p99": "p99_ms"}
+    return [(milliseconds(figures[of]), name) for name, of in names.items() if figures[of] is not None]
 
 
 def warnings_of(trial: Trial) -> list[str]:

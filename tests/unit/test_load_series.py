@@ -69,7 +69,8 @@ def test_parts_are_ordered_by_what_they_took() -> None:
 
 def test_a_status_that_says_nothing_is_no_backlog_of_zero() -> None:
     second, backlog = series.gauge([sample(1.0, 5), sample(2.0), sample(3.0, 0)], 1.0, "backlog")
-    assert (second.tolist(), backlog.tolist()) == ([0.0, 2.0], [5.0, 0.0])
+    assert second.tolist() == [0.0, 1.0, 2.0]
+    assert (backlog[0], math.isnan(backlog[1]), backlog[2]) == (5.0, True, 0.0)
 
 
 GOOD = '{"status": "success", "reads": [], "writes": ["a", "b", "c", "d", "e"]}'

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from loadtests import verify
 from loadtests.answers import Answers, read_answers
-from loadtests.report import Outcome
+from loadtests.report import Outcome, rows
 from loadtests.service import Drain
 from loadtests.verdict import Comparison, Verdict
 from loadtests.window import Stamp, Traffic
@@ -202,6 +202,12 @@ def test_an_answer_of_another_shape_is_no_acceptance(line: str) -> None:
 # -------------------------------------------------------------------------------------------- verdict and exit code
 
 
+LATENCY = {
+    "http_req_duration": {"values": {"med": 9.0, "p(95)": 9.0, "p(99)": 9.0}},
+    "http_req_duration{expected_response:true}": {"values": {"med": 1.0, "p(95)": 2.0, "p(99)": 3.0}},
+}
+
+
 def outcome(**changes: Any) -> Outcome:
     answers = read_answers(record())
     base: dict[str, Any] = {
@@ -211,7 +217,7 @@ def outcome(**changes: Any) -> Outcome:
         "limit": 100,
         "traffic": Traffic(96, {"insert": 2, "find": 1}),
         "self_reported": 55,
-        "summary": {"metrics": {"http_req_duration": {"values": {"med": 1.0, "p(95)": 2.0, "p(99)": 3.0}}}},
+        "summary": {"metrics": LATENCY},
     }
     return Outcome(**(base | changes))
 
@@ -230,6 +236,13 @@ def test_answers_after_the_load_are_none_of_its_rate() -> None:
     answers = read_answers(record(*(f"{START_MS + at_ms} 1.0 {body}" for at_ms, body in bodies.items())))
     assert outcome(answers=answers, load_s=8.0).figures()["requests_per_second"] == 0.2  # 2 in 8 s
     assert outcome(answers=answers, load_s=60.0).figures()["requests_per_second"] == 0.3  # Ctrl-C: 3 in the 10 s it ran
+
+
+def test_several_steps_have_no_percentile_in_common() -> None:
+    stepped = outcome(summary={"metrics": {**LATENCY, "http_req_duration{scenario:at25}": {"values": {"med": 1.0}}}})
+    assert stepped.figures()["p99_ms"] is None
+    assert "latency" not in dict(rows(stepped.figures()))
+    assert dict(rows(outcome().figures()))["latency"] == "p50 1.0 ms, p95 2.0 ms, p99 3.0 ms"
 
 
 def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
