@@ -128,7 +128,8 @@ def _parts(trial: Trial) -> Table:
     """CPU and memory of each part, over the whole time that was watched."""
     second, parts = series.cpu(trial.samples[1:], 0.0)
     requests, lines = trial.outcome.answers.requests, []
-    us_per_core = (second[-1] - second[0]) / requests * 1e6 if requests and second.size else None
+    watched_s = trial.samples[-1].at_s - trial.samples[0].at_s if second.size else 0.0
+    us_per_core = watched_s / requests * 1e6 if requests and watched_s else None
     for part, curve in parts.items():
         memory = [sample.usage.rss_bytes.get(part, 0) for sample in trial.samples]
         count = max(sample.usage.count.get(part, 0) for sample in trial.samples)

@@ -1,7 +1,7 @@
 """FastAPI on uvicorn, each document straight to MongoDB.
 
 `uvicorn loadtests.baselines.straight:app`, with MONGODB_URI. The answer comes when MongoDB has stored all five.
-Reads come from the hundred newest documents, read again once a second.
+Reads come from the first hundred documents in the server's order, read again once a second; a sort would read them all.
 """
 
 from __future__ import annotations
