@@ -18,7 +18,7 @@ from loadtests.laboratory import Target
 from loadtests.processes import Watch
 from loadtests.service import ROOT, ServiceError, is_ready
 
-START_S = 300.0  # a first start builds FerretDB
+START_S = 300.0
 STOP_S = 120.0
 RECOVERY_S = 120.0
 

@@ -72,7 +72,7 @@ def need_of(plan: Plan) -> Need:
     return Need(
         users=plan.users,
         files=plan.users + SPARE_FILES,
-        ports=plan.users + (int(rate * TIME_WAIT_S) if plan.fresh_connections else 0),
+        ports=plan.users + (int(rate * min(TIME_WAIT_S, plan.seconds)) if plan.fresh_connections else 0),
         memory_bytes=int(plan.users * USER_BYTES + requests * JUDGED_REQUEST_BYTES + RESERVE_BYTES),
         disk_bytes=int(requests * RECORDED_REQUEST_BYTES + RESERVE_BYTES),
         stored_bytes=int(requests * STORED_REQUEST_BYTES),

@@ -77,6 +77,7 @@ def plan(users: int = 10_000, think_s: float = 12.5, fresh: bool = True, seconds
 
 def test_fresh_connections_need_the_ports_of_a_minute() -> None:
     assert need_of(plan()).ports == 10_000 + 800 * preflight.TIME_WAIT_S
+    assert need_of(plan(seconds=10.0)).ports == 10_000 + 800 * 10
     assert need_of(plan(fresh=False)).ports == 10_000
 
 
