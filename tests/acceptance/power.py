@@ -10,8 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import redis
 
 from cluster.embedded import ports, redis_server
@@ -22,31 +24,49 @@ CUTS = 5
 TRACE = ("-ttt", "-T", "-y", "-e", "trace=write,fdatasync", "-s", "0")
 
 
+@dataclass
+class Trace:
+    """Redis' writes and syncs; the lines are there when the block has ended."""
+
+    before: int  # size of its file when the trace began
+    lines: list[str] = field(default_factory=list)
+
+    def left(self, when_s: float) -> int:
+        """How much of the file a power cut at this moment (wall clock) surely leaves."""
+        return synced_at(syncs_of(self.lines, self.before), when_s, self.before)
+
+
 @contextmanager
-def traced(redis_pid: int, output: Path) -> Iterator[list[str]]:
-    """The trace of Redis' writes and syncs; its lines are there when the block has ended."""
-    lines: list[str] = []
-    strace = Strace(redis_pid, output, *TRACE)
-    yield lines
+def traced(redis_pid: int, output: Path, source: Path) -> Iterator[Trace]:
+    """Traces the Redis whose file is in `source`.
+
+    It stands still until the trace has begun: it also writes by itself, and a lease renewed between the look at the
+    file's size and the first traced write would shift every cut by as much.
+    """
+    process = psutil.Process(redis_pid)
+    process.suspend()
+    try:
+        strace = Strace(redis_pid, output, *TRACE)
+        trace = Trace(append_only_file(source).stat().st_size)
+    finally:
+        process.resume()
+    yield trace
     strace.stop()
-    lines += output.read_text().splitlines()
+    trace.lines += output.read_text().splitlines()
 
 
-def losses(
-    acknowledged: Mapping[str, float], trace: list[str], source: Path, before: int, room: Path, seed: int
-) -> list[int]:
+def losses(acknowledged: Mapping[str, float], trace: Trace, source: Path, room: Path, seed: int) -> list[int]:
     """How many writes are missing after each of some power cuts, every one right behind an answer.
 
-    `acknowledged`: when each write was (wall clock, s), by a text that is in it and in no other. `before`: the size
-    that the file in `source` had when the trace began.
+    `acknowledged`: when each write was (wall clock, s), by a text that is in it and in no other.
     """
-    syncs, content = syncs_of(trace, before), append_only_file(source).read_bytes()
+    content = append_only_file(source).read_bytes()
     lost = []
     for when_s in random.Random(seed).sample(sorted(acknowledged.values()), CUTS):
         left = room / f"{when_s}"
         left.mkdir(parents=True)
         # under the name that Redis 6 and 7 both look for
-        (left / "appendonly.aof").write_bytes(content[: synced_at(syncs, when_s, before)])
+        (left / "appendonly.aof").write_bytes(content[: trace.left(when_s)])
         held = held_by(left)
         lost.append(sum(at_s <= when_s and text.encode() not in held for text, at_s in acknowledged.items()))
     return lost

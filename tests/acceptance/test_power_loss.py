@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.disk import append_only_file, data_folder, down, synced_at, syncs_of
+from tests.acceptance.disk import append_only_file, data_folder, down
 from tests.acceptance.power import CUTS, losses, traced
 from tests.acceptance.service import Service
 from tests.acceptance.session import Session
@@ -54,16 +54,15 @@ def test_what_was_acknowledged_is_there_after_a_power_cut(
     mongodb, folder = service.part("MongoDB"), data_folder(service)
     recording = Recording(service, f"power-{session.seed}")
     made = trial(service, "power cut, Redis left with what was synced")
-    before = append_only_file(folder).stat().st_size
     try:
-        with traced(service.part("Redis").pid, tmp_path / "trace") as trace:
+        with traced(service.part("Redis").pid, tmp_path / "trace", folder) as trace:
             made.strike(Fault(mongodb.suspend, at_s=0.0), Fault(recording.run), load_s=FIRST_FAULT_S + WRITING_S + 2)
-        assert losses(recording.acknowledged, trace, folder, before, tmp_path / "cuts", session.seed) == [0] * CUTS
+        assert losses(recording.acknowledged, trace, folder, tmp_path / "cuts", session.seed) == [0] * CUTS
         with down(service):  # and once the whole way, under the judges
             service.actor("BufferActor").kill()
             path = append_only_file(folder)
             with path.open("r+b") as file:
-                file.truncate(synced_at(syncs_of(trace, before), time.time(), before))
+                file.truncate(trace.left(time.time()))
     finally:
         mongodb.resume()
     service.eventually(service.ready, 60)
