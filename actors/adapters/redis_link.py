@@ -130,19 +130,18 @@ async def refuse_unsafe(client: Client) -> None:
 
     Raises `LogUnavailable` when it does not answer.
     """
-    wanted = SAFE
     async with reading(client):
         try:
-            found = {name: (await client.config_get(name)).get(name) for name in wanted}
+            found = {name: (await client.config_get(name)).get(name) for name in SAFE}
         except ResponseError as error:
             raise UnsafeLog(
                 f"this Redis does not tell its settings ({error}), so its durability cannot be checked. Make sure of "
-                f"{', '.join(f'{name} {value}' for name, value in wanted.items())}; "
+                f"{', '.join(f'{name} {value}' for name, value in SAFE.items())}; "
                 "SPILLWAY_ALLOW_UNSAFE_REDIS=true starts then."
             ) from error
-    wrong = [f"{name} is {found[name]!r}, must be {value!r}" for name, value in wanted.items() if found[name] != value]
+    wrong = [f"{name} is {found[name]!r}, must be {value!r}" for name, value in SAFE.items() if found[name] != value]
     if wrong:
-        fixes = "; ".join(f"CONFIG SET {name} {value}" for name, value in wanted.items() if found[name] != value)
+        fixes = "; ".join(f"CONFIG SET {name} {value}" for name, value in SAFE.items() if found[name] != value)
         raise UnsafeLog(
             f"this Redis may lose acknowledged writes: {', '.join(wrong)}. Fix: {fixes}; and keep it in its "
             "configuration file. For development only, SPILLWAY_ALLOW_UNSAFE_REDIS=true starts all the same."

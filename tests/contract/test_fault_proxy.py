@@ -18,13 +18,6 @@ LONG_S = 20.0
 
 
 @pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultProxy]:
-    between = FaultProxy(int(redis_url.rpartition(":")[2].partition("/")[0]))
-    yield between
-    between.close()
-
-
-@pytest.fixture
 def direct(redis_url: str) -> Iterator[redis.Redis]:
     """Redis itself, to see what has arrived."""
     with redis.Redis.from_url(redis_url) as client:

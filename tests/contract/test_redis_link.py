@@ -48,9 +48,8 @@ async def test_a_redis_that_takes_the_connection_and_says_nothing_was_surely_not
     silent.close()
 
 
-def test_a_reset_under_a_round_trip_is_an_unavailable_log_also_on_uvloop(redis_url: str) -> None:
+def test_a_reset_under_a_round_trip_is_an_unavailable_log_also_on_uvloop(proxy: FaultProxy) -> None:
     """The loop that Ray's actors run on: a write to a connection that was just reset raises a RuntimeError there."""
-    proxy = FaultProxy(int(redis_url.rpartition(":")[2].partition("/")[0]))
 
     async def ask_always(client: Client) -> None:
         while True:
@@ -72,7 +71,4 @@ def test_a_reset_under_a_round_trip_is_an_unavailable_log_also_on_uvloop(redis_u
                 task.cancel()
         await client.aclose()
 
-    try:
-        uvloop.run(ask_while_connections_break())
-    finally:
-        proxy.close()
+    uvloop.run(ask_while_connections_break())

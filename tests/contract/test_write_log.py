@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,13 +196,6 @@ async def test_a_redis_that_is_not_there_is_told_apart_from_one_that_does_not_an
         await log_on(nowhere, allow_unsafe=True).open()
     with pytest.raises(LogUnavailable):
         await log_on(nowhere).ping()
-
-
-@pytest.fixture
-def proxy(redis_url: str) -> Iterator[FaultProxy]:
-    between = FaultProxy(int(redis_url.rpartition(":")[2].partition("/")[0]))
-    yield between
-    between.close()
 
 
 @pytest.fixture
