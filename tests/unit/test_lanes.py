@@ -73,6 +73,25 @@ async def test_what_no_call_can_carry_is_refused_for_good(monkeypatch: pytest.Mo
     assert await lane.append(b"x" * 100, 1) == ("1-0", 0)
 
 
+async def test_calls_do_not_leave_right_behind_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs as much as several requests: a hundred that come one by one would be a hundred calls."""
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    buffer = Scripted(Kept("1-0", 0, []))
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    await lane.append(b"x", 1)
+    assert buffer.calls == 1  # at once
+    later = []
+    for _ in range(100):
+        later.append(asyncio.create_task(lane.append(b"x", 1)))
+        await settle()
+    assert buffer.calls == 1
+    now += lanes.SPACING_S
+    assert [position for position, _ in await asyncio.gather(*later)] == ["1-0"] * 100
+    assert buffer.calls == 2
+
+
 class Gated:
     """A buffer that answers when its gate is open."""
 
@@ -89,6 +108,7 @@ class Gated:
 async def test_what_waits_for_a_buffer_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A buffer that hangs would fill the memory of every replica."""
     monkeypatch.setattr(lanes, "MAX_WAITING_BYTES", 100)
+    monkeypatch.setattr(lanes, "SPACING_S", 0.0)
     buffer = Gated()
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
     taken = []
