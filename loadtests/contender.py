@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -124,6 +125,8 @@ class Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        with suppress(OSError):  # as `make up` does with its own (cluster/embedded/guard.py): the same for everybody
+            os.sched_setscheduler(self.process.pid, os.SCHED_BATCH, os.sched_param(0))
 
     def stop(self, number: int, patience_s: float) -> None:
         """Ask it to end, then end it."""

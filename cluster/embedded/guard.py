@@ -2,6 +2,9 @@
 
 A killed `up` would otherwise leave Redis, FerretDB and Ray behind. The request to the kernel has to come from the
 child itself and survives exec; done here, the parent needs no preexec_fn, which is unsafe beside threads.
+
+So does its way of being scheduled, which its own children inherit. A batch process that wakes up does not interrupt the
+one that runs: with a dozen of them on two cores that means fewer switches and more requests a wake-up.
 Run with `python -I -S`, it costs about 15 ms. Imports nothing of ours.
 """
 
@@ -9,6 +12,7 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1
 
@@ -18,6 +22,8 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before we asked, so no signal will come
         sys.exit(f"guard: process {parent} has ended; {command[0]} is not started")
+    with suppress(OSError):  # where a sandbox forbids it, it is only slower
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:
         os.execvp(command[0], command)
     except OSError as error:

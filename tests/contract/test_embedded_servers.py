@@ -132,6 +132,7 @@ str(os.getpid()), 'sleep', '60'], start_new_session=True); print(p.pid, flush=Tr
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
     until(lambda: child.name() == "sleep")
+    assert os.sched_getscheduler(child.pid) == os.SCHED_BATCH
     parent.kill()
     parent.wait()
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
