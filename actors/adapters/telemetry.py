@@ -24,8 +24,7 @@ class RayTelemetry:
             return  # Ray raises an error for a counter that stays where it is
         if name not in self._counters:
             self._counters[name] = Counter(f"spillway_{name}", tag_keys=("part", *tags))
-        if amount > 0:  # Ray raises for a count of nothing, and this port never does
-            self._counters[name].inc(amount, tags=self._part | tags)
+        self._counters[name].inc(amount, tags=self._part | tags)
 
     def gauge(self, name: str, value: float, **tags: str) -> None:
         if name not in self._gauges:
