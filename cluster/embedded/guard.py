@@ -3,8 +3,9 @@
 A killed `up` would otherwise leave Redis, FerretDB and Ray behind. The request to the kernel has to come from the
 child itself and survives exec; done here, the parent needs no preexec_fn, which is unsafe beside threads.
 
-So does its way of being scheduled, which its own children inherit. A batch process that wakes up does not interrupt the
-one that runs: with a dozen of them on two cores that means fewer switches and more requests a wake-up.
+COMMAND and all it starts are scheduled as batch: whoever of them wakes up does not interrupt whoever runs. With a dozen
+processes on two cores that means fewer switches, and more requests a wake-up.
+
 Run with `python -I -S`, it costs about 15 ms. Imports nothing of ours.
 """
 
