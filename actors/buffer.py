@@ -16,6 +16,7 @@ from actors.core.position import order
 from actors.core.rates import RateMeter
 from actors.heritage import Heritage
 from actors.inflow import Bounds, Inflow, Kept
+from actors.life import together
 from actors.lookup import Lookup
 from actors.outflow import Outflow
 
@@ -69,11 +70,8 @@ class Buffer:
         self._outflow.resolved = self._outflow.complete_since = self._backlog.before_first
 
     async def run(self) -> None:
-        """Everything a buffer does; until cancelled. Raises (in a group) `Fenced` when a newer owner has taken over."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._inflow.run())
-            group.create_task(self._pour())
-            group.create_task(self._report())
+        """Everything a buffer does; until cancelled. Raises `Fenced` when a newer owner has taken over."""
+        await together(self._inflow.run(), self._pour(), self._report())
 
     async def append(self, payload: bytes, writes: int, keyed: Sequence[Keyed] = ()) -> Kept:
         """See `Inflow.append`: returns when all of it is on disk."""

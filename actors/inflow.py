@@ -23,6 +23,7 @@ from actors.core.pacing import SECOND_NS, backoff_s
 from actors.core.ports import Appended, Clock, Keyed, Telemetry, WriteLog
 from actors.core.position import NOTHING, accepted_s
 from actors.core.rates import RateMeter, retry_after_s
+from actors.life import together
 
 __all__ = ["Bounds", "Inflow", "Kept"]
 
@@ -113,9 +114,7 @@ class Inflow:
 
     async def run(self) -> None:
         """Serve calls until cancelled; raises `Fenced` when another owner has taken over."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._serve())
-            group.create_task(self._watch_log())
+        await together(self._serve(), self._watch_log())
 
     async def idle(self) -> None:
         """Returns when no call waits for its answer. Each waits for a bounded time."""

@@ -7,8 +7,8 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Awaitable
-from typing import NoReturn
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any, NoReturn
 
 log = logging.getLogger("spillway")
 
@@ -18,6 +18,29 @@ def calm_collector() -> None:
     them all. It took 6 % of a busy replica."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """Do all of these at once until cancelled, or until one raises: then raise the same, and cancel the others.
+
+    After a fault they are not waited for, as a `TaskGroup` would: one that does not heed its cancellation
+    (`wait_for` up to Python 3.11 may swallow it) would keep a process alive that has to end.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    except asyncio.CancelledError:
+        _cancel(tasks)
+        await asyncio.wait(tasks)  # whoever stops this on purpose counts on its having come to rest
+        raise
+    _cancel(tasks)
+    for task in done:
+        task.result()
+
+
+def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
 
 
 async def live(work: Awaitable[None]) -> None:

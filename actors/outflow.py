@@ -17,6 +17,7 @@ from actors.core.pacing import SECOND_NS, backoff_s
 from actors.core.ports import BatchSink, Clock, Telemetry, WriteLog
 from actors.core.position import NOTHING, order
 from actors.core.rates import RateMeter
+from actors.life import together
 
 _REMEMBERED_REJECTIONS = 1_000
 
@@ -92,9 +93,7 @@ class Outflow:
 
     async def run(self) -> None:
         """Flush until cancelled. A fault of ours ends it."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._flush_always())
-            group.create_task(self._trim_always())
+        await together(self._flush_always(), self._trim_always())
 
     async def _flush_always(self) -> None:
         while True:

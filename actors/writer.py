@@ -26,6 +26,7 @@ from actors.core.errors import (
 from actors.core.outcome import Outcome, Report
 from actors.core.pacing import backoff_s
 from actors.core.ports import Clock, DocumentStore, Telemetry
+from actors.life import together
 from actors.outbox import Load, Outbox
 from actors.pulse import Pulse
 from actors.reads import Reads
@@ -108,16 +109,12 @@ class Writer:
         }
 
     async def run(self) -> None:
-        """Take the lease, hold it, and send until cancelled. Raises (in a group) `Fenced` when it is lost for good."""
+        """Take the lease, hold it, and send until cancelled. Raises `Fenced` when it is lost for good."""
         clean = await self._tenure.begin()
         self._budget.quarantine(clean=clean)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._tenure.hold())
-                group.create_task(self._dispatch())
-                group.create_task(self._recover_always())
-                group.create_task(self._watch())
-                group.create_task(self._fail_with_tasks())
+            others = self._dispatch(), self._recover_always(), self._watch(), self._fail_with_tasks()
+            await together(self._tenure.hold(), *others)
         finally:
             self._up.clear()
             self._reads.fail("the writer has stopped")

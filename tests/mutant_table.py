@@ -175,6 +175,11 @@ MUTANTS = (
         TEST_WRITER + "test_a_command_that_was_not_sent_is_tried_again_later_and_cost_nothing",
     ),
     _one(
+        "a fault waits for those who do not heed their end", "I6", "actors/life.py",
+        "    _cancel(tasks)\n    for task in done:", "    _cancel(tasks)\n    await asyncio.wait(tasks)\n    for task in done:",
+        "tests/unit/test_life.py::test_a_fault_ends_them_all_although_one_does_not_heed_its_cancellation",
+    ),
+    _one(
         "hysteresis removed", "I7", INFLOW, "self._full = held > _REOPEN_AT", "self._full = held > 1.0",
         TEST_INFLOW + "test_a_full_buffer_refuses_and_opens_again_only_well_below_its_bound",
     ),

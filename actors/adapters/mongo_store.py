@@ -20,6 +20,7 @@ from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from actors.adapters import ferretdb, mongo_id
+from actors.adapters.cancellation import heeding_cancellation
 from actors.core.batching import Command, Verb
 from actors.core.errors import CommandFailed, CommandNotSent, CommandRefused, CommandUnknown
 from actors.core.outcome import Outcome, Report
@@ -195,7 +196,8 @@ class MongoStore:
 
     async def probe(self) -> None:
         try:
-            await self._client.admin.command("hello")
+            with heeding_cancellation():
+                await self._client.admin.command("hello")
         except PyMongoError as error:
             raise CommandNotSent(_sentence(error)) from error
 
@@ -223,7 +225,8 @@ class MongoStore:
         left: list[bool] = []
         token = _left.set(left)
         try:
-            return cast(Mapping[str, Any], await self._client[database].command(body, codec_options=codec))
+            with heeding_cancellation():
+                return cast(Mapping[str, Any], await self._client[database].command(body, codec_options=codec))
         except (DocumentTooLarge, InvalidDocument) as error:  # found by the driver
             raise CommandRefused(_sentence(error)) from error
         except BSONError as error:

@@ -18,6 +18,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from actors.adapters.cancellation import heeding_cancellation
 from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
 
 Client = Any  # redis-py types every protocol and every decoding at once; ours is bytes, always
@@ -77,9 +78,9 @@ async def telling(client: Client) -> AsyncIterator[None]:
     connected: list[bool] = []
     token = _connected.set(connected)
     try:
-        async with asyncio.timeout(client.connection_pool.round_trip_s):
-            yield
-            _heed_cancellation()
+        with heeding_cancellation():
+            async with asyncio.timeout(client.connection_pool.round_trip_s):
+                yield
     except ResponseError as error:
         if FENCED in str(error):
             raise Fenced(f"a newer owner has taken over: {error}") from error
@@ -93,17 +94,6 @@ async def telling(client: Client) -> AsyncIterator[None]:
         raise OutcomeUnknown(f"Redis did not answer: {why}", 1.0) from error
     finally:
         _connected.reset(token)
-
-
-def _heed_cancellation() -> None:
-    """redis-py waits by `asyncio.wait_for`, which up to Python 3.11 may return as if its task had not been cancelled.
-
-    The task would then go on for ever, and whoever waits for its end with it: a buffer whose background work has died
-    would neither work nor be restarted.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 @asynccontextmanager

@@ -112,9 +112,8 @@ async def test_a_zombie_buffer_sends_nothing_once_its_successor_has(service: Ser
     await service.clock.advance(2.0)
     assert zombie_task is not None
     assert zombie_task.done()
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(Fenced):
         answer(zombie_task)
-    assert caught.group_contains(Fenced)
     assert zombie.stats()["drained_total"] == 0
     assert service.stored == {"a": {"n": 2}}
     await end(waiting)

@@ -203,8 +203,7 @@ async def test_a_writer_that_wakes_up_after_its_successor_began_sends_what_it_ha
     assert len([at for sender, at in server.received if sender is process and at >= woken_ns]) == LANES
     assert any(sender is successor for sender, _ in server.received)
     assert process.run.done()
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(Fenced):
         process.run.result()
-    assert caught.group_contains(Fenced)
     for each in (process, successor):
         await each.die()

@@ -339,9 +339,8 @@ async def test_a_buffer_whose_stream_has_a_newer_owner_ends(intake: Intake) -> N
     with pytest.raises(BufferUnavailable):
         answer(call)
     assert intake.run is not None
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(Fenced):
         answer(intake.run)
-    assert caught.group_contains(Fenced)
     late = intake.append("b")
     await settle()
     with pytest.raises(LogUnavailable):
@@ -356,9 +355,8 @@ async def test_an_old_owner_does_not_take_the_stream_back_after_a_doubt(intake: 
     await newer.open()
     await intake.clock.advance(1.0)
     assert intake.run is not None
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(Fenced):
         answer(intake.run)
-    assert caught.group_contains(Fenced)
     with pytest.raises(OutcomeUnknown):
         answer(call)
     assert (await newer.append(encode_writes([put("b")]))).position

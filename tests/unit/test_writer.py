@@ -284,9 +284,8 @@ async def test_a_fault_of_ours_ends_the_writer(service: Service) -> None:
     await service.clock.advance(0.1)
     assert outcomes(answer(task)[0]) == [Outcome.RETRY]
     assert service.writer_task is not None
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ValueError):
         answer(service.writer_task)
-    assert caught.group_contains(ValueError)
 
 
 # Reads
@@ -488,9 +487,8 @@ async def test_a_writer_that_has_lost_its_lease_sends_nothing_more_and_ends(serv
     service.lease.rival = True
     await service.clock.advance(1.1)
     assert service.writer_task is not None
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(Fenced):
         answer(service.writer_task)
-    assert caught.group_contains(Fenced)
     write(service, commands("a"))
     await service.clock.advance(10.0)
     assert service.sent == []
@@ -523,9 +521,8 @@ async def test_a_writer_that_was_stopped_for_longer_than_its_lease_asks_before_i
     await service.clock.advance(2.0)
     assert service.sent == []
     assert service.writer_task is not None
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(Fenced):
         answer(service.writer_task)
-    assert caught.group_contains(Fenced)
 
 
 async def close(service: Service, seconds: float = 1.0) -> None:
