@@ -176,7 +176,7 @@ MUTANTS = (
     ),
     _one(
         "a fault waits for those who do not heed their end", "I6", "actors/life.py",
-        "    _cancel(tasks)\n    for task in done:", "    _cancel(tasks)\n    await asyncio.wait(tasks)\n    for task in done:",
+        "    _cancel(tasks)\n    for task", "    _cancel(tasks)\n    await asyncio.wait(tasks)\n    for task",
         "tests/unit/test_life.py::test_a_fault_ends_them_all_although_one_does_not_heed_its_cancellation",
     ),
     _one(
