@@ -110,6 +110,7 @@ class Program:
     command: list[str]
     log: Path
     environment: Mapping[str, str]
+    as_batch: bool = False  # how the kernel schedules it
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -125,8 +126,9 @@ class Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        with suppress(OSError):  # as `make up` does with its own (cluster/embedded/guard.py): the same for everybody
-            os.sched_setscheduler(self.process.pid, os.SCHED_BATCH, os.sched_param(0))
+        if self.as_batch:
+            with suppress(OSError):
+                os.sched_setscheduler(self.process.pid, os.SCHED_BATCH, os.sched_param(0))
 
     def stop(self, number: int, patience_s: float) -> None:
         """Ask it to end, then end it."""

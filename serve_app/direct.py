@@ -125,7 +125,12 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Gathered:
-    """A transport that writes once in a turn of the loop; everything else is the transport's own."""
+    """A transport that holds a piece back until the next one, or until the turn of the loop ends; everything else is
+    the transport's own.
+
+    With the body its head leaves at once, and not after all the others that are answered in this turn: meanwhile the
+    first of their callers could be asking again.
+    """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -133,9 +138,11 @@ class _Gathered:
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
-        if not self._parts:
-            self._loop.call_soon(self._flush)
         self._parts.append(data)
+        if len(self._parts) > 1:
+            self._flush()
+        else:
+            self._loop.call_soon(self._flush)
 
     def close(self) -> None:
         self._flush()
