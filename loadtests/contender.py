@@ -8,7 +8,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -110,7 +109,6 @@ class Program:
     command: list[str]
     log: Path
     environment: Mapping[str, str]
-    as_batch: bool = False  # how the kernel schedules it
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -126,9 +124,6 @@ class Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        if self.as_batch:
-            with suppress(OSError):
-                os.sched_setscheduler(self.process.pid, os.SCHED_BATCH, os.sched_param(0))
 
     def stop(self, number: int, patience_s: float) -> None:
         """Ask it to end, then end it."""

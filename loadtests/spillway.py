@@ -79,9 +79,7 @@ class Spillway:
         return self.target()
 
     def _start(self, name: str, command: list[str], environment: Mapping[str, str]) -> Program:
-        # FerretDB as `up` would start it; `up` sees to its own
-        program = Program(command, self._folder / f"{name}.log", environment, as_batch=name == "ferretdb")
-        self._programs[name] = program
+        program = self._programs[name] = Program(command, self._folder / f"{name}.log", environment)
         program.start()
         return program
 

@@ -67,8 +67,7 @@ class Baseline:
         redis_url, mongodb_uri = f"redis://127.0.0.1:{redis_port}/0", f"mongodb://127.0.0.1:{mongodb_port}"
         environment = {RUN_VARIABLE: run_id, "REDIS_URL": redis_url, "MONGODB_URI": mongodb_uri}
         for name, command in self._commands(folder, redis_port, mongodb_port, port).items():
-            # FerretDB as ours has it (cluster/embedded/guard.py); the rest as whoever writes it by hand starts it
-            self._programs[name] = Program(command, folder / f"{name}.log", environment, as_batch=name == "ferretdb")
+            self._programs[name] = Program(command, folder / f"{name}.log", environment)
         address = f"http://127.0.0.1:{port}"
         has_redis = redis_url if self._kind.appendfsync else None
         target = Target(self.name, (address,), mongodb_uri, run_id=run_id, redis_url=has_redis, limit=None)
