@@ -113,8 +113,9 @@ class Writer:
         clean = await self._tenure.begin()
         self._budget.quarantine(clean=clean)
         try:
-            others = self._dispatch(), self._recover_always(), self._watch(), self._fail_with_tasks()
-            await together(self._tenure.hold(), *others)
+            await together(
+                self._tenure.hold(), self._dispatch(), self._recover_always(), self._watch(), self._fail_with_tasks()
+            )
         finally:
             self._up.clear()
             self._reads.fail("the writer has stopped")

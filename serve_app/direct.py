@@ -153,7 +153,7 @@ class _Gathered:
             parts, self._parts = self._parts, []
             try:
                 self._transport.write(b"".join(parts))
-            except BaseException:  # no memory left, say: nobody is behind this call to be told, only the caller
+            except BaseException:  # no memory left, say: the caller must not be left waiting, whoever hears of it here
                 self._transport.abort()
                 raise
 

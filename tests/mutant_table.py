@@ -104,7 +104,7 @@ MUTANTS = (
         "tests/unit/test_api_dead_letters.py::test_a_letter_stays_until_its_write_is_durable_again",
     ),
     _one(
-        "drop the duplicate rule", "I2", "actors/adapters/mongo_store.py",
+        "drop the duplicate rule", "I2", "actors/adapters/mongo_report.py",
         "        elif code == _DUPLICATE_KEY and _is_on_id(error):\n",
         "        elif code == -1 and _is_on_id(error):\n",
         "tests/contract/test_document_store.py::test_a_duplicate_counts_by_the_index_it_violates",

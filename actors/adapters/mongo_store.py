@@ -21,11 +21,10 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from actors.adapters import ferretdb, mongo_id
 from actors.adapters.cancellation import heeding_cancellation
+from actors.adapters.mongo_report import report_of
 from actors.core.batching import Command, Verb
 from actors.core.errors import CommandFailed, CommandNotSent, CommandRefused, CommandUnknown
 from actors.core.outcome import Outcome, Report
-
-_DUPLICATE_KEY = 11000
 
 # The content is at fault, and always will be. Every other error of a whole command (no rights, no disk, no primary, one
 # we do not know) leaves the writes where they are: a mistake of the operator's must never fill the dead letters.
@@ -48,13 +47,6 @@ _POISON = frozenset({
     17420,
 })  # fmt: skip
 
-# Of a single write: not done now, may be done later.
-_PASSING = frozenset({
-    6, 7, 24, 50, 64, 89, 91, 100, 112, 133, 189, 262, 290, 317, 462, 9001, 10058, 10107, 11600, 11602, 13435, 13436,
-    14031,
-})  # fmt: skip
-
-_ID_INDEX = re.compile(r"^E11000 duplicate key error collection: \S+ index: _id_( |$)")
 _CONCERN = re.compile(r"writeConcern|write concern|cannot use '[wj]'", re.IGNORECASE)
 
 _DECODED: CodecOptions[Any] = CodecOptions()
@@ -120,7 +112,7 @@ class MongoStore:
         except Exception as error:  # the parsers below raise whatever their input happens to hit
             raise CommandRefused(_sentence(error) or type(error).__name__) from error
         if not self._is_ferretdb:
-            return _report(command, await self._run(database, body))
+            return report_of(command, await self._run(database, body))
         return await self._store_in_ferretdb(command, database, body)
 
     async def _store_in_ferretdb(self, command: Command, database: str, body: dict[str, Any]) -> Report:
@@ -132,7 +124,7 @@ class MongoStore:
         known, until_s = self._unnamed.get(command.namespace, (Outcome.RETRY, 0.0))
         unnamed = known if monotonic() < until_s else Outcome.RETRY
         try:
-            report = _report(command, await self._run(database, body), unnamed)
+            report = report_of(command, await self._run(database, body), unnamed)
         except CommandUnknown:
             self._suspects.update(command.ids)
             raise
@@ -239,57 +231,6 @@ class MongoStore:
             raise (CommandUnknown if left else CommandNotSent)(_sentence(error)) from error
         finally:
             _left.reset(token)
-
-
-def _report(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Outcome.REJECTED) -> Report:
-    """What `answer` says of each write. A write-concern error means that nobody knows yet: all are tried again.
-
-    `unnamed`: what an INSERT is that violates an index which the server does not name. Raises `CommandRefused` when an
-    error is about one of the writes and the answer does not tell about the others.
-    """
-    count = len(command.ids)
-    errors = answer.get("writeErrors", [])
-    if answer.get("writeConcernError"):
-        return Report.all(Outcome.RETRY, count)
-    told = answer.get("n", 0) + len(errors) if command.verb != Verb.DELETE or (errors and "n" not in answer) else count
-    if told != count:  # every insert and every upsert finds or makes one, so some write is not spoken of
-        if errors and errors[0].get("code") not in _PASSING and command.verb != Verb.INSERT:
-            raise CommandRefused(f"{errors[0].get('errmsg', 'refused by MongoDB')} (code {errors[0].get('code')})")
-        return Report.all(Outcome.RETRY, count)
-    outcomes = bytearray(Report.all(Outcome.STORED, count).outcomes)
-    reasons: dict[int, str] = {}
-    for error in errors:
-        index, code = error["index"], error.get("code")
-        if code == _DUPLICATE_KEY and command.verb == Verb.INSERT and _names_no_index(error):
-            outcomes[index] = unnamed
-            if unnamed == Outcome.REJECTED:
-                reasons[index] = f"{error.get('errmsg', 'duplicate key')} (code {code})"
-        elif code == _DUPLICATE_KEY and _is_on_id(error):
-            outcomes[index] = Outcome.DUPLICATE if command.verb == Verb.INSERT else Outcome.RETRY
-        elif code in _PASSING:
-            outcomes[index] = Outcome.RETRY
-        else:
-            outcomes[index] = Outcome.REJECTED
-            reasons[index] = f"{error.get('errmsg', 'refused by MongoDB')} (code {code})"
-    if command.verb == Verb.INSERT:
-        grown = int(answer.get("n", 0))
-    elif command.verb == Verb.UPDATE:
-        grown = len(answer.get("upserted", []))
-    else:
-        grown = -int(answer.get("n", 0))
-    return Report(bytes(outcomes), reasons, grown)
-
-
-def _names_no_index(error: Mapping[str, Any]) -> bool:
-    return "keyPattern" not in error and " index: " not in error.get("errmsg", "")
-
-
-def _is_on_id(error: Mapping[str, Any]) -> bool:
-    """Is this duplicate the document itself, or another one that a unique index of the user's protects?"""
-    pattern = error.get("keyPattern")
-    if pattern is not None:
-        return list(pattern) == ["_id"]
-    return _ID_INDEX.search(error.get("errmsg", "")) is not None
 
 
 def _is_about_concern(error: OperationFailure) -> bool:

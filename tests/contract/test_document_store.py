@@ -15,7 +15,8 @@ from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from actors.adapters.memory import MemoryStore
-from actors.adapters.mongo_store import MongoStore, _report
+from actors.adapters.mongo_report import report_of
+from actors.adapters.mongo_store import MongoStore
 from actors.core.batching import Command, Verb
 from actors.core.errors import CommandFailed, CommandNotSent, CommandRefused, CommandUnknown
 from actors.core.outcome import Outcome, Report
@@ -377,7 +378,7 @@ async def test_every_writing_command_asks_for_the_journal_and_for_as_many_server
 
 
 def answered(verb: Verb, count: int, **answer: Any) -> Report:
-    return _report(Command(verb, "d.c", [str(i) for i in range(count)], [b""] * count), answer)
+    return report_of(Command(verb, "d.c", [str(i) for i in range(count)], [b""] * count), answer)
 
 
 def test_a_write_concern_error_means_that_nobody_knows() -> None:

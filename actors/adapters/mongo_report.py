@@ -1,0 +1,72 @@
+"""MongoDB's answer to a command of writes, read as what became of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from actors.core.batching import Command, Verb
+from actors.core.errors import CommandRefused
+from actors.core.outcome import Outcome, Report
+
+_DUPLICATE_KEY = 11000
+
+# Of a single write: not done now, may be done later.
+_PASSING = frozenset({
+    6, 7, 24, 50, 64, 89, 91, 100, 112, 133, 189, 262, 290, 317, 462, 9001, 10058, 10107, 11600, 11602, 13435, 13436,
+    14031,
+})  # fmt: skip
+
+_ID_INDEX = re.compile(r"^E11000 duplicate key error collection: \S+ index: _id_( |$)")
+
+
+def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Outcome.REJECTED) -> Report:
+    """What `answer` says of each write. A write-concern error means that nobody knows yet: all are tried again.
+
+    `unnamed`: what an INSERT is that violates an index which the server does not name. Raises `CommandRefused` when an
+    error is about one of the writes and the answer does not tell about the others.
+    """
+    count = len(command.ids)
+    errors = answer.get("writeErrors", [])
+    if answer.get("writeConcernError"):
+        return Report.all(Outcome.RETRY, count)
+    told = answer.get("n", 0) + len(errors) if command.verb != Verb.DELETE or (errors and "n" not in answer) else count
+    if told != count:  # every insert and every upsert finds or makes one, so some write is not spoken of
+        if errors and errors[0].get("code") not in _PASSING and command.verb != Verb.INSERT:
+            raise CommandRefused(f"{errors[0].get('errmsg', 'refused by MongoDB')} (code {errors[0].get('code')})")
+        return Report.all(Outcome.RETRY, count)
+    outcomes = bytearray(Report.all(Outcome.STORED, count).outcomes)
+    reasons: dict[int, str] = {}
+    for error in errors:
+        index, code = error["index"], error.get("code")
+        if code == _DUPLICATE_KEY and command.verb == Verb.INSERT and _names_no_index(error):
+            outcomes[index] = unnamed
+            if unnamed == Outcome.REJECTED:
+                reasons[index] = f"{error.get('errmsg', 'duplicate key')} (code {code})"
+        elif code == _DUPLICATE_KEY and _is_on_id(error):
+            outcomes[index] = Outcome.DUPLICATE if command.verb == Verb.INSERT else Outcome.RETRY
+        elif code in _PASSING:
+            outcomes[index] = Outcome.RETRY
+        else:
+            outcomes[index] = Outcome.REJECTED
+            reasons[index] = f"{error.get('errmsg', 'refused by MongoDB')} (code {code})"
+    if command.verb == Verb.INSERT:
+        grown = int(answer.get("n", 0))
+    elif command.verb == Verb.UPDATE:
+        grown = len(answer.get("upserted", []))
+    else:
+        grown = -int(answer.get("n", 0))
+    return Report(bytes(outcomes), reasons, grown)
+
+
+def _names_no_index(error: Mapping[str, Any]) -> bool:
+    return "keyPattern" not in error and " index: " not in error.get("errmsg", "")
+
+
+def _is_on_id(error: Mapping[str, Any]) -> bool:
+    """Is this duplicate the document itself, or another one that a unique index of the user's protects?"""
+    pattern = error.get("keyPattern")
+    if pattern is not None:
+        return list(pattern) == ["_id"]
+    return _ID_INDEX.search(error.get("errmsg", "")) is not None
