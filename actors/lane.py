@@ -26,11 +26,8 @@ class _Request:
     payload: bytes
     writes: int
     keyed: Keyed | None
+    bytes: int
     answer: asyncio.Future[Any]
-
-    @property
-    def bytes(self) -> int:
-        return len(self.payload) + (len(self.keyed.payload) if self.keyed else 0)
 
 
 class Lane:
@@ -49,12 +46,12 @@ class Lane:
 
     async def append(self, payload: bytes, writes: int) -> tuple[str, int]:
         """Position of the entry, and offset in it of the first write. Raises as `Intake.append`."""
-        kept: tuple[str, int] = await self._enqueue(_Request(payload, writes, None, _future()))
+        kept: tuple[str, int] = await self._enqueue(_Request(payload, writes, None, len(payload), _future()))
         return kept
 
     async def append_keyed(self, keyed: Keyed, writes: int) -> KeyedAnswer:
         """What became of a request under a key. Raises as `Intake.append`."""
-        answer: KeyedAnswer = await self._enqueue(_Request(b"", writes, keyed, _future()))
+        answer: KeyedAnswer = await self._enqueue(_Request(b"", writes, keyed, len(keyed.payload), _future()))
         return answer
 
     def _enqueue(self, request: _Request) -> asyncio.Future[Any]:

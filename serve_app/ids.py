@@ -26,6 +26,7 @@ _OTHER_ID = r'\{"\$oid":"[0-9A-Fa-f]{24}"\}|\{"\$numberInt":"-?[0-9]{1,9}"\}|\{"
 ID_PATTERN = f"^({TEXT_ID}|{_OTHER_ID})$"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # a receipt separates its parts by one of them
 _INT32, _INT64 = 1 << 31, 1 << 63
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # its two high bits are RFC 9562's
 
 Id = str | int | ObjectId
 
@@ -50,13 +51,12 @@ def uuid7s(count: int) -> list[str]:
     global _last_tick
     first = max(time.time_ns() * 4096 // 1_000_000, _last_tick + 1)
     _last_tick = first + count - 1
-    bits = os.urandom(8 * count)
-    made = []
-    for i in range(count):
-        tick, low = first + i, int.from_bytes(bits[8 * i : 8 * i + 8], "little") & 0x3FFFFFFFFFFFFFFF
-        text = f"{(tick >> 12) << 16 | 0x7000 | tick & 0xFFF:016x}{low | 0x8000000000000000:016x}"
-        made.append(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
-    return made
+    low = os.urandom(8 * count).hex()
+    return [
+        f"{tick >> 28:08x}-{tick >> 12 & 0xFFFF:04x}-7{tick & 0xFFF:03x}"
+        f"-{_VARIANT[low[at]]}{low[at + 1 : at + 4]}-{low[at + 4 : at + 16]}"
+        for tick, at in zip(range(first, first + count), range(0, 16 * count, 16), strict=True)
+    ]
 
 
 def keyed_id(key: str, fingerprint: str, index: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from actors.core.document import Key
 
@@ -22,7 +23,7 @@ class NearCache:
         """A `ttl_s` or `max_entries` of 0 switches it off."""
         self._ttl_s = ttl_s
         self._max_entries = max_entries if ttl_s > 0 else 0
-        self._entries: OrderedDict[Key, tuple[float, bytes]] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], tuple[float, bytes]] = OrderedDict()
         self._evictions = 0
         self._last_eviction = [0] * _SLOTS  # by hash of the key: bounded, and a collision only costs one put
 
@@ -38,6 +39,11 @@ class NearCache:
             return None
         self._entries.move_to_end(key)
         return entry[1]
+
+    def lacks(self, namespace: str, ids: Sequence[str], now: float) -> list[str]:
+        """Those of `ids` that `get` would not find. To look is no use: it makes none of them younger."""
+        entries = self._entries
+        return [id_ for id_ in ids if (entry := entries.get((namespace, id_))) is None or entry[0] <= now]
 
     def mark(self) -> int:
         """To be taken before a read and handed to `put` with its result."""

@@ -43,8 +43,7 @@ class Reader:
 
     def far(self, namespace: str, ids: Sequence[str]) -> list[str]:
         """Those of `ids` that are not in the near cache."""
-        now = self._monotonic()
-        return [id_ for id_ in ids if self._near.get(Key(namespace, id_), now) is None]
+        return self._near.lacks(namespace, ids, self._monotonic())
 
     async def fetch(self, namespace: str, ids: Sequence[str]) -> list[Read]:
         """From beyond the near cache, in the order asked, and into it. Raises as `Intake.read`."""

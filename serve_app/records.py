@@ -52,19 +52,9 @@ def records(namespace: str, ids: Sequence[str], now_ms: int) -> list[Write]:
     """One insert per id, each a UUID text; at most `WRITES`. `now_ms` is wall clock."""
     characters = random_characters(PAYLOAD_CHARACTERS * len(ids))
     tail = _BEFORE_TIME + now_ms.to_bytes(8, "little", signed=True) + b"\0"
-    return [
-        Write(
-            Kind.INSERT,
-            namespace,
-            id_,
-            b"%b%b%b%b%b"
-            % (
-                _HEAD,
-                id_.encode(),
-                _AFTER_ID[i],
-                characters[i * PAYLOAD_CHARACTERS : (i + 1) * PAYLOAD_CHARACTERS],
-                tail,
-            ),
-        )
-        for i, id_ in enumerate(ids)
-    ]
+    writes, at = [], 0
+    for id_, after_id in zip(ids, _AFTER_ID[: len(ids)], strict=True):
+        payload = characters[at : at + PAYLOAD_CHARACTERS]
+        writes.append(Write(Kind.INSERT, namespace, id_, b"".join((_HEAD, id_.encode(), after_id, payload, tail))))
+        at += PAYLOAD_CHARACTERS
+    return writes

@@ -13,6 +13,7 @@ import pytest
 from bson import ObjectId
 from edge import EdgeClient, problem
 
+from actors.adapters.clock import settle
 from actors.core.document import Kind
 from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull
 from actors.core.ports import State
@@ -333,6 +334,28 @@ async def test_an_intake_that_never_answers_has_an_unknown_outcome() -> None:
     problem(await client.post(ONE, json={}), 504, "outcome-unknown")
     client.intake.held.set()
     await client.app.finish()
+
+
+async def test_each_caller_of_a_silent_intake_is_told_when_its_own_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    client = EdgeClient(request_timeout_s=9.0)  # and a second of grace
+    client.intake.held = asyncio.Event()
+    asked = []
+    for _ in range(3):
+        asked.append(asyncio.create_task(client.post(ONE, json={})))
+        await settle()
+        now += 4.0
+    # 9, 11, 13, 15 and 19 seconds after the first, with ten for each
+    for step_s, told in ((-3.0, 0), (2.0, 1), (2.0, 1), (2.0, 2), (4.0, 3)):
+        now += step_s
+        await settle()
+        assert [task.done() for task in asked] == [True] * told + [False] * (3 - told)
+    client.intake.held.set()
+    await client.app.finish()
+    for task in asked:
+        problem(task.result(), 504, "outcome-unknown")
 
 
 @pytest.mark.parametrize(

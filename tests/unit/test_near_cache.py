@@ -23,6 +23,17 @@ def test_the_least_recently_used_goes_first() -> None:
     assert [cache.get(key, 0.6) for key in (A, B, C)] == [b"1", None, b"1"]
 
 
+def test_it_tells_what_it_lacks_without_making_anything_younger() -> None:
+    cache = NearCache(1.0, 2)
+    cache.put(A, b"1", 0.0, cache.mark())
+    cache.put(B, b"1", 0.5, cache.mark())
+    assert cache.lacks("a.b", ["c", "a", "b"], 0.9) == ["c"]
+    assert cache.lacks("a.b", ["c", "a", "b"], 1.0) == ["c", "a"]
+    assert cache.lacks("a.x", ["b"], 0.9) == ["b"]
+    cache.put(C, b"1", 0.9, cache.mark())
+    assert cache.lacks("a.b", ["a", "b", "c"], 0.9) == ["a"]
+
+
 def test_a_read_from_before_a_write_does_not_come_back_after_it() -> None:
     cache = NearCache(1.0, 10)
     mark = cache.mark()
