@@ -178,7 +178,7 @@ class Settings(BaseSettings):
 
     # The edge
     request_timeout_s: float = _option(
-        5.0, "Longest an append may take before the caller hears 503 or 504.", name="request_timeout_s", gt=0, le=60
+        5.0, "Longest an append waits for its turn, and then for the log.", name="request_timeout_s", gt=0, le=60
     )
     max_wait_s: float = _option(
         30.0, "Longest `Prefer: wait` and `?ack=db` wait for MongoDB.", name="max_wait_s", gt=0, le=300

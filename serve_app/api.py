@@ -35,6 +35,7 @@ from serve_app.quota import Callers
 from serve_app.reads import Reader
 from serve_app.receipts import Receipts
 from serve_app.routes import Handler, Route, routes
+from serve_app.turns import MOST, Turns
 from serve_app.writes import Writes
 
 logger = logging.getLogger(__name__)
@@ -124,10 +125,16 @@ class Edge:
         return handler
 
 
-def make_app(intake: Intake, limits: EdgeLimits, monotonic: Callable[[], float] = time.monotonic) -> Edge:
-    """The whole HTTP contract over `intake`. Needs a running loop only when it is called, not here."""
+def make_app(
+    intake: Intake, limits: EdgeLimits, monotonic: Callable[[], float] = time.monotonic, at_once: int = MOST
+) -> Edge:
+    """The whole HTTP contract over `intake`. Needs a running loop only when it is called, not here.
+
+    `at_once`: appends; further requests wait for their turn.
+    """
     near = NearCache(limits.near_cache_ttl_s, limits.near_cache_max_entries)
     appends = Appends(intake, near, limits)
+    turns = Turns(limits.request_timeout_s, at_once)
     targets = Targets(limits.databases)
     reader = Reader(intake, near, targets, monotonic)
     board = StatusBoard(intake)
@@ -137,11 +144,11 @@ def make_app(intake: Intake, limits: EdgeLimits, monotonic: Callable[[], float] 
         return int(monotonic() * 1e9)
 
     pool = Pool(intake, limits.data_namespace)
-    data = Data(appends, reader, pool, board, callers, limits, monotonic=monotonic, now_ns=now_ns)
+    data = Data(appends, turns, reader, pool, board, callers, limits, monotonic=monotonic, now_ns=now_ns)
     table = routes(
         limits,
         data,
-        Writes(appends, callers, targets, limits, now_ns),
+        Writes(appends, turns, callers, targets, limits, now_ns),
         reader,
         Receipts(intake),
         DeadLetters(intake, appends, near),

@@ -11,6 +11,7 @@ from actors.core.document import Key, Kind, Write
 from actors.core.errors import IdempotencyConflict, OutcomeUnknown
 from actors.core.ports import Intake, State
 from actors.core.receipt import Receipt
+from serve_app.deadlines import Deadlines
 from serve_app.errors import FAULTS, Problem
 from serve_app.limits import EdgeLimits
 from serve_app.near_cache import NearCache
@@ -20,7 +21,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _GRACE_S = 1.0  # the intake knows better what happened; the edge speaks only when it stays silent
-_WATCH_S = 0.1
 _LOGGED = State("logged")
 
 
@@ -30,10 +30,8 @@ class Appends:
     def __init__(self, intake: Intake, near: NearCache, limits: EdgeLimits) -> None:
         self._intake = intake
         self._near = near
-        self._limit_s = limits.request_timeout_s + _GRACE_S
-        # In the order of their deadlines, which are on the loop's clock. The loop itself only holds tasks weakly.
-        self._under_way: dict[asyncio.Task[Any], tuple[asyncio.Future[Any], float]] = {}
-        self._watched = False
+        self._deadlines = Deadlines(limits.request_timeout_s + _GRACE_S)
+        self._under_way: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}  # the loop itself only holds tasks weakly
 
     async def keep(self, writes: Sequence[Write], key: IdempotencyKey | None = None) -> tuple[list[Receipt], bool]:
         """Receipts once all writes are durable, and whether they are new (a known idempotency key keeps nothing).
@@ -58,10 +56,9 @@ class Appends:
         """
         loop = asyncio.get_running_loop()
         task, answer = loop.create_task(work), loop.create_future()
-        self._under_way[task] = (answer, loop.time() + self._limit_s)
+        self._under_way[task] = answer
+        self._deadlines.begin(answer)
         task.add_done_callback(self._ended)
-        if not self._watched:
-            self._watch()
         result: T = await answer
         return result
 
@@ -82,7 +79,8 @@ class Appends:
             await asyncio.wait(self._under_way)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        answer, _ = self._under_way.pop(task)
+        answer = self._under_way.pop(task)
+        self._deadlines.end(answer)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if answer.done():  # its caller has gone, or was told that the time is up
             return
@@ -90,21 +88,6 @@ class Appends:
             answer.set_result(task.result())
         else:
             answer.set_exception(error)
-
-    def _watch(self) -> None:
-        """Tell those whose time is up. One timer for all: `asyncio.wait` with a time limit for each took a tenth of
-        what a replica spends on a request."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for answer, deadline in self._under_way.values():
-            if deadline > now:
-                # Not at once for each: those who were told stay here until their append ends, and are passed each time.
-                loop.call_at(max(deadline, now + _WATCH_S), self._watch)
-                self._watched = True
-                return
-            if not answer.done():
-                answer.set_exception(TimeoutError())
-        self._watched = False
 
     async def _keep(self, writes: Sequence[Write], key: IdempotencyKey | None) -> tuple[list[Receipt], bool]:
         try:

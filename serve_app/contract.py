@@ -72,7 +72,7 @@ COMPONENTS: Json = {
 
 _UNANSWERED = ("log-unavailable", "buffer-unavailable")
 APPEND = (
-    "queue-full", "draining", *_UNANSWERED, "fenced", "unsafe-log", "outcome-unknown", "internal",
+    "queue-full", "overloaded", "draining", *_UNANSWERED, "fenced", "unsafe-log", "outcome-unknown", "internal",
     "unknown-parameter", "invalid-parameter",
 )  # fmt: skip
 ASK = (

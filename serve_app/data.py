@@ -21,6 +21,7 @@ from serve_app.pool import Pool
 from serve_app.quota import Callers
 from serve_app.reads import Reader
 from serve_app.records import WRITES, records
+from serve_app.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Data:
     def __init__(
         self,
         appends: Appends,
+        turns: Turns,
         reader: Reader,
         pool: Pool,
         board: StatusBoard,
@@ -43,6 +45,7 @@ class Data:
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._appends = appends
+        self._turns = turns
         self._reader = reader
         self._pool = pool
         self._board = board
@@ -65,10 +68,8 @@ class Data:
         reads = self._pool.pick(READS)
         far = self._reader.far(self._namespace, reads)
         reading = asyncio.get_running_loop().create_task(self._unreadable(far)) if far else None
-        now_s = self._wall()
-        ids = uuid7s(WRITES)
         try:
-            await self._appends.keep(records(self._namespace, ids, int(now_s * 1000)))
+            now_s, ids = await self._write()
             if reading is not None:
                 unreadable = await reading
                 reads = [id_ for id_ in reads if id_ not in unreadable]
@@ -77,6 +78,16 @@ class Data:
                 reading.cancel()  # does nothing when it is done
         answer = {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(now_s)}
         return json_answer(200, answer, quota)
+
+    async def _write(self) -> tuple[float, list[str]]:
+        """When, and under which ids, durably."""
+        await self._turns.take()
+        try:
+            now_s, ids = self._wall(), uuid7s(WRITES)
+            await self._appends.keep(records(self._namespace, ids, int(now_s * 1000)))
+            return now_s, ids
+        finally:
+            self._turns.give_back()
 
     async def stats(self, request: Request) -> Answer:
         """The stored count, known from the writer's own bookkeeping: no scan."""

@@ -26,6 +26,12 @@ _AGAIN = "Nothing was kept. Send the same request again after the seconds in Ret
 FAULTS: dict[str, Fault] = {
     # the service cannot, at the moment
     "queue-full": Fault(503, "The queue is full", f"More is waiting for MongoDB than may wait. {_AGAIN}", 1),
+    "overloaded": Fault(
+        503,
+        "This replica has too much to do",
+        f"More requests have come than it can begin in time. {_AGAIN} More replicas would share them.",
+        1,
+    ),
     "idempotency-full": Fault(
         503,
         "Too many Idempotency-Keys are remembered",

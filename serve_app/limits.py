@@ -15,7 +15,7 @@ class EdgeLimits:
     max_body_bytes: int = 8 * MIB  # one HTTP body
     max_batch_items: int = 1_000  # documents in one batch
     max_wait_s: float = 30.0  # longest `Prefer: wait` and `?ack=db` are honoured
-    request_timeout_s: float = 5.0  # longest an append may take; the intake keeps to it, the edge checks a second later
+    request_timeout_s: float = 5.0  # longest wait for a turn; then for the append, which the edge checks a second later
     idempotency_ttl_s: int = 86_400  # how long the intake remembers an Idempotency-Key; said in the documentation
     databases: str = "*"  # that callers may name: names or patterns, separated by commas
     data_namespace: str = "assessmentdb.records"  # "database.collection" behind /api/data and /api/stats

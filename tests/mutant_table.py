@@ -188,6 +188,11 @@ MUTANTS = (
         TEST_INFLOW + "test_bytes_are_bounded_too",
     ),
     _one(
+        "a replica takes up whatever comes", "I7", "serve_app/turns.py",
+        "            self._free -= 1\n", "            pass\n",
+        "tests/unit/test_turns.py::test_so_many_at_once_and_the_others_in_the_order_they_came",
+    ),
+    _one(
         "a dead log is noticed by its callers only", "I8", INFLOW,
         "                attempt += 1\n                self._lose_log(error)\n            await",
         "                attempt += 1\n            await",

@@ -9,6 +9,7 @@ from fake_intake import FakeIntake
 
 from serve_app.api import Edge, make_app
 from serve_app.limits import EdgeLimits
+from serve_app.turns import MOST
 
 
 class HandSetClock:
@@ -24,10 +25,10 @@ class HandSetClock:
 class EdgeClient(httpx.AsyncClient):
     """`intake` is what it talks to; `app` may be called as plain ASGI too."""
 
-    def __init__(self, intake: FakeIntake | None = None, **limits: Any) -> None:
+    def __init__(self, intake: FakeIntake | None = None, at_once: int = MOST, **limits: Any) -> None:
         self.intake = intake or FakeIntake()
         self.clock = HandSetClock()
-        self.app: Edge = make_app(self.intake, EdgeLimits(**limits), self.clock)
+        self.app: Edge = make_app(self.intake, EdgeLimits(**limits), self.clock, at_once)
         super().__init__(transport=httpx.ASGITransport(app=self.app), base_url="http://edge")
 
     async def send_json(self, method: str, path: str, text: str | bytes, **headers: str) -> httpx.Response:

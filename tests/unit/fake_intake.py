@@ -24,7 +24,7 @@ UP: dict[str, Any] = {
 
 
 class FakeIntake:
-    """`failing` is raised by every question; `held` makes appends wait until it is set."""
+    """`failing` is raised by every question; `held` makes appends wait until it is set, `held_waits` waits."""
 
     def __init__(self) -> None:
         self.appends: list[list[Write]] = []
@@ -35,7 +35,9 @@ class FakeIntake:
         self.failing: Exception | None = None
         self.failing_reads: Exception | None = None
         self.failing_waits: Exception | None = None
+        self.begun = 0  # appends
         self.held: asyncio.Event | None = None
+        self.held_waits: asyncio.Event | None = None
         self.final = State("stored")
         self.known: dict[str, tuple[str, list[Receipt]]] = {}
         self.documents: dict[tuple[str, str], Found] = {}
@@ -54,6 +56,7 @@ class FakeIntake:
         return [write for writes in self.appends for write in writes]
 
     async def append(self, writes: Sequence[Write]) -> list[Receipt]:
+        self.begun += 1
         if self.held is not None:
             await self.held.wait()
         if self.failing_append is not None:
@@ -84,6 +87,8 @@ class FakeIntake:
 
     async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
         self.waits.append(timeout_s)
+        if self.held_waits is not None:
+            await self.held_waits.wait()
         if self.failing_waits is not None:
             raise self.failing_waits
         return [self.final] * len(receipts)
