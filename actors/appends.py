@@ -23,11 +23,15 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Durable. `first` is the index of the caller's first plain write inside the entry at `position`."""
+    """Durable. `first` is the index of the caller's first plain write inside the entry at `position`.
+
+    `pause_s`: so long for each of these writes the caller should send nothing; 0 unless the buffer is filling.
+    """
 
     position: str
     first: int
     keyed: list[KeyedAnswer]
+    pause_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)

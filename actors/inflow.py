@@ -22,7 +22,7 @@ from actors.core.errors import (
 from actors.core.pacing import SECOND_NS, backoff_s
 from actors.core.ports import Appended, Clock, Keyed, Telemetry, WriteLog
 from actors.core.position import NOTHING, accepted_s
-from actors.core.rates import RateMeter, retry_after_s
+from actors.core.rates import RateMeter, pause_s, retry_after_s
 from actors.life import together
 
 __all__ = ["Bounds", "Inflow", "Kept"]
@@ -228,14 +228,15 @@ class Inflow:
         self.accepted.note(self._clock.now_ns(), len(writes))
 
     def _answer(self, group: list[Call], appended: Appended) -> None:
+        self._let_go(group)
         first = used = 0
+        pause = pause_s(self._fill(0, 0), self._drained, self._clock.now_ns())
         for call in group:
             answers = appended.keyed[used : used + len(call.keyed)]
             if not call.answer.done():
-                call.answer.set_result(Kept(appended.position, first, answers))
+                call.answer.set_result(Kept(appended.position, first, answers, pause))
             first += len(call.plain)
             used += len(call.keyed)
-        self._let_go(group)
 
     def _fail(self, group: list[Call], error: SpillwayError) -> None:
         for call in group:

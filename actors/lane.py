@@ -16,6 +16,7 @@ from actors.inflow import Kept
 
 SLOTS = 2  # calls under way at once: one is answered while the next travels; more make each smaller
 SPACING_S = 0.004  # from one departure to the next: a call costs as much as several requests, whatever it carries
+MAX_PAUSE_S = 0.25  # a buffer may ask for more: beyond this a refusal is the better answer
 MAX_CALL_BYTES = 4 * 1024 * 1024
 MAX_REQUEST_BYTES = 48 * 1024 * 1024  # a channel carries 64 MiB in a call
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -32,7 +33,7 @@ class _Request:
 
 class Lane:
     """Natural batching: a call leaves when a slot is free, and not right behind another, with all that has come in the
-    meantime. The first after a pause leaves at once."""
+    meantime. The first after a while leaves at once, unless the buffer is filling and asked for a pause."""
 
     def __init__(self, buffer: Remote, timeout_s: float) -> None:
         self._buffer = buffer
@@ -75,7 +76,11 @@ class Lane:
 
     def _send(self) -> None:
         self._scheduled = False
-        self._next_s = asyncio.get_running_loop().time() + SPACING_S
+        now = asyncio.get_running_loop().time()
+        if now < self._next_s - SPACING_S:  # a pause was asked for since this was scheduled
+            self._schedule()
+            return
+        self._next_s = now + SPACING_S
         while self._free and self._waiting:
             group = self._take()
             try:
@@ -113,9 +118,15 @@ class Lane:
             raise
         else:
             self._answer(group, kept)
+            self._pause(kept.pause_s * sum(request.writes for request in group))
         finally:
             self._free += 1
             self._schedule()
+
+    def _pause(self, seconds: float) -> None:
+        """One after the other: calls that overlap do not share their pauses."""
+        now = asyncio.get_running_loop().time()
+        self._next_s = min(max(self._next_s, now) + seconds, max(self._next_s, now + MAX_PAUSE_S))
 
     async def _append(self, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept:
         """The same call again until the deadline: the ids are given, so twice is once. It hides a buffer's restart."""

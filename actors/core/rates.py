@@ -7,6 +7,8 @@ from collections import deque
 from actors.core.pacing import SECOND_NS
 
 _LEAST_NS = SECOND_NS  # what happened in less is no rate yet
+_EASY_UNTIL = 0.5
+_STEP = 0.2
 
 
 class RateMeter:
@@ -51,3 +53,13 @@ def retry_after_s(excess: float, drained_per_s: float, most_s: float = 60.0) -> 
     if drained_per_s <= 0:
         return max(1.0, min(5.0, most_s))  # nothing moves just now, so there is no better guess than "look again soon"
     return max(1.0, min(most_s, excess / drained_per_s))
+
+
+def pause_s(fill: float, drained: RateMeter, now: int) -> float:
+    """Seconds for each write that a caller should pause, so that a flood is slowed down before it has to be refused.
+
+    `fill` is the share of the bound in use. Up to a half of it nobody is slowed down; at 70 % a single caller appends
+    as much as is drained, two do at 78 %. While nothing is drained a pause would only put off the refusal: none then.
+    """
+    per_s = drained.per_s(now) if fill > _EASY_UNTIL else 0.0
+    return ((fill - _EASY_UNTIL) / _STEP) ** 2 / per_s if per_s > 0 else 0.0

@@ -92,17 +92,85 @@ async def test_calls_do_not_leave_right_behind_one_another(monkeypatch: pytest.M
     assert buffer.calls == 2
 
 
+async def test_a_buffer_that_fills_gets_a_pause_for_each_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    buffer = Scripted(Kept("1-0", 0, [], pause_s=0.01))
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    await lane.append(b"x", 10)
+    later = asyncio.create_task(lane.append(b"x", 1_000))
+    for seconds, calls in (
+        (0.09, 1),
+        (0.02, 2),
+        (0.24, 2),
+        (0.02, 3),
+    ):  # 10 x 0.01 s, and a quarter of a second at most
+        if calls == 2 and later.done():
+            later = asyncio.create_task(lane.append(b"x", 1))
+        now += seconds
+        await settle()
+        assert buffer.calls == calls
+    assert later.done()
+
+
+async def test_a_pause_holds_back_a_call_that_was_due_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    buffer = Gated(pause_s=0.1)
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    calls = [asyncio.create_task(lane.append(b"x", 1))]
+    await settle()
+    calls.append(asyncio.create_task(lane.append(b"x", 1)))  # for a free slot, behind the spacing
+    await settle()
+    buffer.gate.set()
+    await settle()
+    now += 0.09
+    await settle()
+    assert buffer.calls == 1
+    now += 0.02
+    await settle()
+    assert [answer(call) for call in calls] == [("1-0", 0)] * 2
+
+
+async def test_calls_under_way_together_do_not_share_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    monkeypatch.setattr(lanes, "SPACING_S", 0.0)
+    buffer = Gated(pause_s=0.1)
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    first = []
+    for _ in range(2):
+        first.append(asyncio.create_task(lane.append(b"x", 1)))
+        await settle()
+    assert buffer.calls == 2
+    buffer.gate.set()
+    await settle()
+    third = asyncio.create_task(lane.append(b"x", 1))
+    now += 0.19
+    await settle()
+    assert buffer.calls == 2
+    now += 0.02
+    await settle()
+    assert [answer(call) for call in (*first, third)] == [("1-0", 0)] * 3
+
+
 class Gated:
     """A buffer that answers when its gate is open."""
 
     name = "gated"
 
-    def __init__(self) -> None:
+    def __init__(self, pause_s: float = 0.0) -> None:
         self.gate = asyncio.Event()
+        self.calls = 0
+        self.pause_s = pause_s
 
     async def call(self, method: str, *arguments: Any, timeout_s: float) -> Kept:
+        self.calls += 1
         await self.gate.wait()
-        return Kept("1-0", 0, [])
+        return Kept("1-0", 0, [], self.pause_s)
 
 
 async def test_what_waits_for_a_buffer_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
