@@ -77,7 +77,7 @@ class Lane:
     def _send(self) -> None:
         self._scheduled = False
         now = asyncio.get_running_loop().time()
-        if now < self._next_s - SPACING_S:  # a pause was asked for since this was scheduled
+        if now < self._next_s - SPACING_S:  # a pause was asked for since this was scheduled; timers may be a bit early
             self._schedule()
             return
         self._next_s = now + SPACING_S

@@ -81,13 +81,13 @@ class Appends:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         answer = self._under_way.pop(task)
         self._deadlines.end(answer)
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if answer.done():  # its caller has gone, or was told that the time is up
-            return
-        if error is None:
+        if task.cancelled():
+            answer.cancel()
+        elif (error := task.exception()) is not None:  # looked at even if its caller has gone, or was told before
+            if not answer.done():
+                answer.set_exception(error)
+        elif not answer.done():
             answer.set_result(task.result())
-        else:
-            answer.set_exception(error)
 
     async def _keep(self, writes: Sequence[Write], key: IdempotencyKey | None) -> tuple[list[Receipt], bool]:
         try:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from bson import ObjectId
 from edge import EdgeClient, problem
+from loop_clock import stop_clock
 
 from actors.adapters.clock import settle
 from actors.core.document import Kind
@@ -337,20 +338,17 @@ async def test_an_intake_that_never_answers_has_an_unknown_outcome() -> None:
 
 
 async def test_each_caller_of_a_silent_intake_is_told_when_its_own_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    monkeypatch.setattr(loop, "time", lambda: now)
+    advance = stop_clock(monkeypatch)
     client = EdgeClient(request_timeout_s=9.0)  # and a second of grace
     client.intake.held = asyncio.Event()
     asked = []
-    for _ in range(3):
+    for until_next_s in (4.0, 4.0, 1.0):
         asked.append(asyncio.create_task(client.post(ONE, json={})))
         await settle()
-        now += 4.0
+        await advance(until_next_s)
     # 9, 11, 13, 15 and 19 seconds after the first, with ten for each
-    for step_s, told in ((-3.0, 0), (2.0, 1), (2.0, 1), (2.0, 2), (4.0, 3)):
-        now += step_s
-        await settle()
+    for step_s, told in ((0.0, 0), (2.0, 1), (2.0, 1), (2.0, 2), (4.0, 3)):
+        await advance(step_s)
         assert [task.done() for task in asked] == [True] * told + [False] * (3 - told)
     client.intake.held.set()
     await client.app.finish()

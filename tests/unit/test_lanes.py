@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from composed import answer
+from loop_clock import stop_clock
 
 from actors import lane as lanes
 from actors.adapters.clock import settle
@@ -75,9 +76,7 @@ async def test_what_no_call_can_carry_is_refused_for_good(monkeypatch: pytest.Mo
 
 async def test_calls_do_not_leave_right_behind_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs as much as several requests: a hundred that come one by one would be a hundred calls."""
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    monkeypatch.setattr(loop, "time", lambda: now)
+    advance = stop_clock(monkeypatch)
     buffer = Scripted(Kept("1-0", 0, []))
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
     await lane.append(b"x", 1)
@@ -87,37 +86,32 @@ async def test_calls_do_not_leave_right_behind_one_another(monkeypatch: pytest.M
         later.append(asyncio.create_task(lane.append(b"x", 1)))
         await settle()
     assert buffer.calls == 1
-    now += lanes.SPACING_S
+    await advance(lanes.SPACING_S)
     assert [position for position, _ in await asyncio.gather(*later)] == ["1-0"] * 100
     assert buffer.calls == 2
 
 
 async def test_a_buffer_that_fills_gets_a_pause_for_each_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    monkeypatch.setattr(loop, "time", lambda: now)
+    advance = stop_clock(monkeypatch)
     buffer = Scripted(Kept("1-0", 0, [], pause_s=0.01))
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
     await lane.append(b"x", 10)
     later = asyncio.create_task(lane.append(b"x", 1_000))
-    for seconds, calls in (
-        (0.09, 1),
-        (0.02, 2),
-        (0.24, 2),
-        (0.02, 3),
-    ):  # 10 x 0.01 s, and a quarter of a second at most
-        if calls == 2 and later.done():
-            later = asyncio.create_task(lane.append(b"x", 1))
-        now += seconds
-        await settle()
-        assert buffer.calls == calls
+    await advance(0.09)
+    assert buffer.calls == 1
+    await advance(0.02)  # ten times 0.01 s have passed
+    assert buffer.calls == 2
     assert later.done()
+    last = asyncio.create_task(lane.append(b"x", 1))
+    await advance(0.24)
+    assert buffer.calls == 2
+    await advance(0.02)  # not ten seconds: a quarter of one at most
+    assert buffer.calls == 3
+    assert last.done()
 
 
 async def test_a_pause_holds_back_a_call_that_was_due_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    monkeypatch.setattr(loop, "time", lambda: now)
+    advance = stop_clock(monkeypatch)
     buffer = Gated(pause_s=0.1)
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
     calls = [asyncio.create_task(lane.append(b"x", 1))]
@@ -126,18 +120,14 @@ async def test_a_pause_holds_back_a_call_that_was_due_already(monkeypatch: pytes
     await settle()
     buffer.gate.set()
     await settle()
-    now += 0.09
-    await settle()
+    await advance(0.09)
     assert buffer.calls == 1
-    now += 0.02
-    await settle()
+    await advance(0.02)
     assert [answer(call) for call in calls] == [("1-0", 0)] * 2
 
 
 async def test_calls_under_way_together_do_not_share_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    monkeypatch.setattr(loop, "time", lambda: now)
+    advance = stop_clock(monkeypatch)
     monkeypatch.setattr(lanes, "SPACING_S", 0.0)
     buffer = Gated(pause_s=0.1)
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
@@ -149,11 +139,9 @@ async def test_calls_under_way_together_do_not_share_a_pause(monkeypatch: pytest
     buffer.gate.set()
     await settle()
     third = asyncio.create_task(lane.append(b"x", 1))
-    now += 0.19
-    await settle()
+    await advance(0.19)
     assert buffer.calls == 2
-    now += 0.02
-    await settle()
+    await advance(0.02)
     assert [answer(call) for call in (*first, third)] == [("1-0", 0)] * 3
 
 

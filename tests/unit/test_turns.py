@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from edge import EdgeClient, problem
+from loop_clock import stop_clock
 
 from actors.adapters.clock import settle
 from serve_app.errors import Problem
@@ -30,21 +28,6 @@ class Hands:
         task = asyncio.create_task(take())
         await settle()
         return task
-
-
-@asynccontextmanager
-async def clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    """The loop's own, advanced by hand."""
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    monkeypatch.setattr(loop, "time", lambda: now)
-
-    async def advance(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-        await settle()
-
-    yield advance
 
 
 async def test_so_many_at_once_and_the_others_in_the_order_they_came() -> None:
@@ -79,41 +62,41 @@ async def test_whoever_leaves_takes_no_turn_along() -> None:
 
 
 async def test_a_turn_that_does_not_come_in_time_is_a_clear_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with clock(monkeypatch) as advance:
-        hands = Hands(Turns(5.0, most=1))
-        await hands.ask(0)
-        early = await hands.ask(1)
-        await advance(3.0)
-        late = await hands.ask(2)
-        await advance(1.9)
-        assert not early.done()
-        await advance(0.2)
-        with pytest.raises(Problem, match="within 5 s") as refused:
-            early.result()
-        assert (refused.value.code, refused.value.status, refused.value.retry_after) == ("overloaded", 503, 1)
-        assert not late.done()
-        await advance(3.0)
-        with pytest.raises(Problem):
-            late.result()
-        hands.turns.give_back()
-        await hands.ask(3)
-        await hands.ask(4)
-        assert hands.came == [0, 3]
+    advance = stop_clock(monkeypatch)
+    hands = Hands(Turns(5.0, most=1))
+    await hands.ask(0)
+    early = await hands.ask(1)
+    await advance(3.0)
+    late = await hands.ask(2)
+    await advance(1.9)
+    assert not early.done()
+    await advance(0.2)
+    with pytest.raises(Problem, match="within 5 s") as refused:
+        early.result()
+    assert (refused.value.code, refused.value.status, refused.value.retry_after) == ("overloaded", 503, 1)
+    assert not late.done()
+    await advance(3.0)
+    with pytest.raises(Problem):
+        late.result()
+    hands.turns.give_back()
+    await hands.ask(3)
+    await hands.ask(4)
+    assert hands.came == [0, 3]
 
 
 async def test_a_request_told_that_its_time_is_up_and_cancelled_at_once_gives_nothing_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with clock(monkeypatch) as advance:
-        hands = Hands(Turns(5.0, most=1))
-        await hands.ask(0)
-        waiting = await hands.ask(1)
-        loop = asyncio.get_running_loop()
-        loop.call_at(loop.time() + 5.5, waiting.cancel)  # in the same turn of the loop, before the request hears it
-        await advance(6.0)
-        assert waiting.cancelled()
-        await hands.ask(2)
-        assert hands.came == [0]
+    advance = stop_clock(monkeypatch)
+    hands = Hands(Turns(5.0, most=1))
+    await hands.ask(0)
+    waiting = await hands.ask(1)
+    loop = asyncio.get_running_loop()
+    loop.call_at(loop.time() + 5.5, waiting.cancel)  # in the same turn of the loop, before the request hears it
+    await advance(6.0)
+    assert waiting.cancelled()
+    await hands.ask(2)
+    assert hands.came == [0]
 
 
 async def test_what_waits_is_bounded_in_bytes() -> None:
