@@ -49,7 +49,7 @@ def test_k6_is_frugal_unless_the_caller_says_otherwise(
     monkeypatch.delenv("GOMEMLIMIT", raising=False)
     monkeypatch.setattr(generator.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 4096}))
     start(tmp_path)
-    assert (started["env"]["GOGC"], started["env"]["GOMEMLIMIT"]) == ("400", "2048")
+    assert (started["env"]["GOGC"], started["env"]["GOMEMLIMIT"]) == ("off", "2048")
     monkeypatch.setenv("GOGC", "100")
     start(tmp_path)
     assert started["env"]["GOGC"] == "100"
