@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Protocol
 
 import psutil
 
+from cluster.embedded import ports
 from loadtests.laboratory import Target
 from loadtests.processes import Watch
 from loadtests.service import ROOT, ServiceError, is_ready
@@ -55,10 +55,8 @@ class Contender(Protocol):
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on now, and none that the kernel gives to a connection before it is used."""
+    return ports.free_port(0)
 
 
 def kill(pids: list[int]) -> None:

@@ -30,18 +30,22 @@ class DirectPort:
         self._app = app
         self._host = host
         self._port = port
+        self._is_told = False  # that the port is taken
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        """Begin to listen; again does nothing. A port that is taken is logged, and the front door still serves."""
+        """Begin to listen; again does nothing. A port that is taken is logged, and tried again with the next call: it
+        may be the near end of somebody's connection. Meanwhile the front door serves."""
         if not self._port or self._server is not None:
             return
         try:
             listener = _listen(self._host, self._port)
         except OSError as error:
-            log.error("direct port %s:%d stays closed: %s (setting direct_port)", self._host, self._port, error)
-            self._port = 0
+            if not self._is_told:
+                why = "direct port %s:%d is closed until it is free: %s (setting direct_port)"
+                log.error(why, self._host, self._port, error)
+            self._is_told = True
             return
         config = uvicorn.Config(
             self._counted,

@@ -1,0 +1,38 @@
+"""The replica's own socket, where the port is not there for the asking."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Any
+
+import pytest
+
+from serve_app.direct import DirectPort
+
+
+async def no_content(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+async def test_a_port_that_was_taken_opens_when_it_is_free(caplog: pytest.LogCaptureFixture) -> None:
+    """Ray makes hundreds of connections while it starts, and the kernel gave one of them just this port."""
+    caplog.set_level(logging.ERROR, "ray.serve")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        direct = DirectPort(no_content, "127.0.0.1", port)
+        direct.open()
+        direct.open()
+    assert [record.getMessage().partition(" is closed")[0] for record in caplog.records] == [
+        f"direct port 127.0.0.1:{port}"
+    ]
+    direct.open()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204")
+        writer.close()
+    finally:
+        await direct.close()
