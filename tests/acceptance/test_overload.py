@@ -19,7 +19,7 @@ from tests.acceptance.service import Service
 
 BATCH = 100
 MOST_WRITES = 5_000  # waiting
-USERS = 6
+USERS = 12
 SAMPLE_S = 1.0
 GROWTH = 1.15  # of a process's median memory, from the second quarter of the run to the last
 SMALL_BYTES = 16 * 1024 * 1024  # growth that is no growth: a few pages of a small process
