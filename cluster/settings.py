@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         le=15 * MIB,
     )
     batch_timeout_ms: int = _option(
-        50,
+        150,
         "Longest a write lingers for company before it is flushed; nobody who waits for MongoDB is kept waiting by it.",
         "BATCH_TIMEOUT_MS",
         name="batch_timeout_ms",

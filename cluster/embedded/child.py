@@ -66,8 +66,6 @@ class Recipe:
     """What a person can do when it does not start."""
     before_start: Callable[[], None] = lambda: None
     """Runs before every start, to clear what a dead predecessor left behind."""
-    as_batch: bool = True
-    """How the kernel schedules it, see guard.py. Not a database that others wait for: its commands would come last."""
 
 
 def launch(recipe: Recipe) -> Process:
@@ -78,9 +76,8 @@ def launch(recipe: Recipe) -> Process:
     with recipe.log.open("ab") as log:
         log.write(f"--- {time.strftime('%Y-%m-%dT%H:%M:%S%z')} start of {recipe.name}\n".encode())
         log.flush()
-        schedule = "batch" if recipe.as_batch else "normal"
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), schedule, *recipe.command],
+            [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *recipe.command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -1,11 +1,7 @@
-"""Launcher of every child: `guard.py PARENT_PID batch|normal COMMAND...` becomes COMMAND, which gets SIGTERM when its
-parent dies.
+"""Launcher of every child: `guard.py PARENT_PID COMMAND...` becomes COMMAND, which gets SIGTERM when its parent dies.
 
 A killed `up` would otherwise leave Redis, FerretDB and Ray behind. The request to the kernel has to come from the
 child itself and survives exec; done here, the parent needs no preexec_fn, which is unsafe beside threads.
-
-With `batch`, COMMAND and all it starts are scheduled so: whoever of them wakes up does not interrupt whoever runs. With
-a dozen processes on two cores that means fewer switches, and more requests a wake-up.
 
 Run with `python -I -S`, it costs about 15 ms. Imports nothing of ours.
 """
@@ -14,19 +10,15 @@ import ctypes
 import os
 import signal
 import sys
-from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    parent, schedule, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    parent, command = int(sys.argv[1]), sys.argv[2:]
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before we asked, so no signal will come
         sys.exit(f"guard: process {parent} has ended; {command[0]} is not started")
-    if schedule == "batch":
-        with suppress(OSError):  # where a sandbox forbids it, it is only slower
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:
         os.execvp(command[0], command)
     except OSError as error:

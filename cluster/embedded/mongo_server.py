@@ -35,7 +35,6 @@ def mongod_recipe(binary: Path, port: int, data: Path, log: Path) -> Recipe:
         ready_timeout_s=60.0,
         stop_timeout_s=30.0,
         advice="A data folder of another mongod version is a usual cause. Data folder: " + str(data),
-        as_batch=False,
     )
 
 
@@ -48,7 +47,6 @@ def ferretdb_recipe(binary: Path, port: int, data: Path, log: Path) -> Recipe:
         ready=lambda: is_ready(address(port)),
         ready_timeout_s=60.0,
         advice="Data folder: " + str(data),
-        as_batch=False,
     )
 
 

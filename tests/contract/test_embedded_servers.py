@@ -91,8 +91,6 @@ def test_ferretdb_finds_by_id_through_an_index_and_keeps_what_it_acknowledged(
 ) -> None:
     port = ports.free_port(0)
     child = start(mongo_server.ferretdb_recipe(ferretdb, port, tmp_path, tmp_path / "log"))
-    assert child.pid is not None
-    assert os.sched_getscheduler(child.pid) == os.SCHED_OTHER  # as batch it is left behind by a flood
     uri = mongo_server.address(port)
     keys: list[Any] = ["text", ObjectId()]
     with pymongo.MongoClient[dict[str, Any]](uri, retryWrites=False) as client:
@@ -129,14 +127,11 @@ def test_sigterm_ends_ferretdb_cleanly(tmp_path: Path, start: Start, ferretdb: P
 
 def test_a_child_does_not_outlive_a_killed_parent() -> None:
     spawn = f"import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-I', '-S', {str(GUARD)!r}, \
-str(os.getpid()), 'batch', 'sleep', '60'], start_new_session=True); print(p.pid, flush=True); p.wait()"
+str(os.getpid()), 'sleep', '60'], start_new_session=True); print(p.pid, flush=True); p.wait()"
     parent = subprocess.Popen([sys.executable, "-c", spawn], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
     until(lambda: child.name() == "sleep")
-    may_be_batch = "import os; os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))"
-    if subprocess.run([sys.executable, "-c", may_be_batch], stderr=subprocess.DEVNULL).returncode == 0:
-        assert os.sched_getscheduler(child.pid) == os.SCHED_BATCH
     parent.kill()
     parent.wait()
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)

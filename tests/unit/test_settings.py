@@ -15,7 +15,7 @@ from cluster.settings import Settings, SettingsError, load
 
 def test_without_any_setting_the_defaults_hold() -> None:
     settings = load()
-    assert (settings.rate_limit_per_s, settings.batch_timeout_ms, settings.cache_ttl_s) == (100, 50, 300)
+    assert (settings.rate_limit_per_s, settings.batch_timeout_ms, settings.cache_ttl_s) == (100, 150, 300)
     assert (settings.max_queue_size, settings.max_queue_bytes) == (200_000, 256 * 1024 * 1024)
 
 
