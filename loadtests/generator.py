@@ -21,6 +21,7 @@ INTERRUPTED = 105  # k6's exit code after Ctrl-C
 THRESHOLDS_FAILED = 99
 ABORTED = 108  # by the scenario itself: not ready
 INSPECT_S = 60.0
+_FEW_USERS = 500  # with 1,000 there was nothing in it (docs/performance.md)
 FINISHED = (0, THRESHOLDS_FAILED)  # k6 came to its end, and its record is whole
 
 
@@ -91,8 +92,9 @@ def inspect(k6: str, load: Load) -> Plan:
     return scenario.plan_of(load.scenario, json.loads(done.stdout))
 
 
-def start_k6(k6: str, load: Load, answers: Path, summary: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start the scenario; k6's own words go to `log`. Raises GeneratorError when it cannot be started.
+def start_k6(k6: str, load: Load, users: int, answers: Path, summary: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start the scenario, of `users` at most; k6's own words go to `log`. Raises GeneratorError when it cannot be
+    started.
 
     Ctrl-C of the terminal does not reach it: pass it on once, and k6 ends its requests by itself. Wait for it, and its
     record is whole; a second one would cut it short.
@@ -114,7 +116,7 @@ def start_k6(k6: str, load: Load, answers: Path, summary: Path, log: Path) -> su
         with log.open("ab") as output:
             return subprocess.Popen(
                 command,
-                env={**_frugal(), **os.environ},
+                env={**_frugal(users), **os.environ},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -124,12 +126,16 @@ def start_k6(k6: str, load: Load, answers: Path, summary: Path, log: Path) -> su
         raise GeneratorError(f"k6 cannot be started: {error}") from error
 
 
-def _frugal() -> dict[str, str]:
-    """What makes k6 leave more CPU to the service, unless the caller's environment says otherwise: garbage collected
-    only when half of the memory is used, because a collection among thousands of users takes both cores for seconds;
-    no new cookie jar for every request, as nobody here sets a cookie."""
+def _frugal(users: int) -> dict[str, str]:
+    """What makes k6 leave more CPU to the service, unless the caller's environment says otherwise.
+
+    Garbage of thousands of users is collected only when half of the memory is used: a collection among them takes both
+    cores for seconds. That of a few is collected early and in no time, and they go on in memory that caches hold.
+    No new cookie jar for every request, as nobody here sets a cookie.
+    """
     half_bytes = psutil.virtual_memory().total // 2
-    return {"GOGC": "off", "GOMEMLIMIT": str(half_bytes), "K6_NO_COOKIES_RESET": "true"}
+    collector = "400" if users <= _FEW_USERS else "off"
+    return {"GOGC": collector, "GOMEMLIMIT": str(half_bytes), "K6_NO_COOKIES_RESET": "true"}
 
 
 def reason(code: int) -> str:

@@ -32,7 +32,7 @@ def k6_run(
     for old in (ANSWERS, SUMMARY, VERDICT):
         (load.out / old).unlink(missing_ok=True)  # k6 appends; a run starts with an empty record
     sampler = Sampler(watch, status_url, load.out / ANSWERS, load.out / SAMPLES)
-    process = start_k6(k6, load, load.out / ANSWERS, load.out / SUMMARY, load.out / K6_LOG)
+    process = start_k6(k6, load, plan.users, load.out / ANSWERS, load.out / SUMMARY, load.out / K6_LOG)
     try:
         watch.follow(process.pid)
         with sampler:

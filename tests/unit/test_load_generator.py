@@ -30,8 +30,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-def start(folder: Path) -> None:
-    start_k6("k6", Load("flood", ("http://service",), folder), folder / "a", folder / "s", folder / "k6.log")
+def start(folder: Path, users: int = 10_000) -> None:
+    start_k6("k6", Load("flood", ("http://service",), folder), users, folder / "a", folder / "s", folder / "k6.log")
 
 
 def test_the_scenario_sees_what_it_is_given_and_no_shell(started: dict[str, Any], tmp_path: Path) -> None:
@@ -50,6 +50,8 @@ def test_k6_is_frugal_unless_the_caller_says_otherwise(
     monkeypatch.setattr(generator.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 4096}))
     start(tmp_path)
     assert (started["env"]["GOGC"], started["env"]["GOMEMLIMIT"]) == ("off", "2048")
+    start(tmp_path, users=64)
+    assert started["env"]["GOGC"] == "400"
     monkeypatch.setenv("GOGC", "100")
     start(tmp_path)
     assert started["env"]["GOGC"] == "100"

@@ -63,7 +63,7 @@ def k6_ends(
 ) -> None:
     """From here on k6 makes so many requests, leaves this record, says these words and ends with this code."""
 
-    def start(_k6: str, _load: Load, answers: Path, summary: Path, log: Path) -> EndedK6:
+    def start(_k6: str, _load: Load, _users: int, answers: Path, summary: Path, log: Path) -> EndedK6:
         answers.write_text(record)
         rate = {"rate": failed / max(made, 1), "passes": failed, "fails": made - failed}
         metrics: dict[str, Any] = {"http_reqs": {"values": {"count": made}}, "http_req_failed": {"values": rate}}
