@@ -133,8 +133,7 @@ def make_app(
     `at_once`: appends; further requests wait for their turn.
     """
     near = NearCache(limits.near_cache_ttl_s, limits.near_cache_max_entries)
-    appends = Appends(intake, near, limits)
-    turns = Turns(limits.request_timeout_s, at_once)
+    appends = Appends(intake, near, Turns(limits.request_timeout_s, at_once), limits)
     targets = Targets(limits.databases)
     reader = Reader(intake, near, targets, monotonic)
     board = StatusBoard(intake)
@@ -144,11 +143,11 @@ def make_app(
         return int(monotonic() * 1e9)
 
     pool = Pool(intake, limits.data_namespace)
-    data = Data(appends, turns, reader, pool, board, callers, limits, monotonic=monotonic, now_ns=now_ns)
+    data = Data(appends, reader, pool, board, callers, limits, monotonic=monotonic, now_ns=now_ns)
     table = routes(
         limits,
         data,
-        Writes(appends, turns, callers, targets, limits, now_ns),
+        Writes(appends, callers, targets, limits, now_ns),
         reader,
         Receipts(intake),
         DeadLetters(intake, appends, near),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from actors.core.document import Key, Kind, Write
@@ -16,6 +16,7 @@ from serve_app.errors import FAULTS, Problem
 from serve_app.limits import EdgeLimits
 from serve_app.near_cache import NearCache
 from serve_app.parameters import IdempotencyKey
+from serve_app.turns import Turns
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -25,21 +26,35 @@ _LOGGED = State("logged")
 
 
 class Appends:
-    """Every append is a task of this object: a client that disconnects cancels its answer, never the append."""
+    """Every append is a task of this object: a client that disconnects cancels its answer, never the append.
 
-    def __init__(self, intake: Intake, near: NearCache, limits: EdgeLimits) -> None:
+    It has its turn until it has ended, so those whose callers have gone count as well.
+    """
+
+    def __init__(self, intake: Intake, near: NearCache, turns: Turns, limits: EdgeLimits) -> None:
         self._intake = intake
         self._near = near
+        self._turns = turns
         self._deadlines = Deadlines(limits.request_timeout_s + _GRACE_S)
         self._under_way: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}  # the loop itself only holds tasks weakly
 
-    async def keep(self, writes: Sequence[Write], key: IdempotencyKey | None = None) -> tuple[list[Receipt], bool]:
+    async def keep(
+        self, make: Callable[[], Sequence[Write]], size: int = 0, key: IdempotencyKey | None = None
+    ) -> tuple[list[Receipt], bool]:
         """Receipts once all writes are durable, and whether they are new (a known idempotency key keeps nothing).
 
-        Raises what `Intake.append` raises; when the outcome is unknown, as a `Problem` with the ids.
+        `make` gives the writes, and is called when it is their turn. Raises what `Intake.append` raises, `Problem`
+        as `Turns.take`; when the outcome is unknown, as a `Problem` with the ids.
         """
+        writes: Sequence[Write] = ()
+
+        async def append() -> tuple[list[Receipt], bool]:
+            nonlocal writes
+            writes = make()
+            return await self._append(writes, key)
+
         try:
-            return await self.own(self._keep(writes, key))
+            return await self.own(append, size)
         except (OutcomeUnknown, TimeoutError) as error:
             ids = [write.id for write in writes]
             message = error.message if isinstance(error, OutcomeUnknown) else ""
@@ -49,13 +64,19 @@ class Appends:
             detail = error.message or FAULTS[error.code].title + "."
             raise Problem(error.code, detail, "Idempotency-Key") from None
 
-    async def own(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, which runs to its end whatever becomes of the caller.
+    async def own(self, work: Callable[[], Coroutine[Any, Any, T]], size: int = 0) -> T:
+        """The result of `work`, which begins when it is its turn and runs to its end whatever becomes of the caller.
 
-        Raises what it raises, and `TimeoutError` when it takes longer than an append may.
+        While it waits it holds `size` bytes. Raises what it raises, `Problem` as `Turns.take`, and `TimeoutError` when
+        it takes longer than an append may.
         """
+        await self._turns.take(size)
         loop = asyncio.get_running_loop()
-        task, answer = loop.create_task(work), loop.create_future()
+        try:
+            task, answer = loop.create_task(work()), loop.create_future()
+        except BaseException:  # no memory, say
+            self._turns.give_back()
+            raise
         self._under_way[task] = answer
         self._deadlines.begin(answer)
         task.add_done_callback(self._ended)
@@ -79,6 +100,7 @@ class Appends:
             await asyncio.wait(self._under_way)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._turns.give_back()
         answer = self._under_way.pop(task)
         self._deadlines.end(answer)
         if task.cancelled():
@@ -89,7 +111,7 @@ class Appends:
         elif not answer.done():
             answer.set_result(task.result())
 
-    async def _keep(self, writes: Sequence[Write], key: IdempotencyKey | None) -> tuple[list[Receipt], bool]:
+    async def _append(self, writes: Sequence[Write], key: IdempotencyKey | None) -> tuple[list[Receipt], bool]:
         try:
             if key is None:
                 return await self._intake.append(writes), True

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from starlette.requests import Request
 
+from actors.core.document import Write
 from actors.core.errors import SpillwayError
 from serve_app.answers import Answer, json_answer, rfc3339
 from serve_app.appends import Appends
@@ -21,7 +22,6 @@ from serve_app.pool import Pool
 from serve_app.quota import Callers
 from serve_app.reads import Reader
 from serve_app.records import WRITES, records
-from serve_app.turns import Turns
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ class Data:
     def __init__(
         self,
         appends: Appends,
-        turns: Turns,
         reader: Reader,
         pool: Pool,
         board: StatusBoard,
@@ -45,7 +44,6 @@ class Data:
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._appends = appends
-        self._turns = turns
         self._reader = reader
         self._pool = pool
         self._board = board
@@ -69,25 +67,19 @@ class Data:
         far = self._reader.far(self._namespace, reads)
         reading = asyncio.get_running_loop().create_task(self._unreadable(far)) if far else None
         try:
-            now_s, ids = await self._write()
+            receipts, _ = await self._appends.keep(self._records)
             if reading is not None:
                 unreadable = await reading
                 reads = [id_ for id_ in reads if id_ not in unreadable]
         finally:
             if reading is not None:
                 reading.cancel()  # does nothing when it is done
-        answer = {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(now_s)}
+        ids = [receipt.id for receipt in receipts]
+        answer = {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(self._wall())}
         return json_answer(200, answer, quota)
 
-    async def _write(self) -> tuple[float, list[str]]:
-        """When, and under which ids, durably."""
-        await self._turns.take()
-        try:
-            now_s, ids = self._wall(), uuid7s(WRITES)
-            await self._appends.keep(records(self._namespace, ids, int(now_s * 1000)))
-            return now_s, ids
-        finally:
-            self._turns.give_back()
+    def _records(self) -> list[Write]:
+        return records(self._namespace, uuid7s(WRITES), int(self._wall() * 1000))
 
     async def stats(self, request: Request) -> Answer:
         """The stored count, known from the writer's own bookkeeping: no scan."""

@@ -166,7 +166,8 @@ class DeadLetters:
         if not letters:
             return []
         try:
-            return await self._appends.own(self._append_then_forget(letters))
+            size = sum(len(letter.write.body) for letter in letters)
+            return await self._appends.own(lambda: self._append_then_forget(letters), size)
         except (OutcomeUnknown, TimeoutError):
             detail = FAULTS["outcome-unknown"].title + ". Replaying the same again is safe."
             raise Problem("outcome-unknown", detail, **(named or {})) from None

@@ -29,7 +29,6 @@ from serve_app.parameters import (
 from serve_app.patches import update_of
 from serve_app.quota import Callers, Headers
 from serve_app.receipts import accepted, location
-from serve_app.turns import Turns
 
 _VARY = (b"vary", b"Prefer")
 _REPLAYED = (b"idempotency-replayed", b"true")
@@ -49,14 +48,12 @@ class Writes:
     def __init__(
         self,
         appends: Appends,
-        turns: Turns,
         callers: Callers,
         targets: Targets,
         limits: EdgeLimits,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._appends = appends
-        self._turns = turns
         self._targets = targets
         self._callers = callers
         self._limits = limits
@@ -180,11 +177,8 @@ class Writes:
         self, ask: Ask, writes: list[Write]
     ) -> tuple[list[Receipt], list[State], list[tuple[bytes, bytes]]]:
         quota: Headers = self._callers.charge(ask.request, len(writes), self._now_ns())
-        await self._turns.take(sum(len(write.body) for write in writes))
-        try:
-            receipts, fresh = await self._appends.keep(writes, ask.key)
-        finally:
-            self._turns.give_back()
+        size = sum(len(write.body) for write in writes)
+        receipts, fresh = await self._appends.keep(lambda: writes, size, ask.key)
         states = await self._appends.settle(receipts, ask.preference.wait_s)
         headers = [_VARY, *ask.preference.applied, *quota]
         return receipts, states, headers if fresh else [*headers, _REPLAYED]
