@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from starlette.requests import Request
 
-from actors.core.dead_letter import DeadLetter, Selection
+from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.document import Kind
 from actors.core.errors import OutcomeUnknown, SpillwayError
 from actors.core.ports import Intake
@@ -24,6 +25,8 @@ from serve_app.errors import FAULTS, Problem
 from serve_app.near_cache import NearCache
 from serve_app.parameters import between, matching, query, refuse_other_sites
 from serve_app.receipts import accepted, location
+
+T = TypeVar("T")
 
 MAX_LIMIT = 1_000
 REPLAY_WAIT_S = 5.0  # longest a page of replays is followed to MongoDB
@@ -122,7 +125,7 @@ class DeadLetters:
 
     async def get(self, request: Request) -> Answer:
         """GET /v1/dead-letters/{id}: with the original bytes, and the same as JSON where they are a document."""
-        letter = await self._letter(request)
+        letter = await self._letter(self._id(request))
         body = letter.write.body
         shown = _shown(letter) | {"body_base64": b64encode(body).decode()}
         with suppress(Exception):  # it may be in here just because its bytes are no sound document
@@ -132,16 +135,25 @@ class DeadLetters:
     async def replay(self, request: Request) -> Answer:
         """POST /v1/dead-letters/{id}/replay: its write is appended again, behind everything accepted since."""
         refuse_other_sites(request)
-        letter = await self._letter(request)
-        (receipt,) = await self._replay([letter], {"id": request.path_params["id"]})
+        id_ = self._id(request)
+
+        async def one() -> list[Receipt]:
+            return await self._append_then_forget([await self._letter(id_)])
+
+        (receipt,) = await self._own(one, {"id": request.path_params["id"]})
         answer = accepted(receipt)
         return json_answer(202, answer, [location(answer["receipt"])])
 
     async def replay_page(self, request: Request) -> Answer:
         """POST /v1/dead-letters/replay: one page of them, followed to MongoDB for a while; so a page waits for the
         budget like any write, and the next one is not asked for before."""
-        page = await self._intake.dead_letters(*_meant(request))
-        receipts = await self._replay(page.letters)
+        asked = _meant(request)
+
+        async def those_meant() -> tuple[Page, list[Receipt]]:
+            page = await self._intake.dead_letters(*asked)
+            return page, await self._append_then_forget(page.letters)
+
+        page, receipts = await self._own(those_meant)
         states = Counter(state.name for state in await self._appends.settle(receipts, REPLAY_WAIT_S))
         answer = {
             "replayed": len(receipts), "stored": states["stored"], "rejected_again": states["dead-lettered"],
@@ -161,19 +173,21 @@ class DeadLetters:
         discarded = await self._intake.forget_dead_letters([letter.id for letter in page.letters])
         return json_answer(200, {"discarded": discarded, "scanned": page.scanned, "next": page.next or None})
 
-    async def _replay(self, letters: list[DeadLetter], named: dict[str, Any] | None = None) -> list[Receipt]:
-        """In one append. Raises as `Appends.keep`; then none of them is forgotten."""
-        if not letters:
-            return []
+    async def _own(self, work: Callable[[], Coroutine[Any, Any, T]], named: dict[str, Any] | None = None) -> T:
+        """`work` looks the letters up itself, in its turn: one discarded while it waited is not replayed any more.
+
+        Raises as `Appends.keep`; then none of them is forgotten.
+        """
         try:
-            size = sum(len(letter.write.body) for letter in letters)
-            return await self._appends.own(lambda: self._append_then_forget(letters), size)
+            return await self._appends.own(work)
         except (OutcomeUnknown, TimeoutError):
             detail = FAULTS["outcome-unknown"].title + ". Replaying the same again is safe."
             raise Problem("outcome-unknown", detail, **(named or {})) from None
 
     async def _append_then_forget(self, letters: list[DeadLetter]) -> list[Receipt]:
         """A crash between the two leaves the letters to be replayed once more: twice is once."""
+        if not letters:
+            return []
         writes = [letter.write for letter in letters]
         try:
             receipts = await self._intake.append(writes)
@@ -186,8 +200,8 @@ class DeadLetters:
             raise OutcomeUnknown(f"they are in the log again, and still among the dead letters: {error}") from error
         return receipts
 
-    async def _letter(self, request: Request) -> DeadLetter:
-        letter = await self._intake.dead_letter(self._id(request))
+    async def _letter(self, id_: str) -> DeadLetter:
+        letter = await self._intake.dead_letter(id_)
         if letter is None:
             raise _gone()
         return letter

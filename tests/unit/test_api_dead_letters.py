@@ -10,6 +10,7 @@ import bson
 import pytest
 from edge import EdgeClient, problem
 
+from actors.adapters.clock import settle
 from actors.core.dead_letter import DeadLetter
 from actors.core.document import Key, Kind, Write, encode_writes
 from actors.core.errors import LogUnavailable, OutcomeUnknown, QueueFull
@@ -221,6 +222,23 @@ async def test_a_letter_stays_until_its_write_is_durable_again(client: EdgeClien
     client.intake.held.set()
     problem(await replay, 503, "queue-full")
     assert list(client.intake.shelf.letters) == [letter(0).id]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [(f"{opaque('0/0-0/0')}/replay", 404), ("replay?namespace=shop.orders", 200)]
+)
+async def test_a_letter_discarded_while_its_replay_waits_for_its_turn_stays_discarded(path: str, status: int) -> None:
+    client = EdgeClient(at_once=1)
+    await client.intake.shelf.add([letter(0)])
+    client.intake.held = asyncio.Event()
+    flood = asyncio.create_task(client.post("/v1/shop/orders", json={}))
+    replay = asyncio.create_task(client.post(f"{PAGE}/{path}"))
+    await settle()
+    assert (await client.delete(f"{PAGE}/{opaque('0/0-0/0')}")).status_code == 204
+    client.intake.held.set()
+    assert (await flood).status_code == 202
+    assert (await replay).status_code == status
+    assert len(client.intake.writes) == 1, "that of the flood"
 
 
 @pytest.mark.parametrize("path", [f"{opaque('0/0-0/0')}/replay", "replay?namespace=*"])
