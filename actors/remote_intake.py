@@ -56,8 +56,8 @@ class RemoteIntake:
         failures = [result for result in results if isinstance(result, BaseException)]
         if failures and len(failures) < len(results):
             raise OutcomeUnknown(f"a part of the request was kept: {failures[0]}", 1.0) from failures[0]
-        if failures:
-            raise failures[0]
+        if failures:  # of which one that does not know stands for all: another's "surely not kept" is only about itself
+            raise next((failure for failure in failures if isinstance(failure, OutcomeUnknown)), failures[0])
         receipts: dict[int, Receipt] = {}
         for group, some in zip(groups.values(), results, strict=True):
             assert not isinstance(some, BaseException)
@@ -85,7 +85,7 @@ class RemoteIntake:
                     keyed = Keyed(f"{key}:{pool}:{number}", fingerprint, payload)
                     answer = await self._append_keyed(shard, keyed, len(group))
             except SpillwayError as error:
-                if not receipts or isinstance(error, IdempotencyConflict):
+                if not receipts:
                     raise
                 raise OutcomeUnknown(f"a part of the request was kept: {error}", error.retry_after_s) from error
             stream, _, position = answer.position.partition("/")
@@ -177,7 +177,12 @@ class RemoteIntake:
         return letter
 
     async def forget_dead_letters(self, ids: Sequence[str]) -> int:
-        return int(await self._ask(0, "forget_dead_letters", list(ids)))
+        try:
+            return int(await self._buffers[0].call("forget_dead_letters", list(ids), timeout_s=_READ_S))
+        except ActorAway as error:
+            if error.began:
+                raise OutcomeUnknown(f"they may be gone: {error}", 1.0) from error
+            raise BufferUnavailable(str(error), 1.0) from error
 
     def _by_shard(self, writes: Iterable[tuple[int, Write]]) -> dict[int, list[tuple[int, Write]]]:
         groups: dict[int, list[tuple[int, Write]]] = {}

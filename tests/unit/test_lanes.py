@@ -346,3 +346,32 @@ async def test_one_write_under_a_key_is_kept_once_whatever_the_pool() -> None:
     for shards in (2, 1, 3):
         await records.pool(shards).append_once("key", "f", BATCH[:1])
     assert records.kept == ["id0"]
+
+
+async def test_a_key_whose_first_record_has_expired_is_not_told_that_nothing_was_kept() -> None:
+    records = Records()
+    await records.pool(2).append_once("key", "f", BATCH)
+    del records.known["key"]
+    kept = len(records.kept)
+    with pytest.raises(OutcomeUnknown, match="a part"):
+        await records.pool(2).append_once("key", "another body", BATCH)
+    assert len(records.kept) > kept
+
+
+@pytest.mark.parametrize("unknown", [0, 1])
+async def test_a_batch_of_which_one_part_may_be_kept_is_not_told_that_nothing_was(unknown: int) -> None:
+    """The other part was surely not kept, and says so."""
+    parts = [remote(QueueFull("full", 2.0)), remote(QueueFull("full", 2.0))]
+    parts[unknown] = remote(OutcomeUnknown("Redis died"))
+    with pytest.raises(OutcomeUnknown):
+        await RemoteIntake(parts, ["0of2", "1of2"], remote(None), timeout_s=1.0).append(BATCH)
+    full = [remote(QueueFull("full", 2.0))] * 2
+    with pytest.raises(QueueFull):
+        await RemoteIntake(full, ["0of2", "1of2"], remote(None), timeout_s=1.0).append(BATCH)
+
+
+@pytest.mark.parametrize(("began", "error"), [(True, OutcomeUnknown), (False, BufferUnavailable)])
+async def test_letters_that_may_be_forgotten_are_not_told_to_be_kept(began: bool, error: type[Exception]) -> None:
+    intake = RemoteIntake([remote(ActorAway("killed", began=began))], ["0of1"], remote(None), timeout_s=1.0)
+    with pytest.raises(error):
+        await intake.forget_dead_letters(["0of1/1-0/0"])
