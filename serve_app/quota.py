@@ -35,17 +35,18 @@ class Quota:
 
     def __init__(self, per_s: float, burst: int, max_callers: int) -> None:
         self.burst = burst
-        self._interval_ns = _SECOND_NS / per_s
+        # Whole numbers: of fractions added to an uptime, a whole quota would at times come out as a bit more than one.
+        self._interval_ns = ceil(_SECOND_NS / per_s)
         self._burst_ns = burst * self._interval_ns
         self._max_callers = max_callers
-        self._paid_at: OrderedDict[str, float] = OrderedDict()
+        self._paid_at: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._paid_at)
 
     def charge(self, caller: str, writes: int, now: int) -> Charge:
         """Grant `writes` or none of them. More than `burst` are granted only on top of a whole quota, and owed."""
-        before = max(self._paid_at.pop(caller, 0.0), now)
+        before = max(self._paid_at.pop(caller, 0), now)
         after = before + writes * self._interval_ns
         most = max(self._burst_ns, writes * self._interval_ns)
         granted = after - now <= most
@@ -53,7 +54,7 @@ class Quota:
         self._paid_at[caller] = paid_at
         while len(self._paid_at) > self._max_callers:
             self._paid_at.popitem(last=False)
-        remaining = max(0, int((self._burst_ns - (paid_at - now)) / self._interval_ns))
+        remaining = max(0, (self._burst_ns - (paid_at - now)) // self._interval_ns)
         return Charge(granted, remaining, (paid_at - now if granted else after - now - most) / _SECOND_NS)
 
 

@@ -46,6 +46,14 @@ def test_a_batch_above_the_burst_needs_the_whole_quota_and_is_owed() -> None:
     assert not quota.charge("a", 20, 2 * SECOND_NS).granted
 
 
+@pytest.mark.parametrize("uptime_s", [600, 3_600, 86_400, 864_000, 40 * 86_400, 100 * 86_400])
+@pytest.mark.parametrize(("per_s", "burst", "writes"), [(3.0, 1, 1), (30.0, 2_000, 2_000), (300.0, 100, 1_000)])
+def test_a_whole_quota_is_enough_for_itself_however_long_the_machine_is_up(
+    uptime_s: int, per_s: float, burst: int, writes: int
+) -> None:
+    assert Quota(per_s, burst, 10).charge("a", writes, uptime_s * SECOND_NS).granted
+
+
 @given(
     st.lists(st.tuples(st.integers(0, SECOND_NS), st.integers(1, 30)), max_size=60),
     st.sampled_from([1.0, 7.5, 100.0]),
