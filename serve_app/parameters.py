@@ -98,8 +98,18 @@ def headers_of(request: Request) -> dict[bytes, bytes]:
 
 def refuse_other_sites(request: Request) -> None:
     """For a POST without a body, which a browser sends on behalf of any page that asks it to. Raises `Problem`
-    cross-site."""
-    if headers_of(request).get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
+    cross-site.
+
+    Browsers say `Sec-Fetch-Site` to https and to this machine only; to others the `Origin` has to do, which is compared
+    with the `Host`: behind a proxy that changes it, a page of this service needs https.
+    """
+    headers = headers_of(request)
+    site, origin = headers.get(b"sec-fetch-site"), headers.get(b"origin")
+    if site is not None:
+        ours = site in (b"none", b"same-origin")
+    else:
+        ours = origin is None or origin.partition(b"://")[2].lower() == headers.get(b"host", b"").lower()
+    if not ours:
         raise Problem("cross-site", "A page of another site asked for this. Use a program, or a page of this service.")
 
 

@@ -197,11 +197,19 @@ async def test_a_page_tells_what_became_of_its_writes(client: EdgeClient) -> Non
 async def test_another_sites_page_changes_nothing(client: EdgeClient, path: str) -> None:
     """A browser sends such a POST for any page, without asking us before."""
     await client.intake.shelf.add([letter(0)])
-    for site in ("cross-site", "same-site"):
-        problem(await client.post(f"{PAGE}/{path}", headers={"Sec-Fetch-Site": site}), 403, "cross-site")
+    for name, value in (
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+        ("Origin", "http://elsewhere.example"),  # all that a browser says of it to a plain http address
+        ("Origin", "null"),
+    ):
+        problem(await client.post(f"{PAGE}/{path}", headers={name: value}), 403, "cross-site")
     assert list(client.intake.shelf.letters) == [letter(0).id]
     assert client.intake.appends == []
-    assert (await client.post(f"{PAGE}/{path}", headers={"Sec-Fetch-Site": "same-origin"})).is_success
+    ours = {"Sec-Fetch-Site": "same-origin", "Origin": "https://behind-a-proxy.example"}
+    assert (await client.post(f"{PAGE}/{path}", headers=ours)).is_success
+    await client.intake.shelf.add([letter(0)])
+    assert (await client.post(f"{PAGE}/{path}", headers={"Origin": str(client.base_url).rstrip("/")})).is_success
 
 
 async def test_nothing_to_replay_asks_nobody(client: EdgeClient) -> None:
