@@ -14,7 +14,7 @@ import orjson
 from starlette.requests import Request
 
 from actors.core.dead_letter import DeadLetter, Page, Selection
-from actors.core.document import Kind
+from actors.core.document import Kind, Write
 from actors.core.errors import OutcomeUnknown, SpillwayError
 from actors.core.ports import Intake
 from actors.core.receipt import Receipt
@@ -188,7 +188,7 @@ class DeadLetters:
         """A crash between the two leaves the letters to be replayed once more: twice is once."""
         if not letters:
             return []
-        writes = [letter.write for letter in letters]
+        writes = [_again(letter.write) for letter in letters]
         try:
             receipts = await self._intake.append(writes)
         finally:
@@ -212,6 +212,11 @@ class DeadLetters:
             return _transparent(request.path_params["id"])
         except ValueError:
             raise _gone() from None
+
+
+def _again(write: Write) -> Write:
+    """An insert of an id that somebody has written meanwhile would count as a copy of that, and its content be lost."""
+    return write._replace(kind=Kind.PUT) if write.kind == Kind.INSERT else write
 
 
 def _gone() -> Problem:

@@ -268,3 +268,12 @@ async def test_a_replayed_document_is_read_anew(client: EdgeClient) -> None:
     await client.post(f"{PAGE}/replay?namespace=*")
     assert one.write.key == Key("shop.orders", "r1")
     assert (await client.get("/v1/shop/orders/r1")).json()["n"] == 5
+
+
+async def test_a_replayed_insert_wins_over_what_was_written_under_its_id_since(client: EdgeClient) -> None:
+    """As an insert it would meet that document, be taken for a copy of it, and be gone."""
+    body = bson.encode({"_id": "r1", "n": 5})
+    frame = encode_writes([Write(Kind.INSERT, "shop.orders", "r1", body)])
+    await client.intake.shelf.add([letter(5, payload=frame)])
+    assert (await client.post(f"{PAGE}/replay?namespace=*")).json()["replayed"] == 1
+    assert client.intake.writes == [Write(Kind.PUT, "shop.orders", "r1", body)]
