@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 
@@ -34,14 +35,21 @@ _VARY = (b"vary", b"Prefer")
 _REPLAYED = (b"idempotency-replayed", b"true")
 
 
-class Ask(NamedTuple):
-    """What every write request says beside its document."""
+@dataclass(slots=True)
+class Ask:
+    """What a write request says."""
 
     preference: Preference
     key: IdempotencyKey | None
-    body: bytes
     media_type: str
     request: Request
+    _body: bytes
+
+    def take_body(self) -> bytes:
+        """Once: while a write waits for its turn and for MongoDB only its document is held, which is bounded and
+        counted. A body may be megabytes of blanks around it."""
+        body, self._body = self._body, b""
+        return body
 
 
 class Writes:
@@ -64,25 +72,20 @@ class Writes:
         """POST a document. Without `_id` it gets one of ours and is an insert; with one it replaces what was there."""
         namespace = self._targets.namespace(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
-        return await self._keep(ask, self._document(namespace, parse(ask.body), ask.key, 0))
+        return await self._keep(ask, self._document(namespace, parse(ask.take_body()), ask.key, 0))
 
     async def put(self, request: Request) -> Answer:
         """The document under the path's id, whatever was there."""
         namespace, id_ = self._targets.document(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
-        members = document(parse(ask.body))
-        if "_id" in members and _text(members["_id"]) != id_:
-            raise Problem(
-                "invalid-id", "The _id in the body is not the one in the path. Leave it out, or make them equal.", "_id"
-            )
-        return await self._keep(ask, self._put(namespace, id_, members))
+        return await self._keep(ask, self._put(namespace, id_, document(parse(ask.take_body()))))
 
     async def patch(self, request: Request) -> Answer:
         """A merge patch on whatever is there; on nothing it makes a document, as an upsert."""
         namespace, id_ = self._targets.document(request)
         ask = await self._ask(request, namespace, bodies.PATCH_TYPES)
         most = self._limits.max_document_bytes
-        body = encode(update_of(parse(ask.body), id_, most), most)
+        body = encode(update_of(parse(ask.take_body()), id_, most), most)
         return await self._keep(ask, Write(Kind.PATCH, namespace, id_, body))
 
     async def delete(self, request: Request) -> Answer:
@@ -92,9 +95,9 @@ class Writes:
         ask = Ask(
             preference(request, headers, self._limits.max_wait_s),
             idempotency_key(headers, request, namespace, b""),
-            b"",
             "",
             request,
+            b"",
         )
         return await self._keep(ask, Write(Kind.DELETE, namespace, id_, b""))
 
@@ -102,16 +105,7 @@ class Writes:
         """Many documents in one append: the sound ones are kept, all or none; each other one is told its problem."""
         namespace = self._targets.namespace(request)
         ask = await self._ask(request, namespace, bodies.BATCH_TYPES)
-        items: list[dict[str, Any]] = []
-        writes: list[Write] = []
-        for index, item in enumerate(self._items(ask)):
-            try:
-                writes.append(
-                    self._document(namespace, parse(item) if isinstance(item, bytes) else item, ask.key, index)
-                )
-                items.append({"index": index})
-            except Problem as problem:
-                items.append({"index": index, "error": problem.document()})
+        items, writes = self._sorted_out(ask, namespace)
         if not writes:
             raise Problem("nothing-accepted", "No document of the batch can be stored; see its items.", items=items)
         receipts, states, headers = await self._kept(ask, writes)
@@ -133,7 +127,20 @@ class Writes:
         wanted = preference(request, headers, self._limits.max_wait_s)
         media_type = bodies.media_type(headers, types)
         body = await self._bodies.read(request, headers)
-        return Ask(wanted, idempotency_key(headers, request, namespace, body), body, media_type, request)
+        return Ask(wanted, idempotency_key(headers, request, namespace, body), media_type, request, body)
+
+    def _sorted_out(self, ask: Ask, namespace: str) -> tuple[list[dict[str, Any]], list[Write]]:
+        """What is told of each document of a batch, and the writes of the sound ones."""
+        items: list[dict[str, Any]] = []
+        writes: list[Write] = []
+        for index, item in enumerate(self._items(ask)):
+            try:
+                parsed = parse(item) if isinstance(item, bytes) else item
+                writes.append(self._document(namespace, parsed, ask.key, index))
+                items.append({"index": index})
+            except Problem as problem:
+                items.append({"index": index, "error": problem.document()})
+        return items, writes
 
     def _document(self, namespace: str, parsed: Any, key: IdempotencyKey | None, index: int) -> Write:
         members = document(parsed)
@@ -143,6 +150,10 @@ class Writes:
         return Write(Kind.INSERT, namespace, id_, encode({"_id": id_, **members}, self._limits.max_document_bytes))
 
     def _put(self, namespace: str, id_: str, members: dict[str, Any]) -> Write:
+        if "_id" in members and _text(members["_id"]) != id_:
+            raise Problem(
+                "invalid-id", "The _id in the body is not the one in the path. Leave it out, or make them equal.", "_id"
+            )
         members = {"_id": None} | members  # MongoDB keeps the _id first
         members["_id"] = id_value(id_)
         return Write(Kind.PUT, namespace, id_, encode(members, self._limits.max_document_bytes))
@@ -151,9 +162,9 @@ class Writes:
         """Parsed items of a JSON array, or lines of NDJSON still to be parsed."""
         items: Any
         if ask.media_type == "application/x-ndjson":
-            items = [line for line in ask.body.split(b"\n") if line.strip()]
+            items = [line for line in ask.take_body().split(b"\n") if line.strip()]
         else:
-            items = parse(ask.body)
+            items = parse(ask.take_body())
             if not isinstance(items, list):
                 raise Problem(
                     "invalid-document", "A batch is a JSON array of documents, or NDJSON as application/x-ndjson."

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from edge import EdgeClient
 from starlette.requests import Request
 
+from actors.adapters.clock import settle
 from serve_app.bodies import Bodies
 from serve_app.errors import Problem
 
@@ -50,3 +54,42 @@ async def test_one_body_may_always_be_as_large_as_one_may_be() -> None:
     assert await bodies.read(request(b"x" * 50, b"x" * 50, b""), {}) == b"x" * 100
     with pytest.raises(Problem, match="body-too-large"):
         await bodies.read(request(b"x" * 50, b"x" * 51, b""), {})
+
+
+@pytest.mark.parametrize("waits_for", ["its turn", "its append", "MongoDB"])
+@pytest.mark.parametrize(
+    ("method", "path", "text"),
+    [
+        ("POST", "", b'{"a": 1}'),
+        ("PUT", "/x", b'{"a": 1}'),
+        ("PATCH", "/x", b'{"a": 1}'),
+        ("POST", "/batch", b'[{"a": 1}]'),
+    ],
+)
+async def test_while_a_write_waits_its_document_is_held_and_not_its_body(
+    waits_for: str, method: str, path: str, text: bytes
+) -> None:
+    """Ten bodies of a megabyte of blanks, of which no bound but their own would know."""
+    client = EdgeClient(at_once=1 if waits_for == "its turn" else 100)
+    go_on = asyncio.Event()
+    if waits_for == "MongoDB":
+        client.intake.held_waits = go_on
+    else:
+        client.intake.held = go_on
+
+    async def body() -> AsyncIterator[bytes]:
+        yield text + b" " * 1_000_000
+
+    tracemalloc.start()
+    try:
+        url, headers = f"/v1/shop/orders{path}?ack=db", {"Content-Type": "application/json"}
+        asks = [asyncio.create_task(client.request(method, url, content=body(), headers=headers)) for _ in range(10)]
+        for _ in range(5):
+            await settle()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert not any(ask.done() for ask in asks)
+    go_on.set()
+    assert [(await ask).status_code for ask in asks] == [201] * 10
+    assert held < 5_000_000
