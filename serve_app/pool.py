@@ -31,7 +31,8 @@ class Pool:
         self._namespace = namespace
         self._ids: list[str] = []
         self._next = 0
-        self._due_s = float("-inf")
+        self._asked_s = float("-inf")
+        self._first: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -40,7 +41,7 @@ class Pool:
     @property
     def ids(self) -> list[str]:
         """All of them; at most `SIZE`."""
-        return self._ids
+        return list(self._ids)
 
     def pick(self, count: int) -> list[str]:
         """Distinct ids, dealt like cards and shuffled when too few are left; fewer when there are fewer."""
@@ -56,10 +57,17 @@ class Pool:
         self._ids = [id_ for id_ in self._ids if id_ not in gone]
 
     def refresh_if_due(self, now: float) -> None:
-        """Starts a refresh in the background, one at a time; no request ever waits for it."""
-        if now >= self._due_s and self._refreshing is None:
-            self._due_s = now + (REFRESH_S if len(self._ids) >= HUNGRY_BELOW else HUNGRY_REFRESH_S)
+        """Starts a refresh in the background, one at a time."""
+        due_s = self._asked_s + (REFRESH_S if len(self._ids) >= HUNGRY_BELOW else HUNGRY_REFRESH_S)
+        if now >= due_s and self._refreshing is None:
+            self._asked_s = now
             self._refreshing = asyncio.get_running_loop().create_task(self._refresh())
+            self._first = self._first or self._refreshing
+
+    async def asked_once(self, timeout_s: float) -> None:
+        """Returns when the first refresh has ended, or the time is up. No request waits for a later one."""
+        if self._first is not None and not self._first.done():
+            await asyncio.wait({self._first}, timeout=timeout_s)
 
     async def _refresh(self) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 import bson
 import pytest
 from edge import EdgeClient, problem
+from fake_intake import FakeIntake
 
 from actors.core.document import Kind
 from actors.core.errors import DatabaseUnavailable, QueueFull
@@ -63,9 +64,8 @@ async def test_it_answers_no_earlier_than_the_append(client: EdgeClient) -> None
 
 
 async def test_it_reads_five_distinct_documents_through_the_intake(client: EdgeClient) -> None:
+    """The very first request too: it waits until MongoDB has been asked."""
     with_documents(client, 20)
-    await client.get("/api/data")  # starts the refresh of the pool and does not wait for it
-    await turn()
     answer = (await client.get("/api/data")).json()
     assert len(set(answer["reads"])) == 5
     ((namespace, ids),) = client.intake.reads
@@ -193,6 +193,42 @@ async def test_pool_survives_a_failing_sample_and_asks_again_soon(client: EdgeCl
     ids.refresh_if_due(pool.HUNGRY_REFRESH_S)
     await turn()
     assert (len(ids), client.intake.samples) == (5, 2)
+
+
+async def test_a_pool_that_was_emptied_is_hungry_at_once(client: EdgeClient) -> None:
+    """MongoDB was away for a second, and what could not be read was forgotten."""
+    ids = pool.Pool(client.intake, NAMESPACE)
+    client.intake.sampled = [(f"a{i}", b"") for i in range(5)]
+    for now in (0.0, pool.REFRESH_S):
+        ids.refresh_if_due(now)
+        await turn()
+    ids.forget(ids.ids)
+    ids.refresh_if_due(pool.REFRESH_S + pool.HUNGRY_REFRESH_S)
+    await turn()
+    assert len(ids) == 5
+
+
+async def test_only_the_first_sample_is_waited_for_and_not_for_long(client: EdgeClient) -> None:
+    """With MongoDB away each of them takes seconds, and the writes are what matters."""
+    held = asyncio.Event()
+
+    class Slow(FakeIntake):
+        async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
+            await held.wait()
+            return []
+
+    ids = pool.Pool(Slow(), NAMESPACE)
+    ids.refresh_if_due(0.0)
+    await ids.asked_once(0.0)
+    waiting = asyncio.create_task(ids.asked_once(60.0))
+    await turn()
+    assert not waiting.done()
+    held.set()
+    await turn()
+    assert waiting.done()
+    held.clear()
+    ids.refresh_if_due(pool.HUNGRY_REFRESH_S)
+    await asyncio.wait_for(ids.asked_once(60.0), 1.0)
 
 
 async def test_a_pool_with_enough_asks_rarely(client: EdgeClient) -> None:
