@@ -9,7 +9,7 @@ from typing import Any
 from actors.backlog import Backlog
 from actors.core.batching import BatchPolicy
 from actors.core.document import Key
-from actors.core.errors import LogUnavailable
+from actors.core.errors import LogUnavailable, SpillwayError
 from actors.core.pacing import SECOND_NS
 from actors.core.ports import BatchSink, Cache, Clock, DeadLetters, Found, Keyed, Resolved, State, Telemetry, WriteLog
 from actors.core.position import order
@@ -105,8 +105,12 @@ class Buffer:
         letter = await self._dead_letters.get(f"{stream}/{position}/{offset}")
         return State("dead-lettered", letter.reason) if letter else State("stored")
 
-    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
-        """Documents as every write accepted so far makes them. Raises `DatabaseUnavailable`, `WriterUnavailable`."""
+    async def read_near(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError | None]:
+        """See `Lookup.near`: it never waits for MongoDB."""
+        return await self._lookup.near(namespace, ids)
+
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError]:
+        """Documents as every write accepted so far makes them; of each that cannot be told just now the reason."""
         return await self._lookup.read(namespace, ids)
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:

@@ -23,6 +23,8 @@ from itertools import count
 from typing import Any, cast
 from uuid import uuid4
 
+from actors.core.errors import AnswerTooLarge
+
 log = logging.getLogger("spillway")
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -36,6 +38,10 @@ class ChannelLost(ConnectionError):
     """The other side is gone; what was asked may have been done."""
 
 
+class FrameTooLarge(ValueError):
+    """More than `MAX_FRAME_BYTES` in one call or answer."""
+
+
 class CallFailed(Exception):
     """The method raised; the text is its error's."""
 
@@ -43,6 +49,7 @@ class CallFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class _Failure:
     text: str
+    is_size: bool  # of the answer; the method itself did not fail
 
 
 class _Frames(asyncio.Protocol):
@@ -76,10 +83,10 @@ class _Frames(asyncio.Protocol):
             self.received(pickle.loads(frame))  # noqa: S301 - from a process of this user, see the top
 
     def send(self, item: Any) -> None:
-        """Raises what keeps `item` from being pickled, and `ValueError` when it is too large."""
+        """Raises what keeps `item` from being pickled, and `FrameTooLarge`."""
         frame = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
         if len(frame) > MAX_FRAME_BYTES:
-            raise ValueError(f"{len(frame)} bytes are more than a channel carries in one call ({MAX_FRAME_BYTES})")
+            raise FrameTooLarge(f"{len(frame)} bytes are more than a channel carries in one call ({MAX_FRAME_BYTES})")
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(_HEAD.pack(len(frame)) + frame)
 
@@ -157,7 +164,7 @@ class _Served(_Frames):
             self.send((ticket, await getattr(self._target, method)(*arguments)))
         except Exception as error:
             try:
-                self.send((ticket, _Failure(f"{type(error).__name__}: {error}")))
+                self.send((ticket, _Failure(f"{type(error).__name__}: {error}", isinstance(error, FrameTooLarge))))
             except BaseException:  # no memory, say: a lost connection tells the caller too
                 self.abort()
                 raise
@@ -190,7 +197,8 @@ class Channel(_Frames):
         return self._transport is not None and not self._transport.is_closing()
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        """The method's answer. Raises `ChannelLost` and `CallFailed`. Cancelled, it leaves the call to its fate."""
+        """The method's answer. Raises `ChannelLost`, `CallFailed`, `AnswerTooLarge`. Cancelled, it leaves the call to
+        its fate."""
         if not self.is_open:
             raise ChannelLost
         ticket = next(self._tickets)
@@ -207,7 +215,7 @@ class Channel(_Frames):
         if waiting is None or waiting.done():
             return  # its caller did not wait that long
         if isinstance(answer, _Failure):
-            waiting.set_exception(CallFailed(answer.text))
+            waiting.set_exception((AnswerTooLarge if answer.is_size else CallFailed)(answer.text))
         else:
             waiting.set_result(answer)
 

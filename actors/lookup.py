@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from actors.backlog import Backlog
 from actors.core.document import Key, Kind
-from actors.core.errors import DatabaseUnavailable
+from actors.core.errors import AnswerTooLarge, DatabaseUnavailable, SpillwayError
 from actors.core.ports import BatchSink, Cache, Found
 
 _TRIES = 3
 
 _NOTHING = Found(None, [], "buffer")
+
+# A document as an older tier has it, and which tier; or why it is not known.
+_Base = tuple[bytes | None, str] | SpillwayError
 
 
 @dataclass(slots=True, eq=False)
@@ -40,21 +44,31 @@ class Lookup:
         self._reading: set[_Reading] = set()  # reads under way, so that a drop can tell which of them it overtakes
         self._cache_turn = asyncio.Lock()
 
-    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
-        """In the order asked. Raises `DatabaseUnavailable`, `WriterUnavailable`."""
-        found: dict[str, Found] = {}
+    async def near(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError | None]:
+        """What the backlog and the shared cache tell, in the order asked; None where MongoDB has to be asked."""
+        with self._watched(namespace, ids) as reading:
+            found = await self._read_once(namespace, list(dict.fromkeys(ids)), self._cached_ones)
+        return [None if (namespace, id_) in reading.stale else found.get(id_) for id_ in ids]
+
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError]:
+        """In the order asked; of each that cannot be told just now the reason, as `BatchSink.find` raises it."""
+        found: dict[str, Found | SpillwayError] = {}
         wanted = list(dict.fromkeys(ids))
         for _ in range(_TRIES):
             with self._watched(namespace, wanted) as reading:
-                found.update(await self._read_once(namespace, wanted, reading))
+                found.update(await self._read_once(namespace, wanted, partial(self._fetch, reading=reading)))
             wanted = [id_ for id_ in wanted if (namespace, id_) in reading.stale]
             if not wanted:
-                return [found[id_] for id_ in ids]
+                break
             # a write left the backlog meanwhile: the base may be from before it, and its patch gone
-        raise DatabaseUnavailable(f"{wanted[0]} is changed faster than it can be read", 1.0)
+        found.update((id_, DatabaseUnavailable("it is changed faster than it can be read", 1.0)) for id_ in wanted)
+        return [found[id_] for id_ in ids]
 
-    async def _read_once(self, namespace: str, ids: list[str], reading: _Reading) -> dict[str, Found]:
-        found: dict[str, Found] = {}
+    async def _read_once(
+        self, namespace: str, ids: list[str], fetch: Callable[[str, list[str]], Awaitable[dict[str, _Base]]]
+    ) -> dict[str, Found | SpillwayError]:
+        """Those of `ids` that the backlog alone can tell, or on top of what `fetch` gives."""
+        found: dict[str, Found | SpillwayError] = {}
         wanted: list[str] = []
         for id_ in ids:
             overlay = self._overlay(Key(namespace, id_))
@@ -62,14 +76,15 @@ class Lookup:
                 found[id_] = overlay
             else:
                 wanted.append(id_)
-        for id_, (document, source) in (await self._fetch(namespace, wanted, reading)).items():
+        for id_, base in (await fetch(namespace, wanted)).items() if wanted else ():
             # what has come in meanwhile may say it all; else it goes on top
-            found[id_] = self._overlay(Key(namespace, id_)) or Found(
-                document,
-                [write.body for write in self._backlog.pending(Key(namespace, id_)) if write.kind == Kind.PATCH],
-                source,
+            found[id_] = self._overlay(Key(namespace, id_)) or (
+                base if isinstance(base, SpillwayError) else Found(base[0], self._patches(namespace, id_), base[1])
             )
         return found
+
+    def _patches(self, namespace: str, id_: str) -> list[bytes]:
+        return [write.body for write in self._backlog.pending(Key(namespace, id_)) if write.kind == Kind.PATCH]
 
     async def sample(self, namespace: str, limit: int, owns: Callable[[Key], bool]) -> list[tuple[str, bytes]]:
         """Documents that MongoDB holds and of which `owns` is true, at most `limit`. Raises as `read`."""
@@ -107,21 +122,25 @@ class Lookup:
                 found = Found(None if write.kind == Kind.DELETE else write.body, [], "buffer")
         return found
 
-    async def _fetch(self, namespace: str, ids: list[str], reading: _Reading) -> dict[str, tuple[bytes | None, str]]:
-        if not ids:
-            return {}
-        cached = await self._cache.get([_cache_key(namespace, id_) for id_ in ids])
-        result: dict[str, tuple[bytes | None, str]] = {
-            id_: (document, "cache") for id_, document in zip(ids, cached, strict=True) if document is not None
-        }
+    async def _fetch(self, namespace: str, ids: list[str], reading: _Reading) -> dict[str, _Base]:
+        """All of `ids`, from the shared cache and MongoDB. Raises `AnswerTooLarge`."""
+        result = await self._cached_ones(namespace, ids)
         missing = [id_ for id_ in ids if id_ not in result]
-        if missing:
-            documents = await self._sink.find(namespace, missing)
-            result.update({id_: (document, "mongodb") for id_, document in zip(missing, documents, strict=True)})
-            await self._remember(
-                namespace, {i: d for i, d in zip(missing, documents, strict=True) if d is not None}, reading
-            )
-        return result
+        if not missing:
+            return result
+        try:
+            documents = dict(zip(missing, await self._sink.find(namespace, missing), strict=True))
+        except AnswerTooLarge:  # fewer at once may fit
+            raise
+        except SpillwayError as error:
+            return result | dict.fromkeys(missing, error)
+        await self._remember(namespace, {id_: one for id_, one in documents.items() if one is not None}, reading)
+        return result | {id_: (document, "mongodb") for id_, document in documents.items()}
+
+    async def _cached_ones(self, namespace: str, ids: list[str]) -> dict[str, _Base]:
+        """Those of `ids` that the shared cache has."""
+        cached = await self._cache.get([_cache_key(namespace, id_) for id_ in ids])
+        return {id_: (document, "cache") for id_, document in zip(ids, cached, strict=True) if document is not None}
 
     async def _remember(self, namespace: str, documents: dict[str, bytes], reading: _Reading) -> None:
         """Put what was read from MongoDB into the shared cache, less what a write has changed in the meantime."""

@@ -4,61 +4,105 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 
-from actors.calls import Remote
-from actors.core.errors import BufferUnavailable, SpillwayError
+from actors.calls import ActorAway, Remote
+from actors.core.errors import AnswerTooLarge, BufferUnavailable, SpillwayError
 from actors.core.ports import Found
 
 MAX_IDS = 50  # in a call: an answer has 64 MiB at most, and documents 1 MiB as a rule
+MAX_WAITING = 10_000  # ids; beyond that the answer would come too late to be of use
+
+Answer = Found | SpillwayError | None
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    answer: asyncio.Future[Answer]
+    readers: int = 0  # who still wait for it
 
 
 class ReadLane:
     """Natural batching for reads: what is asked while a call is under way shares the next.
 
     A question never joins a call that has left already: its answer might be older than a write acknowledged since.
+    Each id has its own answer: nobody is refused because of another one's document.
     """
 
-    def __init__(self, buffer: Remote, timeout_s: float) -> None:
+    def __init__(self, buffer: Remote, method: str, timeout_s: float, late: type[SpillwayError]) -> None:
+        """`method` of the buffer takes a namespace and ids. `late` is answered when that takes longer than
+        `timeout_s`."""
         self._buffer = buffer
+        self._method = method
         self._timeout_s = timeout_s
-        self._waiting: dict[str, dict[str, asyncio.Future[Found]]] = {}  # namespace -> id -> answer
+        self._late = late
+        self._waiting: dict[str, dict[str, _Question]] = {}  # by namespace and id
+        self._count = 0  # of those
         self._serving: asyncio.Task[None] | None = None
 
-    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
-        """In the order asked. Raises as `Intake.read`, and `ActorAway`."""
-        waiting = self._waiting.setdefault(namespace, {})
-        loop = asyncio.get_running_loop()
-        answers = [waiting[id_] if id_ in waiting else waiting.setdefault(id_, loop.create_future()) for id_ in ids]
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[Answer]:
+        """What the buffer answers, or why it does not, in the order asked."""
+        if self._count + len(ids) > MAX_WAITING:
+            return [self._late(f"{self._count} reads wait already", 1.0)] * len(ids)
+        questions = [self._question(namespace, id_) for id_ in ids]
         if self._serving is None:
-            self._serving = loop.create_task(self._serve())
-        return list(await asyncio.gather(*map(asyncio.shield, answers)))
+            self._serving = asyncio.get_running_loop().create_task(self._serve())
+        for question in questions:
+            question.readers += 1
+        try:
+            await asyncio.wait({question.answer for question in questions}, timeout=self._timeout_s)
+        finally:
+            for question in questions:
+                question.readers -= 1
+        late = self._late(f"no answer within {self._timeout_s:g} s", 1.0)
+        return [question.answer.result() if question.answer.done() else late for question in questions]
+
+    def _question(self, namespace: str, id_: str) -> _Question:
+        waiting = self._waiting.setdefault(namespace, {})
+        question = waiting.get(id_)
+        if question is None:
+            question = waiting[id_] = _Question(asyncio.get_running_loop().create_future())
+            self._count += 1
+        return question
 
     async def _serve(self) -> None:
         try:
             while self._waiting:
                 namespace = next(iter(self._waiting))
                 waiting = self._waiting.pop(namespace)
-                asked = {id_: waiting.pop(id_) for id_ in list(islice(waiting, MAX_IDS))}
+                taken = {id_: waiting.pop(id_) for id_ in list(islice(waiting, MAX_IDS))}
+                self._count -= len(taken)
                 if waiting:
                     self._waiting[namespace] = waiting  # at the end of the line
-                await self._call(namespace, asked)
+                asked = {id_: question for id_, question in taken.items() if question.readers}
+                if asked:
+                    await self._call(namespace, asked)
         finally:
             self._serving = None
 
-    async def _call(self, namespace: str, asked: dict[str, asyncio.Future[Found]]) -> None:
+    async def _call(self, namespace: str, asked: dict[str, _Question]) -> None:
+        ids = list(asked)
+        answers: Sequence[Answer]
         try:
-            found = await self._buffer.call("read", namespace, list(asked), timeout_s=self._timeout_s)
+            answers = await self._buffer.call(self._method, namespace, ids, timeout_s=self._timeout_s)
+        except AnswerTooLarge as error:
+            if len(ids) > 1:
+                for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
+                    await self._call(namespace, {id_: asked[id_] for id_ in half})
+                return
+            answers = [error]
+        except ActorAway as error:
+            answers = [BufferUnavailable(str(error), 1.0)] * len(ids)
+        except SpillwayError as error:
+            answers = [error] * len(ids)
         except BaseException as error:
-            ours = isinstance(error, SpillwayError)
-            told = error if ours else BufferUnavailable(f"the read was cut short: {error}", 1.0)
-            for answer in asked.values():
-                if not answer.done():
-                    answer.set_exception(told)
-                    answer.exception()  # its reader may have gone; then nobody is left to look at it
-            if not ours:
-                raise
-            return
-        for answer, one in zip(asked.values(), found, strict=True):
-            if not answer.done():
-                answer.set_result(one)
+            _answer(asked, [BufferUnavailable(f"the read was cut short: {error}", 1.0)] * len(ids))
+            raise
+        _answer(asked, answers)
+
+
+def _answer(asked: dict[str, _Question], answers: Sequence[Answer]) -> None:
+    for question, answer in zip(asked.values(), answers, strict=True):
+        if not question.answer.done():
+            question.answer.set_result(answer)

@@ -109,7 +109,10 @@ class BufferActor:
     async def state(self, stream: str, position: str, offset: int) -> State | SpillwayError:
         return await self._asking(lambda buffer: buffer.state(stream, position, offset))
 
-    async def read(self, namespace: str, ids: list[str]) -> list[Found] | SpillwayError:
+    async def read_near(self, namespace: str, ids: list[str]) -> list[Found | SpillwayError | None] | SpillwayError:
+        return await self._asking(lambda buffer: buffer.read_near(namespace, ids))
+
+    async def read(self, namespace: str, ids: list[str]) -> list[Found | SpillwayError] | SpillwayError:
         return await self._asking(lambda buffer: buffer.read(namespace, ids))
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]] | SpillwayError:

@@ -12,6 +12,7 @@ from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.document import Key, Write, encode_writes
 from actors.core.errors import (
     BufferUnavailable,
+    DatabaseUnavailable,
     IdempotencyConflict,
     IdempotencyFull,
     OutcomeUnknown,
@@ -40,7 +41,9 @@ class RemoteIntake:
         self._streams = list(streams)
         self._writer = writer
         self._lanes = [Lane(buffer, timeout_s) for buffer in buffers]
-        self._readers = [ReadLane(buffer, _READ_S) for buffer in buffers]
+        # Two lanes: what a buffer can tell at once must not wait for MongoDB because others ask for what it cannot.
+        self._near = [ReadLane(buffer, "read_near", _READ_S, BufferUnavailable) for buffer in buffers]
+        self._far = [ReadLane(buffer, "read", _READ_S, DatabaseUnavailable) for buffer in buffers]
         self._watches = [Watch(buffer) for buffer in buffers]
         self._dead_letters: int | None = None
         self._counting: asyncio.Task[None] | None = None
@@ -134,7 +137,7 @@ class RemoteIntake:
         state: State = await self._ask(shard, "state", receipt.stream, receipt.position, receipt.offset)
         return state
 
-    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError]:
         groups: dict[int, list[str]] = {}
         for id_ in dict.fromkeys(ids):
             groups.setdefault(shard_of(Key(namespace, id_), len(self._buffers)), []).append(id_)
@@ -190,11 +193,11 @@ class RemoteIntake:
             groups.setdefault(shard_of(write.key, len(self._lanes)), []).append((at, write))
         return groups
 
-    async def _read_at(self, shard: int, namespace: str, ids: list[str]) -> list[Found]:
-        try:
-            return await self._readers[shard].read(namespace, ids)
-        except ActorAway as error:
-            raise BufferUnavailable(str(error), 1.0) from error
+    async def _read_at(self, shard: int, namespace: str, ids: list[str]) -> list[Found | SpillwayError]:
+        near = dict(zip(ids, await self._near[shard].read(namespace, ids), strict=True))
+        unknown = [id_ for id_, answer in near.items() if answer is None]
+        far = dict(zip(unknown, await self._far[shard].read(namespace, unknown), strict=True)) if unknown else {}
+        return [answer for answer in (near | far).values() if answer is not None]
 
     async def _ask(self, shard: int, method: str, *arguments: Any) -> Any:
         try:

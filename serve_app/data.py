@@ -62,6 +62,7 @@ class Data:
         query(request)
         quota = self._callers.charge(request, WRITES, self._now_ns())
         self._pool.refresh_if_due(self._monotonic())
+        await self._pool.asked_once(_READ_TIMEOUT_S)
         self._warm_if_due(self._monotonic())
         reads = self._pool.pick(READS)
         far = self._reader.far(self._namespace, reads)
@@ -103,18 +104,21 @@ class Data:
             self._warming = asyncio.get_running_loop().create_task(self._warm())
 
     async def _warm(self) -> None:
-        try:
-            await self._reader.fetch(self._namespace, self._pool.ids)
-        except SpillwayError as error:
-            logger.info("The pool could not be read ahead: %s", error)  # requests will try for themselves
+        reads = await self._reader.fetch(self._namespace, self._pool.ids)
+        if failed := [read for read in reads if isinstance(read, SpillwayError)]:
+            logger.info("%d of the pool could not be read ahead: %s", len(failed), failed[0])  # requests will try
 
     async def _unreadable(self, ids: list[str]) -> set[str]:
         """Reads `ids`; those that are not there or cannot be served now are told, and forgotten by the pool."""
         try:
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 reads = await self._reader.fetch(self._namespace, ids)
-            missing = {id_ for id_, read in zip(ids, reads, strict=True) if read.document is None}
-        except (SpillwayError, TimeoutError):  # /v1/status tells it better than every request could
+            missing = {
+                id_
+                for id_, read in zip(ids, reads, strict=True)
+                if isinstance(read, SpillwayError) or read.document is None
+            }
+        except TimeoutError:  # /v1/status tells it better than every request could
             missing = set(ids)
         except Exception:  # the writes are durable by now: a 500 would have its caller send five more
             logger.exception("Documents of the pool could not be read: %s", ids)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from actors.core.document import Key
+from actors.core.errors import SpillwayError
 from actors.core.ports import Intake
 from serve_app.answers import JSON, Answer
 from serve_app.documents import decode, encode, relaxed
@@ -45,11 +46,14 @@ class Reader:
         """Those of `ids` that are not in the near cache."""
         return self._near.lacks(namespace, ids, self._monotonic())
 
-    async def fetch(self, namespace: str, ids: Sequence[str]) -> list[Read]:
-        """From beyond the near cache, in the order asked, and into it. Raises as `Intake.read`."""
+    async def fetch(self, namespace: str, ids: Sequence[str]) -> list[Read | SpillwayError]:
+        """From beyond the near cache, in the order asked, and into it; or why not, as `Intake.read`."""
         mark = self._near.mark()
-        reads = []
+        reads: list[Read | SpillwayError] = []
         for id_, found in zip(ids, await self._intake.read(namespace, ids), strict=True):
+            if isinstance(found, SpillwayError):
+                reads.append(found)
+                continue
             document = found.base
             if found.patches:
                 document = encode(apply(found.base, found.patches, id_), _ANY_SIZE)
@@ -63,10 +67,14 @@ class Reader:
         query(request)
         namespace, id_ = self._targets.document(request)
         fresh = b"no-cache" in headers_of(request).get(b"cache-control", b"").lower()
-        document = None if fresh else self.near(namespace, id_)
-        source = "near"
-        if document is None:
-            ((document, source),) = await self.fetch(namespace, [id_])
-        if document is None:
+        near = None if fresh else self.near(namespace, id_)
+        if near is not None:
+            read = Read(near, "near")
+        else:
+            (fetched,) = await self.fetch(namespace, [id_])
+            if isinstance(fetched, SpillwayError):
+                raise fetched
+            read = fetched
+        if read.document is None:
             raise Problem("no-such-document", "There is none under this id.", "id")
-        return Answer(200, relaxed(decode(document)), JSON, [(b"x-spillway-source", source.encode())])
+        return Answer(200, relaxed(decode(read.document)), JSON, [(b"x-spillway-source", read.source.encode())])

@@ -68,6 +68,10 @@ class BufferUnavailable(SpillwayError):
     retryable = True
 
 
+class AnswerTooLarge(BufferUnavailable):
+    """What was asked for is more than one answer can carry."""
+
+
 class WriterUnavailable(SpillwayError):
     """The MongoWriter is not answering; it is being restarted."""
 

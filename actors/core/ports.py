@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from actors.core.batching import Command
 from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 from actors.core.document import Write
+from actors.core.errors import SpillwayError
 from actors.core.outcome import Report
 from actors.core.receipt import Receipt
 
@@ -88,13 +89,13 @@ class Intake(Protocol):
     async def state(self, receipt: Receipt) -> State:
         """Raises `BufferUnavailable`, `LogUnavailable`."""
 
-    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
-        """Documents as every write accepted so far makes them, in the order asked.
-        Raises `DatabaseUnavailable`, `WriterUnavailable`, `BufferUnavailable`."""
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError]:
+        """Documents as every write accepted so far makes them, in the order asked. Of each that cannot be told just now
+        the reason: `DatabaseUnavailable`, `WriterUnavailable`, `BufferUnavailable`."""
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        """Some documents that MongoDB holds, with their ids; they are in the shared cache afterwards. Raises as
-        `read`."""
+        """Some documents that MongoDB holds, with their ids; they are in the shared cache afterwards. Raises
+        `DatabaseUnavailable`, `WriterUnavailable`, `BufferUnavailable`."""
 
     async def status(self) -> dict[str, Any]:
         """Numbers for operators, see `GET /v1/status`. Never raises: a part that does not answer is reported as

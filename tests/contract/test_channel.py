@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from actors.channel import MAX_CALLS, MAX_FRAME_BYTES, CallFailed, Channel, ChannelLost, ChannelServer
-from actors.core.errors import QueueFull
+from actors.core.errors import AnswerTooLarge, QueueFull
 
 LONG_S = 60.0  # so that what never happens fails, and does not hang
 
@@ -23,6 +23,9 @@ class Target:
 
     async def echo(self, *items: object) -> tuple[object, ...]:
         return items
+
+    async def blank(self, size: int) -> bytes:
+        return bytes(size)
 
     async def refuse(self) -> QueueFull:
         return QueueFull("full", 3.0)
@@ -111,6 +114,13 @@ async def test_a_failing_call_fails_alone(channel: Channel, method: str, text: s
 async def test_a_call_too_large_is_refused_before_it_is_sent(channel: Channel) -> None:
     with pytest.raises(ValueError, match="more than a channel carries"):
         await channel.call("echo", bytes(MAX_FRAME_BYTES))
+    assert await channel.call("echo", 1) == (1,)
+
+
+async def test_an_answer_too_large_is_told_as_that(channel: Channel) -> None:
+    """Fewer documents at once may fit: a caller has to know that it is only this."""
+    with pytest.raises(AnswerTooLarge, match="more than a channel carries"):
+        await channel.call("blank", MAX_FRAME_BYTES)
     assert await channel.call("echo", 1) == (1,)
 
 

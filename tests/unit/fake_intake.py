@@ -9,7 +9,7 @@ from typing import Any
 from actors.adapters.memory import MemoryDeadLetters
 from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.document import Kind, Write
-from actors.core.errors import IdempotencyConflict
+from actors.core.errors import IdempotencyConflict, SpillwayError
 from actors.core.ports import Found, State
 from actors.core.receipt import Receipt
 
@@ -97,10 +97,12 @@ class FakeIntake:
         self._check()
         return self.final if receipt.stream == "0" else State("unknown")
 
-    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
-        self._check()
-        if self.failing_reads is not None:
-            raise self.failing_reads
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError]:
+        failing = self.failing_reads or self.failing
+        if isinstance(failing, SpillwayError):
+            return [failing] * len(ids)
+        if failing is not None:
+            raise failing
         self.reads.append((namespace, list(ids)))
         return [self.documents.get((namespace, id_), Found(None, [], "mongodb")) for id_ in ids]
 

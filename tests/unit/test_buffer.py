@@ -12,7 +12,7 @@ from composed import NAMESPACE, Service, answer, delete, end, insert, keyed, pat
 from actors.adapters.clock import settle
 from actors.adapters.memory import MemoryLog
 from actors.core.document import encode_writes
-from actors.core.errors import Draining, Fenced, LogUnavailable, OutcomeUnknown
+from actors.core.errors import DatabaseUnavailable, Draining, Fenced, LogUnavailable, OutcomeUnknown
 from actors.core.ports import Found
 
 
@@ -26,8 +26,9 @@ async def service() -> AsyncIterator[Service]:
 async def read(service: Service, id_: str, seconds: float = 0.5) -> Found:
     task = asyncio.create_task(service.buffer.read(NAMESPACE, [id_]))
     await service.clock.advance(seconds)
-    found: list[Found] = answer(task)
-    return found[0]
+    (found,) = answer(task)
+    assert isinstance(found, Found)
+    return found
 
 
 def document(found: Found) -> dict[str, object] | None:
@@ -191,6 +192,50 @@ async def test_a_document_read_before_a_write_is_not_cached_after_it(service: Se
     await service.clock.advance(1.0)
     assert document(answer(reading)[0]) == {"n": 2}
     assert document(await read(service, "a")) == {"n": 2}
+
+
+async def test_what_mongodb_cannot_tell_just_now_keeps_nothing_else_from_being_read(service: Service) -> None:
+    await service.keep(put("stored", n=0))
+    await service.clock.advance(1.0)
+    await read(service, "stored")
+    await service.kill_writer()
+    await service.keep(put("kept", n=1))
+    reading = asyncio.create_task(service.buffer.read(NAMESPACE, ["kept", "absent", "stored"]))
+    await service.clock.advance(0.1)
+    kept, absent, stored = answer(reading)
+    assert (document(kept), document(stored)) == ({"n": 1}, {"n": 0})
+    assert isinstance(absent, DatabaseUnavailable)
+
+
+async def test_a_near_read_leaves_mongodb_alone(service: Service) -> None:
+    await service.keep(put("a", n=1), put("b", n=1))
+    await service.clock.advance(1.0)
+    await read(service, "a")
+    await service.keep(patch("a", n=2), patch("b", n=2), put("c", n=3))
+    before = len(service.store.commands)
+    a, b, c, absent = await service.buffer.read_near(NAMESPACE, ["a", "b", "c", "absent"])
+    assert (document(a), document(c)) == ({"n": 2}, {"n": 3})
+    assert (b, absent) == (None, None)
+    assert len(service.store.commands) == before
+
+
+async def test_a_near_read_that_a_write_overtakes_knows_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its copy is from before a write that has left the backlog meanwhile."""
+    await service.keep(put("a", n=1))
+    await service.clock.advance(1.0)
+    await read(service, "a")
+    get = service.cache.get
+
+    async def overtaken(keys: list[str]) -> list[bytes | None]:
+        documents = await get(keys)
+        await service.keep(put("a", n=2))
+        await service.clock.advance(1.0)
+        return documents
+
+    monkeypatch.setattr(service.cache, "get", overtaken)
+    assert await service.buffer.read_near(NAMESPACE, ["a"]) == [None]
 
 
 async def test_a_read_that_begins_after_a_write_was_stored_does_not_join_an_older_question(service: Service) -> None:

@@ -11,11 +11,14 @@ from composed import answer
 from loop_clock import stop_clock
 
 from actors import lane as lanes
+from actors import read_lane
 from actors.adapters.clock import settle
 from actors.calls import ActorAway, Remote
 from actors.core.document import Kind, Write, decode_writes
 from actors.core.errors import (
+    AnswerTooLarge,
     BufferUnavailable,
+    DatabaseUnavailable,
     IdempotencyConflict,
     IdempotencyFull,
     OutcomeUnknown,
@@ -200,11 +203,11 @@ async def test_a_lane_that_could_not_send_sends_again(monkeypatch: pytest.Monkey
 
 async def test_a_read_that_was_cut_short_is_told() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    lane = ReadLane(remote(MemoryError(), [Found(b"x", [], "buffer")]), timeout_s=5.0)
-    with pytest.raises(BufferUnavailable, match="cut short"):
-        async with asyncio.timeout(5):
-            await lane.read("d.c", ["a"])
-    assert (await lane.read("d.c", ["a"]))[0].base == b"x"
+    lane = ReadLane(remote(MemoryError(), [Found(b"x", [], "buffer")]), "read", 5.0, DatabaseUnavailable)
+    (told,) = await lane.read("d.c", ["a"])
+    assert isinstance(told, BufferUnavailable)
+    assert "cut short" in told.message
+    assert await lane.read("d.c", ["a"]) == [Found(b"x", [], "buffer")]
 
 
 class Shelf:
@@ -222,12 +225,92 @@ class Shelf:
 async def test_one_answer_carries_so_many_documents_and_other_collections_get_their_turn() -> None:
     """All of a hundred readers would be refused when theirs together are more than a channel carries."""
     buffer = Shelf()
-    lane = ReadLane(cast(Remote, buffer), timeout_s=5.0)
+    lane = ReadLane(cast(Remote, buffer), "read", 5.0, DatabaseUnavailable)
     ids = [str(number) for number in range(120)]
     many, one = await asyncio.gather(lane.read("d.c", ids), lane.read("d.other", ["x"]))
-    assert [found.base for found in many] == [id_.encode() for id_ in ids]
-    assert one[0].base == b"x"
+    assert many == [Found(id_.encode(), [], "buffer") for id_ in ids]
+    assert one == [Found(b"x", [], "buffer")]
     assert buffer.asked == [("d.c", 50), ("d.other", 1), ("d.c", 50), ("d.c", 20)]
+
+
+class Heavy(Shelf):
+    """More than three of its documents do not fit into an answer, and "huge" not even alone."""
+
+    async def call(self, method: str, namespace: str, ids: list[str], *, timeout_s: float) -> list[Found]:
+        found = await super().call(method, namespace, ids, timeout_s=timeout_s)
+        if len(ids) > 3 or "huge" in ids:
+            raise AnswerTooLarge("more than a channel carries")
+        return found
+
+
+async def test_documents_that_are_too_much_for_one_answer_come_in_several() -> None:
+    ids = ["a", "b", "c", "huge", "d", "e", "f"]
+    lane = ReadLane(cast(Remote, Heavy()), "read", 5.0, DatabaseUnavailable)
+    answers = dict(zip(ids, await lane.read("d.c", ids), strict=True))
+    assert isinstance(answers.pop("huge"), AnswerTooLarge)
+    assert answers == {id_: Found(id_.encode(), [], "buffer") for id_ in "abcdef"}
+
+
+class Tiers:
+    """A buffer that holds "kept"; what else there is only MongoDB knows, which hangs until `go_on`."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.asked: list[list[str]] = []
+
+    async def call(self, method: str, namespace: str, ids: list[str], *, timeout_s: float) -> list[Found | None]:
+        if method == "read_near":
+            return [Found(b"x", [], "buffer") if id_ == "kept" else None for id_ in ids]
+        self.asked.append(ids)
+        await self.go_on.wait()
+        return [Found(None, [], "mongodb") for _ in ids]
+
+
+async def test_what_is_still_on_its_way_is_read_while_others_wait_for_mongodb() -> None:
+    buffer = Tiers()
+    intake = RemoteIntake([cast(Remote, buffer)], ["0of1"], remote(None), timeout_s=1.0)
+    absent = asyncio.create_task(intake.read("d.c", ["kept", "absent"]))
+    await settle()
+    assert await intake.read("d.c", ["kept"]) == [Found(b"x", [], "buffer")]
+    assert not absent.done()
+    buffer.go_on.set()
+    assert await absent == [Found(b"x", [], "buffer"), Found(None, [], "mongodb")]
+    assert buffer.asked == [["absent"]]
+
+
+async def test_a_read_waits_so_long_and_is_not_asked_for_when_its_readers_have_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    advance = stop_clock(monkeypatch)
+    buffer = Tiers()
+    lane = ReadLane(cast(Remote, buffer), "read", 10.0, DatabaseUnavailable)
+    first = asyncio.create_task(lane.read("d.c", ["first"]))
+    await settle()
+    await advance(6.0)  # its call has left, and the others wait for the next
+    gone, second = (asyncio.create_task(lane.read("d.c", [id_])) for id_ in ("gone", "second"))
+    await settle()
+    gone.cancel()
+    await advance(5.0)
+    assert isinstance(answer(first)[0], DatabaseUnavailable)
+    assert not second.done()
+    buffer.go_on.set()
+    await advance(0.1)
+    assert answer(second) == [Found(None, [], "mongodb")]
+    assert buffer.asked == [["first"], ["second"]]
+
+
+async def test_so_many_reads_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_lane, "MAX_WAITING", 3)
+    buffer = Tiers()
+    lane = ReadLane(cast(Remote, buffer), "read", 10.0, DatabaseUnavailable)
+    under_way = asyncio.create_task(lane.read("d.c", ["first"]))
+    await settle()
+    waiting = [asyncio.create_task(lane.read("d.c", [id_])) for id_ in ("second", "third", "fourth", "fifth")]
+    await settle()
+    buffer.go_on.set()
+    await settle()
+    assert [type(answer(task)[0]) for task in (under_way, *waiting)] == [*[Found] * 4, DatabaseUnavailable]
+    assert await lane.read("d.c", ["a"]) == [Found(None, [], "mongodb")]
 
 
 async def test_a_stream_that_no_pool_can_have_is_unknown() -> None:
