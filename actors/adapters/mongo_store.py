@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import Any, cast
 
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError, InvalidDocument
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient
@@ -49,8 +49,11 @@ _POISON = frozenset({
 
 _CONCERN = re.compile(r"writeConcern|write concern|cannot use '[wj]'", re.IGNORECASE)
 
-_DECODED: CodecOptions[Any] = CodecOptions()
-_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+# Nothing in an answer may keep it from being read: it repeats values of documents, dates beyond Python's and texts that are
+# cut in the middle of a character. What cannot be read counts as not known, and would be asked again for ever.
+_LENIENT: Any = {"datetime_conversion": DatetimeConversion.DATETIME_AUTO, "unicode_decode_error_handler": "replace"}
+_DECODED: CodecOptions[Any] = CodecOptions(**_LENIENT)
+_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument, **_LENIENT)
 
 _left: ContextVar[list[bool] | None] = ContextVar("_left", default=None)
 

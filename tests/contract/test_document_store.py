@@ -9,7 +9,8 @@ from typing import Any
 
 import bson
 import pytest
-from bson import ObjectId
+from bson import DatetimeMS, ObjectId
+from bson.raw_bson import RawBSONDocument
 from fake_mongodb import Answering, Silent
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
@@ -444,6 +445,43 @@ def test_a_passing_error_of_one_write_is_tried_again_and_a_lasting_one_is_a_reje
     report = answered(Verb.INSERT, 3, n=1, writeErrors=errors)
     assert outcomes(report) == [RETRY, REJECTED, STORED]
     assert report.reasons == {1: "validation (code 121)"}
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (371, "UserWritesBlocked"), (215, "DatabaseDropPending"), (365, "TemporarilyUnavailable"),
+        (402, "ResourceExhausted"), (433, "AdmissionQueueOverflow"), (449, "RateLimitExceeded"), (13388, "StaleConfig"),
+    ],
+)  # fmt: skip
+def test_what_the_operator_does_to_mongodb_never_fills_the_dead_letters(code: int, name: str) -> None:
+    """`setUserWriteBlockMode`, for one, is told of each write by itself."""
+    report = answered(Verb.INSERT, 2, n=0, writeErrors=[{"index": i, "code": code, "errmsg": name} for i in range(2)])
+    assert outcomes(report) == [RETRY, RETRY]
+
+
+FAR_DATE = DatetimeMS(253_402_300_800_000)  # in the year 10000, which no datetime of Python's can be
+
+
+@pytest.mark.parametrize("message", [b"E11000 dup key: { mail: xx }", b"E11000 dup key: { mail: \xe4\xb8 }"])
+async def test_a_refusal_is_read_whatever_of_the_document_it_repeats(message: bytes) -> None:
+    """A date beyond Python's, or a text that the server has cut in the middle of a character."""
+    refusal = {"index": 0, "code": 11000, "errmsg": "E11000 dup key: { mail: xx }", "keyPattern": {"d": 1}}
+    raw = bson.encode(refusal | {"keyValue": {"d": FAR_DATE}}).replace(b"{ mail: xx }", message[-12:])
+    async with (
+        Answering({"ok": 1, "n": 0, "writeErrors": [RawBSONDocument(raw)]}) as uri,
+        mongo(uri, timeout_s=SOON_S) as (store, _),
+    ):
+        report = await store.store(Command(Verb.INSERT, "d.c", ["a"], [document("a")]))
+    assert outcomes(report) == [REJECTED]
+
+
+async def test_a_document_with_a_date_beyond_pythons_is_found() -> None:
+    body = bson.encode({"_id": "a", "expires": FAR_DATE})
+    cursor = {"id": 0, "ns": "d.c", "firstBatch": [RawBSONDocument(body)]}
+    async with Answering({"ok": 1, "cursor": cursor}) as uri, mongo(uri, timeout_s=SOON_S) as (store, _):
+        assert await store.find("d.c", ["a"]) == {"a": body}
+        assert await store.sample("d.c", 5) == [("a", body)]
 
 
 @pytest.mark.parametrize(
