@@ -41,8 +41,11 @@ class Budget:
         self._changed = asyncio.Event()
 
     def cost(self, size: int) -> int:
-        """What a command that carries `size` bytes of documents costs."""
-        return cost_of(size, self._operation_bytes)
+        """What a command that carries `size` bytes of documents costs; at most all that is given in a second.
+
+        A write accepted under other settings may be dearer than that: it would wait for ever, and all others behind it.
+        """
+        return min(cost_of(size, self._operation_bytes), self._ring.slots)
 
     async def take(self, may_send: Callable[[], bool], cost: int = 1) -> None:
         """Wait for a permit. It must be given back by exactly one of `complete`, `unsent`, `unknown`.

@@ -49,8 +49,8 @@ _POISON = frozenset({
 
 _CONCERN = re.compile(r"writeConcern|write concern|cannot use '[wj]'", re.IGNORECASE)
 
-# Nothing in an answer may keep it from being read: it repeats values of documents, dates beyond Python's and texts that are
-# cut in the middle of a character. What cannot be read counts as not known, and would be asked again for ever.
+# Nothing in an answer may keep it from being read: it repeats values of documents, dates beyond Python's and texts cut
+# in the middle of a character. What cannot be read counts as not known, and would be asked again for ever.
 _LENIENT: Any = {"datetime_conversion": DatetimeConversion.DATETIME_AUTO, "unicode_decode_error_handler": "replace"}
 _DECODED: CodecOptions[Any] = CodecOptions(**_LENIENT)
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument, **_LENIENT)

@@ -93,3 +93,13 @@ async def test_what_is_larger_than_a_command_may_be_leaves_in_pieces() -> None:
     assert report.reasons == {4: "bad"}
     assert (NAMESPACE, "g") in service.store.documents
     await service.stop()
+
+
+async def test_a_write_dearer_than_a_second_holds_is_sent_all_the_same() -> None:
+    """It was accepted when bytes did not count, or a command could be larger."""
+    service = await started()
+    task = asyncio.create_task(service.writer.write(of(0, 200 * KIB)))
+    await service.clock.advance(3.0)
+    assert answer(task)[0].outcomes == bytes([Outcome.STORED])
+    assert len(service.budget._ring._free_at) == LIMIT - LANES * 4
+    await service.stop()
