@@ -19,6 +19,9 @@ FRONT_DOOR_START_S = 30.0
 """Seconds HAProxy and the proxy behind it may take to start, three times; Serve's own 5 never do on a busy machine."""
 CONTROL_LOOP_S = 0.25
 """Seconds between two looks of Serve's controller at everything; its own 0.1 take a twentieth of a core, always."""
+SLOW_CALLER_S = 90
+"""Seconds a caller may read nothing of its answer, which a replica keeps meanwhile; HAProxy's own are an hour. It does
+not count while the caller waits for us."""
 DRAINING_S = 2
 """Seconds a replica keeps serving after it was told to stop; Serve's own 30 would outlast its shutdown."""
 
@@ -64,6 +67,7 @@ def tuning(hard_nofile: int, cores: int) -> dict[str, str]:
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(1 if cores <= 4 else 4),
         "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections(hard_nofile)),
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(SLOW_CALLER_S),
         "RAY_SERVE_HAPROXY_LOG_TARGET": "127.0.0.1:514 sample 1:1000",
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(FRONT_DOOR_CHECK_S),

@@ -14,6 +14,8 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serve_app.unread import Unread
+
 log = logging.getLogger("ray.serve")
 
 _MAX_HEAD_BYTES = 64 * 1024  # HAProxy's is a quarter of it
@@ -80,18 +82,32 @@ class DirectPort:
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with two differences.
+    """uvicorn's, with three differences.
 
     Head and body of an answer leave together: apart they are two system calls, two segments and two wake-ups of the
     caller, a tenth of what a request costs here. And what comes before, between and behind a body is bounded: uvicorn
-    would collect a header without end. A trailer is no header: else a caller could name itself behind its proxy.
+    would collect a header without end. A trailer is no header: else a caller could name itself behind its proxy. And
+    answers that are not read do not stay for ever.
     """
 
+    _unread = Unread()  # of this process
     _in_head = False
     _idle_bytes = 0  # since something came that the parser is done with
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unread.end(self.transport)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        self._unread.end(self.transport)
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         self._idle_bytes += len(data)

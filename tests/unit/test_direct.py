@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import pytest
 import uvicorn
+from loop_clock import stop_clock
 from uvicorn.server import ServerState
 
 from serve_app.direct import _Gathered, _Protocol
+from serve_app.unread import Unread
 
 
 class Transport:
@@ -19,6 +21,10 @@ class Transport:
     def __init__(self) -> None:
         self.seen: list[bytes | str] = []
         self.full = False
+        self.unsent_bytes = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
 
     def write(self, data: bytes) -> None:
         if self.full:
@@ -157,3 +163,41 @@ async def test_a_trailer_is_no_header(connection: Connection) -> None:
     ((headers, body),) = connection.requests
     assert body == b"x"
     assert [value for name, value in headers if name == b"x-caller"] == [b"a"]
+
+
+async def test_a_caller_that_does_not_read_its_answer_is_cut_off(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer would lie in memory for as long as it likes."""
+    monkeypatch.setattr(_Protocol, "_unread", Unread(patience_s=60.0))
+    advance = stop_clock(monkeypatch)
+    connection.protocol.pause_writing()
+    await advance(59.0)
+    connection.protocol.resume_writing()  # slow, but it reads
+    await advance(10.0)
+    assert connection.seen == []
+    connection.protocol.pause_writing()
+    await advance(59.0)
+    assert connection.seen == []
+    await advance(1.1)
+    assert connection.seen == ["aborted"]
+    assert len(_Protocol._unread) == 0
+
+
+async def test_a_connection_that_ends_is_not_counted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Protocol, "_unread", Unread())
+    one = Connection()
+    one.protocol.pause_writing()
+    assert len(_Protocol._unread) == 1
+    one.protocol.connection_lost(None)
+    assert len(_Protocol._unread) == 0
+
+
+async def test_answers_that_are_not_read_are_bounded_together() -> None:
+    unread = Unread(max_together_bytes=100)
+    transports = [Transport() for _ in range(3)]
+    for transport, transport.unsent_bytes in zip(transports, (60, 30, 80), strict=True):
+        unread.begin(cast(asyncio.Transport, transport))
+    assert [transport.seen for transport in transports] == [["aborted"], ["aborted"], []], "who is behind longest"
+    assert len(unread) == 1
+    unread.end(cast(asyncio.Transport, transports[2]))
