@@ -19,9 +19,11 @@ _MAX_PADDING = 3_000_000
 def update_of(parsed: Any, id_: str, max_bytes: int) -> dict[str, Any]:
     """The update document `{"$set": {path: value}, "$unset": {path: ""}}` that does what the parsed merge patch says.
 
-    Nested objects become dotted paths, null removes, everything else replaces. Where RFC 7396 would replace a scalar by
-    an object on the way, MongoDB refuses the update: it is then a dead letter. Raises `Problem` naming the field, and
-    document-too-large when the paths alone, each of which names all that it is in, have more than `max_bytes`.
+    Nested objects become dotted paths, null removes, everything else replaces. Where RFC 7396 would put an object in
+    the place of something else, MongoDB does not: for a scalar on the way it refuses the update, which is then a dead
+    letter (to remove inside it changes nothing), and in an array a name of digits is a position. Raises `Problem`
+    naming the field, and document-too-large when the paths alone, each of which names all that it is in, have more than
+    `max_bytes`.
     """
     patch = document(parsed)
     if "_id" in patch:

@@ -124,8 +124,10 @@ def routes(
         ),
         route(
             "PATCH", document, writes.patch, "Documents", "Change fields of a document",
-            "A merge patch (RFC 7396); where there is no document it makes one. Where it would put fields inside a "
-            f"value that is no object, MongoDB refuses it and it becomes a dead letter. {keys} {waits}",
+            "A merge patch (RFC 7396), as far as MongoDB can carry one out; where there is no document it makes one. "
+            "Where it would put fields inside a value that is no object, MongoDB refuses it and it becomes a dead "
+            "letter; but in an array a name of digits is a position. What is to be removed inside a value that is no "
+            f"object leaves that value as it is. {keys} {waits}",
             written, (*c.WRITE, *c.BODY, "invalid-id", "invalid-patch"), (*c.NAMESPACE, c.ID, *c.WAITING),
             c.body(("application/merge-patch+json", patch), ("application/json", patch)),
         ),
@@ -144,9 +146,9 @@ def routes(
         ),
         route(
             "POST", "/v1/dead-letters/replay", letters.replay_page, "Dead letters", "Write a page of them again",
-            "Each behind everything accepted since: it wins over later writes to the same document. A letter is "
-            "forgotten only when its write is in the durable log again; asking again after an error is safe. The page "
-            f"is followed to MongoDB for {REPLAY_WAIT_S:g} s at most. {_PAGES}",
+            "Each behind everything accepted since: it wins over later writes to the same document, also when it was "
+            "an insert. A letter is forgotten only when its write is in the durable log again; asking again after an "
+            f"error is safe. The page is followed to MongoDB for {REPLAY_WAIT_S:g} s at most. {_PAGES}",
             {"200": c.answer("ReplayedPage", "What became of the page.")}, (*c.ASK, *c.APPEND, "cross-site"), c.MEANT,
         ),
         route(
