@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,9 @@ def contradictions(settings: Any) -> Iterator[tuple[str, str]]:
     for name, schemes in _SCHEMES.items():
         if urlsplit(getattr(settings, name)).scheme not in schemes:
             yield name, f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    database = settings.data_namespace.partition(".")[0]
+    if not any(fnmatchcase(database, pattern.strip()) for pattern in settings.databases.split(",")):
+        yield "data_namespace", "must name a database that `databases` allows, because /api/data writes there"
     if settings.operation_bytes:
         yield from _too_dear(settings)
 
