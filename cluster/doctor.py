@@ -116,7 +116,12 @@ def _redis(settings: Settings, record: Record | None) -> Iterator[Finding]:
 def _mongodb(settings: Settings, record: Record | None) -> Iterator[Finding]:
     if record is None and "mongodb_uri" not in settings.model_fields_set:
         return
-    if mongo_server.is_ready(record.mongodb_uri if record else settings.mongodb_uri):
-        yield Finding("MongoDB", "answers")
+    try:
+        why = mongo_server.trouble(record.mongodb_uri if record else settings.mongodb_uri, mongo_server.FAR_S)
+    except mongo_server.UnusableUri as error:
+        yield Finding("MongoDB", f"its URI cannot be used: {error}", "correct SPILLWAY_MONGODB_URI")
+        return
+    if why:
+        yield Finding("MongoDB", f"does not answer: {why}", "start it, or correct SPILLWAY_MONGODB_URI")
     else:
-        yield Finding("MongoDB", "does not answer within a second", "start it, or correct SPILLWAY_MONGODB_URI")
+        yield Finding("MongoDB", "answers")

@@ -88,6 +88,7 @@ def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         ),
         ({"redis_url": "http://:s3cret@r/"}, "redis_url"),
         ({"mongodb_uri": "postgres://u:s3cret@m/"}, "mongodb_uri"),
+        ({"mongodb_uri": "postgres://u:s3[cret@m/"}, "mongodb_uri"),
         ({"data_namespace": "s3cret"}, "data_namespace"),
         ({"data_namespace": "s3cret.records", "databases": "shop, Test-*"}, "data_namespace"),
         ({"key_prefix": "S3CRET s3cret"}, "key_prefix"),
