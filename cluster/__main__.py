@@ -1,4 +1,4 @@
-"""python -m cluster: up, down, status, drain, doctor, dead-letters, tool."""
+"""python -m cluster: up, down, status, drain, doctor, dead-letters, tool, clean."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def down() -> None:
 
     _, folder = settings_and_folder()
     raise typer.Exit(clean(folder, out))
+
+
+@app.command()
+def clean(data: Annotated[bool, typer.Option("--data", help="And the data, after a typed word")] = False) -> None:
+    """Remove the logs and run files of a stopped service. The data stays: the log, dead letters, MongoDB of ours."""
+    from cluster.down import clean as remove
+
+    _, folder = settings_and_folder()
+    raise typer.Exit(remove(folder, out, data))
 
 
 @app.command()
