@@ -58,12 +58,20 @@ def test_a_folder_for_sockets_that_somebody_prepared_is_not_used(folder: StateFo
         folder.sockets.rmdir()
 
 
-def test_status_shows_no_password(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.save(dataclasses.replace(record(), http_url=""))
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_status_shows_no_password_unless_asked_to(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    uris = {"mongodb_uri": "mongodb://u:pw@h/", "service_mongodb_uri": "mongodb://h/?authMechanismProperties=pw"}
+    folder.save(dataclasses.replace(record(), http_url="", **uris))
     monkeypatch.setenv("SPILLWAY_STATE_DIR", str(folder.path))
-    said = CliRunner().invoke(app, ["status"])
+    said = CliRunner().invoke(app, ["status", *options])
     assert "redis://:***@h/0" in said.stdout
+    assert "mongodb://u:***@h/" in said.stdout
     assert "pw" not in said.stdout
+    said = CliRunner().invoke(app, ["status", *options, "--secrets"])
+    assert "redis://:pw@h/0" in said.stdout
+    assert "mongodb://u:pw@h/" in said.stdout
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run_id": "a"}', '{"run_id": "a", "owner": {}, "parts": {}}'])
