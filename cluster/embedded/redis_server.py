@@ -15,13 +15,12 @@ from pathlib import Path
 
 import redis
 
-from actors.adapters.redis_link import SAFE
+from actors.adapters.redis_link import OLDEST_VERSION, SAFE, too_old
 from cluster.embedded.child import Recipe
 from cluster.embedded.ports import LOOPBACK
 
 PREFERRED_PORT = 6390
 """Not 6379: that one belongs to the Redis a developer may have, and to Ray."""
-OLDEST_VERSION = (6, 2)
 _VERSION = re.compile(r"v=(\d+)\.(\d+)")
 
 
@@ -101,6 +100,12 @@ def weaknesses(url: str) -> list[str]:
     """
     with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
         client.ping()
+        try:
+            old = too_old(client.info("server"))
+        except redis.ResponseError:
+            old = ""
+        if old:
+            return [f"{old}: install a newer Redis, or name another one by SPILLWAY_REDIS_URL"]
         try:
             found = {key: str(client.config_get(key).get(key, "")) for key in SAFE}
         except redis.ResponseError:

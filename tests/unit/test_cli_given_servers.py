@@ -7,10 +7,13 @@ from typing import Any, ClassVar
 
 import pymongo
 import pytest
+import redis
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from rich.console import Console
 
-from cluster.doctor import _mongodb
+from actors.adapters.redis_link import SAFE, refuse_unsafe
+from actors.core.errors import UnsafeLog
+from cluster.doctor import _mongodb, _redis
 from cluster.embedded import mongo_server
 from cluster.embedded.mongo_server import FAR_S, UnusableUri, trouble
 from cluster.embedded.steps import Steps
@@ -132,3 +135,67 @@ def test_a_server_far_away_gets_its_time_and_one_of_ours_is_asked_often(mongo: t
     assert mongo.waited == 5_000
     assert mongo_server.is_ready(mongo_server.address(1))
     assert mongo.waited < 1_000
+
+
+class FakeRedis:
+    """A Redis of this version that is configured as it should be; `told`: whether it tells its version."""
+
+    def __init__(self, version: str, told: bool = True) -> None:
+        self.version = version
+        self.told = told
+        self.connection_pool = self
+        self.round_trip_s = 1.0
+
+    def __enter__(self) -> FakeRedis:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def ping(self) -> None: ...
+
+    def info(self, section: str) -> dict[str, Any]:
+        assert section == "server"
+        if not self.told:
+            raise redis.ResponseError("NOPERM this user has no permissions to run the 'info' command")
+        return {"redis_version": self.version}
+
+    def config_get(self, name: str) -> dict[str, str]:
+        return {name: SAFE.get(name, "0")}
+
+
+class FakeAsyncRedis(FakeRedis):
+    """The same, asked as the actors ask it."""
+
+    async def info(self, section: str) -> dict[str, Any]:  # type: ignore[override]
+        return super().info(section)
+
+    async def config_get(self, name: str) -> dict[str, str]:  # type: ignore[override]
+        return super().config_get(name)
+
+
+OLD = "redis_version is 6.0.16, must be 6.2 or newer"
+
+
+async def test_a_redis_without_the_commands_of_the_log_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis.Redis, "from_url", lambda *_, **__: FakeRedis("6.0.16"))
+    parts = Parts(load(redis_url="redis://h/"), StateFolder(tmp_path), Record("run", Process(1, 0.0)), Steps(Console()))
+    with pytest.raises(Unsuitable, match=OLD):
+        parts.redis()
+    (finding,) = _redis(load(redis_url="redis://h/"), None)
+    assert (finding.detail, finding.well) == (OLD, False)
+    with pytest.raises(UnsafeLog, match=OLD):
+        await refuse_unsafe(FakeAsyncRedis("6.0.16"))
+
+
+@pytest.mark.parametrize(("version", "told"), [("6.2.0", True), ("7.0.15", True), ("10.1", True), ("6.0.16", False)])
+async def test_a_redis_that_is_new_enough_or_hides_its_version_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, told: bool
+) -> None:
+    monkeypatch.setattr(redis.Redis, "from_url", lambda *_, **__: FakeRedis(version, told))
+    parts = Parts(load(redis_url="redis://h/"), StateFolder(tmp_path), Record("run", Process(1, 0.0)), Steps(Console()))
+    assert parts.redis() is None
+    (finding,) = _redis(load(redis_url="redis://h/"), None)
+    assert finding.well
+    await refuse_unsafe(FakeAsyncRedis(version, told))
