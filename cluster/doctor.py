@@ -89,7 +89,7 @@ def _port(settings: Settings) -> Finding:
 def _disk(folder: StateFolder) -> Finding:
     place = next(path for path in (folder.path, *folder.path.parents) if path.exists())
     free = shutil.disk_usage(place).free
-    remedy = "" if free >= ENOUGH_DISK_BYTES else "5 GiB are needed: SPILLWAY_STATE_DIR=/larger/disk make up"
+    remedy = "" if free >= ENOUGH_DISK_BYTES else "5 GiB are needed: SPILLWAY_STATE_DIR=/larger/disk/spillway make up"
     return Finding("disk", f"{free / 1024**3:.1f} GiB free at {place}", remedy)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from cluster.__main__ import app
+from cluster.doctor import _disk
 from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
 
 
@@ -105,3 +108,10 @@ def test_a_relative_folder_begins_at_the_project() -> None:
 def test_sockets_below_rays_folder_stay_within_haproxys_97_bytes() -> None:
     longest = StateFolder("/a/very/long/path/" * 10).sockets / "h" / ("f" * 56) / "a.sock"
     assert len(str(longest)) <= 97
+
+
+def test_the_doctor_proposes_a_folder_of_its_own_and_not_a_whole_disk(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    assert "SPILLWAY_STATE_DIR=/larger/disk/spillway make up" in _disk(folder).remedy  # it is made private to the user
