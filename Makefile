@@ -1,6 +1,6 @@
 # Spillway. `make up` and `make test` need Linux, Python 3.11+, make and the package registries; the rest is brought.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 TEST_ENVIRONMENT := RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status letters doctor flood test chaos lint types imports unit contract distributed acceptance mutants venv tools clean
+.PHONY: help up down status letters doctor flood test chaos lint types imports unit contract distributed acceptance mutants venv tools clean clean-data
 .PHONY: k8s-check k8s-render
 
 help: ## This list
@@ -66,12 +66,17 @@ unit contract distributed acceptance: $(TOOLS)
 venv: $(SERVICE)
 tools: $(TOOLS)
 
-clean: down ## Stop the service, then remove its data, logs and the virtual environment
-	rm -rf $(VENV) .spillway
+clean: down ## Stop the service, then remove its logs, run files and the virtual environment; its data stays
+	@$(BIN)/python -m cluster clean
+	rm -rf $(VENV)
+
+clean-data: down ## Stop the service, then delete its data: the log, the dead letters, MongoDB's; asks first
+	@$(BIN)/python -m cluster clean --data
 
 $(SERVICE): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Spillway needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
-	@test -x $(BIN)/python || { echo "Making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(PIP) --version >/dev/null 2>&1 || { echo "Making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); } \
+		|| { echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing what the service needs (about a minute, once)"
 	@$(PIP) install --quiet --progress-bar on -r requirements.txt
 	@touch $@

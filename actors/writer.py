@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from actors.budget import Budget
+from actors.census import Census
 from actors.core.batching import Command
 from actors.core.doubts import Doubts
 from actors.core.errors import (
@@ -63,8 +64,7 @@ class Writer:
         self._tenure = tenure
         self._may_send = lambda: tenure.holds
         self._clock = clock
-        self._counted = tuple(counted)
-        self._documents: dict[str, int] = {}
+        self._census = Census(counted)
         self._doubts = Doubts(budget.operation_s)
         self._reads_turn = True
         self._up = asyncio.Event()
@@ -104,7 +104,7 @@ class Writer:
             "waiting_commands": len(self._outbox),
             "waiting_reads": len(self._reads),
             **self._tally.stats(),
-            "documents": dict(self._documents),
+            "documents": dict(self._census.known),
             "commands": self._budget.spent(),
         }
 
@@ -192,8 +192,7 @@ class Writer:
                 self._doubts.note(load.command, self._budget.episode, self._clock.now_ns())
             raise
         self._tally.load(len(load.command.ids))
-        if load.command.namespace in self._documents:
-            self._documents[load.command.namespace] += report.grown
+        self._census.grow(load.command.namespace, report.grown)
         load.answer(report)
 
     async def _command(self, send: Callable[[], Awaitable[T]], cost: int = 1) -> T:
@@ -266,10 +265,12 @@ class Writer:
         if not self._learned:
             await self._budget.take(self._may_send)
             await self._command(self._store.describe)
-            for namespace in self._counted:
-                await self._budget.take(self._may_send)
-                self._documents[namespace] = await self._command(partial(self._store.count, namespace))
-            self._learned = True
+            await self._census.take(self._count)
+            self._learned = self._census.complete  # else once more after the next time that MongoDB was away
+
+    async def _count(self, namespace: str) -> int:
+        await self._budget.take(self._may_send)
+        return await self._command(partial(self._store.count, namespace))
 
     async def _until_idle(self) -> None:
         while self._tasks:

@@ -1,4 +1,4 @@
-"""python -m cluster: up, down, status, drain, doctor, dead-letters, tool."""
+"""python -m cluster: up, down, status, drain, doctor, dead-letters, tool, clean."""
 
 from __future__ import annotations
 
@@ -45,18 +45,32 @@ def down() -> None:
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False) -> None:
-    """Print the running service's addresses and numbers; exit code 1 when none runs."""
+def clean(data: Annotated[bool, typer.Option("--data", help="And the data, after a typed word")] = False) -> None:
+    """Remove the logs and run files of a stopped service. The data stays: the log, dead letters, MongoDB of ours."""
+    from cluster.down import clean as remove
+
+    _, folder = settings_and_folder()
+    raise typer.Exit(remove(folder, out, data))
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="With the passwords of Redis and MongoDB")] = False,
+) -> None:
+    """Print the running service's addresses and numbers; exit code 1 when none runs. Passwords are starred out."""
     _, folder = settings_and_folder()
     record = running(folder)
     numbers = telegraph.status(record.http_url) if record.http_url else None
+    told = record.to_json()
+    if not secrets:
+        told = {name: without_password(value) if isinstance(value, str) else value for name, value in told.items()}
     if as_json:
-        values: dict[str, Any] = {**record.to_json(), "status": numbers}
-        print(json.dumps(values, indent=2))
+        print(json.dumps({**told, "status": numbers}, indent=2))
         return
-    for name, value in record.to_json().items():
-        if name not in ("run_id", "owner", "parts") and value:
-            out.print(f"{name:<22}{escape(without_password(str(value)))}", soft_wrap=True)
+    for name, value in told.items():
+        if name not in ("run_id", "owner", "parts", "stop_s") and value:
+            out.print(f"{name:<22}{escape(str(value))}", soft_wrap=True)
     for name, part in record.parts.items():
         out.print(f"{escape(name):<22}pid {part.pid}{'' if part.lives() else ' (ended)'}")
     board = Board()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from typing import Any
-from urllib.parse import urlsplit
 
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "mongodb_uri": ("mongodb", "mongodb+srv")}
 
@@ -21,8 +21,11 @@ def contradictions(settings: Any) -> Iterator[tuple[str, str]]:
     except ValueError:
         yield "trusted_proxies", "must be addresses or networks such as 10.0.0.0/8, with commas between"
     for name, schemes in _SCHEMES.items():
-        if urlsplit(getattr(settings, name)).scheme not in schemes:
+        if getattr(settings, name).partition("://")[0].lower() not in schemes:
             yield name, f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}"
+    database = settings.data_namespace.partition(".")[0]
+    if not any(fnmatchcase(database, pattern.strip()) for pattern in settings.databases.split(",")):
+        yield "data_namespace", "must name a database that `databases` allows, because /api/data writes there"
     if settings.operation_bytes:
         yield from _too_dear(settings)
 

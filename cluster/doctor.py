@@ -89,7 +89,7 @@ def _port(settings: Settings) -> Finding:
 def _disk(folder: StateFolder) -> Finding:
     place = next(path for path in (folder.path, *folder.path.parents) if path.exists())
     free = shutil.disk_usage(place).free
-    remedy = "" if free >= ENOUGH_DISK_BYTES else "5 GiB are needed: SPILLWAY_STATE_DIR=/larger/disk make up"
+    remedy = "" if free >= ENOUGH_DISK_BYTES else "5 GiB are needed: SPILLWAY_STATE_DIR=/larger/disk/spillway make up"
     return Finding("disk", f"{free / 1024**3:.1f} GiB free at {place}", remedy)
 
 
@@ -116,7 +116,12 @@ def _redis(settings: Settings, record: Record | None) -> Iterator[Finding]:
 def _mongodb(settings: Settings, record: Record | None) -> Iterator[Finding]:
     if record is None and "mongodb_uri" not in settings.model_fields_set:
         return
-    if mongo_server.is_ready(record.mongodb_uri if record else settings.mongodb_uri):
-        yield Finding("MongoDB", "answers")
+    try:
+        why = mongo_server.trouble(record.mongodb_uri if record else settings.mongodb_uri, mongo_server.FAR_S)
+    except mongo_server.UnusableUri as error:
+        yield Finding("MongoDB", f"its URI cannot be used: {error}", "correct SPILLWAY_MONGODB_URI")
+        return
+    if why:
+        yield Finding("MongoDB", f"does not answer: {why}", "start it, or correct SPILLWAY_MONGODB_URI")
     else:
-        yield Finding("MongoDB", "does not answer within a second", "start it, or correct SPILLWAY_MONGODB_URI")
+        yield Finding("MongoDB", "answers")

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import redis
+from rich.markup import escape
 
 from cluster import footprint, front_door, ray_environment, reaper
 from cluster.embedded import mongo_server, ports, redis_server, toolchain
@@ -57,11 +58,10 @@ class Parts:
         return self._ours(redis_server.recipe(server, port, self._folder.data_of("redis"), log, memory))
 
     def mongodb(self) -> Recipe | None:
-        """MongoDB of our own, or None when the settings name one. Raises `BuildFailed`."""
+        """MongoDB of our own, or None when the settings name one. Raises `BuildFailed` or `Unsuitable`."""
         if "mongodb_uri" in self._settings.model_fields_set:
             self._record.mongodb_uri = self._record.service_mongodb_uri = self._settings.mongodb_uri
-            if not mongo_server.is_ready(self._settings.mongodb_uri):
-                self._steps.note("the MongoDB of SPILLWAY_MONGODB_URI does not answer; till it does, the log takes all")
+            self._look_at_mongodb()
             return None
         log = self._folder.logs / "mongodb.log"
         mongod = mongo_server.mongod_on_path()
@@ -161,6 +161,16 @@ class Parts:
             raise Unsuitable(f"{text}\nMend it, or for a mere trial: SPILLWAY_ALLOW_UNSAFE_REDIS=1")
         if short:
             raise Unsuitable(f"The Redis of SPILLWAY_REDIS_URL is too small: {short}")
+
+    def _look_at_mongodb(self) -> None:
+        """One that is away may come back; a URI stays as wrong as it is. Raises `Unsuitable`."""
+        try:
+            why = mongo_server.trouble(self._settings.mongodb_uri, mongo_server.FAR_S)
+        except mongo_server.UnusableUri as error:
+            raise Unsuitable(f"SPILLWAY_MONGODB_URI cannot be used: {error}") from None
+        if why:
+            self._steps.note(f"the MongoDB of SPILLWAY_MONGODB_URI does not answer: {escape(why)}")
+            self._steps.note("till it does, the log takes all")
 
     def _ours(self, recipe: Recipe) -> Recipe:
         return replace(recipe, environment={**recipe.environment, reaper.RUN_VARIABLE: self._record.run_id})

@@ -64,6 +64,8 @@ class Record:
     service_mongodb_uri: str = ""
     witness_record: str | None = None
     parts: dict[str, Process] = field(default_factory=dict)
+    stop_s: float = 150.0
+    """Longest the run takes to stop, drain included, unless something hangs."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain values."""
@@ -89,6 +91,7 @@ class StateFolder:
         self.run = self.path / "run"
         self.record_file = self.run / "state.json"
         self.token_file = self.run / "ray-token"
+        self._left_file = self.data / "left"
 
     @property
     def sockets(self) -> Path:
@@ -139,6 +142,16 @@ class StateFolder:
             return None
         return file
 
+    def is_locked(self) -> bool:
+        """Whether somebody runs here, whatever the record says."""
+        try:
+            lock = self.lock()
+        except FileNotFoundError:
+            return False
+        if lock is not None:
+            lock.close()
+        return lock is None
+
     def save(self, record: Record) -> None:
         """Replaces the record in one step: a reader sees the old or the new one. It may hold passwords: mode 0600."""
         partial = self.record_file.with_suffix(".new")
@@ -156,3 +169,14 @@ class StateFolder:
     def forget(self) -> None:
         """Removes the record; logs and data stay."""
         self.record_file.unlink(missing_ok=True)
+
+    def note_left(self, writes: int) -> None:
+        """Keeps for `left` how many accepted writes a run has left in the log."""
+        self._left_file.write_text(f"{writes}\n")
+
+    def left(self) -> int:
+        """Accepted writes that the last run knew to be in the log when it stopped; 0 when it did not say."""
+        try:
+            return int(self._left_file.read_text())
+        except (OSError, ValueError):
+            return 0

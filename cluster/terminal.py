@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
 from rich.console import Console
@@ -15,6 +18,10 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 NOTHING_RUNS = "No Spillway runs here. Start one: make up"
+UNREADABLE = (
+    "A Spillway runs here, and its record cannot be read: it has only just begun, or another version of this program "
+    "started it. Try again; then end it by Ctrl-C in its terminal, or by the version that started it."
+)
 
 
 def settings_and_folder() -> tuple[Settings, StateFolder]:
@@ -30,10 +37,22 @@ def running(folder: StateFolder) -> Record:
     """Ends the command when nothing runs."""
     record = folder.load()
     if record is None:
-        fail(NOTHING_RUNS)
+        fail(UNREADABLE if folder.is_locked() else NOTHING_RUNS)
     if not record.owner.lives():
         fail("The last run was killed and has not been cleaned up: make down")
     return record
+
+
+def silence(streams: Iterable[int] = (1, 2)) -> None:
+    """After the terminal has closed, when every word to it is an error: from here on words go nowhere.
+
+    Only a stream that leads to a file still leads there.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in streams:
+        if not stat.S_ISREG(os.fstat(stream).st_mode):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

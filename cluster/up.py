@@ -25,12 +25,17 @@ from cluster.parts import HEAD, WITNESS, Parts
 from cluster.ray_environment import client_environment
 from cluster.settings import Settings
 from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
+from cluster.terminal import silence
 from cluster.welcome import welcome
 
 TICK_S = 0.25
 SAMPLE_S = 1.0
 PLAIN_LINE_S = 10.0
 """Seconds between status lines when the output is no terminal."""
+DRAIN_MARGIN_S = 40.0
+"""For the drain's process to import Ray and join it, which takes long on a busy machine, and for its answers."""
+PARTS_STOP_S = 100.0
+"""Longest that all parts take to end, one after the other."""
 
 
 class CannotStart(RuntimeError):
@@ -55,11 +60,18 @@ class Run:
         self._children: list[Child] = []
         self._board = Board()
         self._stops = 0
+        # The drain itself, then the writer that lets its lease go.
+        self._drain_s = settings.drain_timeout_s + settings.mongodb_timeout_s + DRAIN_MARGIN_S
+        self.record.stop_s = self._drain_s + PARTS_STOP_S
 
     def listen_for_signals(self) -> None:
-        """From here on Ctrl-C, SIGTERM and SIGHUP (a closed terminal) ask for a stop instead of ending the process."""
+        """From here on Ctrl-C, SIGTERM and SIGHUP (a closed terminal) ask for a stop instead of ending the process.
+
+        A SIGHUP that is ignored, as under nohup, stays so.
+        """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     def start(self, witness: bool | None) -> None:
         """Brings every part up to a service that answers ready; `witness` None means: when MongoDB is ours.
@@ -87,6 +99,7 @@ class Run:
         except ValueError as error:
             raise CannotStart(str(error)) from None
         self._bring(head, "Starting Ray and Serve (15 to 30 s)")
+        self._folder.note_left(0)  # if this run is killed, nobody knows
         self._save("running")
 
     def watch(self) -> None:
@@ -112,6 +125,7 @@ class Run:
         head = next((child for child in self._children if child.name == HEAD), None)
         if head is not None and head.state is State.RUNNING:
             left = self._drain()
+            self._folder.note_left(left)
         for child in reversed(self._children):
             if child.state is not State.STOPPED:
                 with self._steps.step(f"Stopping {child.name}"):
@@ -174,7 +188,7 @@ class Run:
             "SPILLWAY_MONGODB_URI": self.record.service_mongodb_uri,
             reaper.RUN_VARIABLE: self.record.run_id,
         }
-        outcome, deadline = "", time.monotonic() + self._settings.drain_timeout_s
+        outcome, deadline = "", time.monotonic() + self._drain_s
         self._console.print(f"Draining: at most {self._settings.drain_timeout_s:g} s; Ctrl-C again skips it")
         with log.open("wb") as output, Live(console=self._console, refresh_per_second=4, transient=True) as live:
             drain = subprocess.Popen(
@@ -228,7 +242,11 @@ class Run:
             raise StopRequested
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stops += 1
+        if number == signal.SIGHUP:  # of one closed terminal several may come, and none of them means: skip the drain
+            silence()
+            self._stops = max(1, self._stops)
+        else:
+            self._stops += 1
 
 
 def up(settings: Settings, folder: StateFolder, console: Console, witness: bool | None) -> int:

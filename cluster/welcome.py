@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +10,7 @@ from rich.panel import Panel
 
 from cluster.state import Record, StateFolder
 
+_PASSWORD = re.compile(r"(?<=://)([^:/?#@]*):.*@")  # to the last @: one that was not escaped is hidden as a whole
 _SECRET = re.compile(r"([^?&]*(?:password|token|properties)[^=&]*)=[^&]*", re.IGNORECASE)
 
 
@@ -36,6 +36,4 @@ def welcome(console: Console, record: Record, folder: StateFolder) -> None:
 
 def without_password(url: str) -> str:
     """The URL with its password starred out, and whatever else in it may hold one."""
-    password = urlsplit(url).password
-    url = url.replace(f":{password}@", ":***@") if password else url
-    return _SECRET.sub(r"\1=***", url)
+    return _SECRET.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", url))

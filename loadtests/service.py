@@ -48,7 +48,7 @@ class Addresses:
 
 def find_service(environment: Mapping[str, str] | None = None) -> Addresses:
     """Ask `python -m cluster status --json` in the project's root. Raises ServiceError when nothing runs."""
-    command = [sys.executable, "-m", "cluster", "status", "--json"]
+    command = [sys.executable, "-m", "cluster", "status", "--json", "--secrets"]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
         found = json.loads(done.stdout)

@@ -63,7 +63,9 @@ class _Board(Collector):
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily(UP, "1 while this part answers.", labels=["part"])
         for part in ("redis", "mongodb"):
-            up.add_metric([part], float(self._status.get(part) == "up"))
+            state = self._status.get(part, "unknown")
+            if state != "unknown":
+                up.add_metric([part], float(state == "up"))
         yield up
         for metric in EXPORTED:
             value = metric.value(self._status)

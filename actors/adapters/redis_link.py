@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -113,14 +114,28 @@ SAFE = {
     "maxmemory-policy": "noeviction",
 }
 """What a 2xx stands on; a Redis that is configured otherwise is refused."""
+OLDEST_VERSION = (6, 2)
+"""XTRIM MINID and ranges without their first entry came with it: on an older one no log opens."""
+
+
+def too_old(server: Mapping[str, Any]) -> str:
+    """What is wrong with the version that `INFO server` tells; empty when nothing is, or when it tells none."""
+    version = str(server.get("redis_version", ""))
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) >= OLDEST_VERSION:
+        return ""
+    return f"redis_version is {version}, must be {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or newer"
 
 
 async def refuse_unsafe(client: Client) -> None:
-    """Raise `UnsafeLog` when this Redis could lose or evict what it acknowledged; each reason names its setting.
+    """Raise `UnsafeLog` when this Redis is too old, or could lose or evict what it acknowledged; each reason is named.
 
     Raises `LogUnavailable` when it does not answer.
     """
     async with reading(client):
+        with suppress(ResponseError):  # it may be hidden: then the log itself will show
+            if old := too_old(await client.info("server")):
+                raise UnsafeLog(f"this Redis cannot hold the log: {old}. Install a newer one.")
         try:
             found = {name: (await client.config_get(name)).get(name) for name in SAFE}
         except ResponseError as error:

@@ -6,17 +6,24 @@ set remembers a port that may be another one tomorrow. Its journal makes j=true 
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pymongo
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConfigurationError, PyMongoError
 
 from cluster.embedded.child import Recipe
 from cluster.embedded.ports import LOOPBACK
 
 PREFERRED_PORT = 27117
 """Not 27017: that one belongs to the MongoDB a developer may have."""
+FAR_S = 5.0
+"""How long a server that is not ours may take for a first answer: names, TLS and a primary have to be found."""
+
+
+class UnusableUri(ValueError):
+    """No server can be asked under this URI, now or later; the message says why, without any part of a password."""
 
 
 def mongod_on_path() -> Path | None:
@@ -56,12 +63,30 @@ def address(port: int) -> str:
 
 
 def is_ready(uri: str) -> bool:
-    """Whether a MongoDB server answers at `uri` within a second; asks only for `hello`, which is no counted command."""
+    """Whether the server of ours at `uri` answers within a second."""
+    return not trouble(uri, wait_s=0.8)
+
+
+def trouble(uri: str, wait_s: float) -> str:
+    """Why the MongoDB server at `uri` does not answer within `wait_s`, empty when it does. Raises `UnusableUri`.
+
+    Asks only for `hello`, which is no counted command.
+    """
+    most = int(wait_s * 1000)
     try:
-        with pymongo.MongoClient[dict[str, object]](
-            uri, serverSelectionTimeoutMS=800, connectTimeoutMS=800, socketTimeoutMS=800
-        ) as client:
+        client = pymongo.MongoClient[dict[str, object]](
+            uri, connect=False, serverSelectionTimeoutMS=most, connectTimeoutMS=most, socketTimeoutMS=most
+        )
+    except OSError as error:  # of a file that an option names
+        raise UnusableUri(f"{error.strerror}: {error.filename}" if error.filename else str(error)) from None
+    except (ConfigurationError, ValueError, TypeError) as error:
+        # What the driver quotes, or says behind a colon, may be a piece of a password that was not escaped.
+        why = re.split('["\']|: |[.] ', str(error))[0].strip()
+        raise UnusableUri(f"{why}. In a name or a password, write each of : / ? # [ ] @ % as %40 for @") from None
+    with client:
+        try:
             client.admin.command("hello")
-    except PyMongoError:
-        return False
-    return True
+        except PyMongoError as error:
+            # The driver's first sentence; it goes on with the whole topology.
+            return re.split(", Timeout:|,? full error:| [(]configured timeouts", str(error))[0].rstrip(".,")
+    return ""

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import redis
 
-from actors.adapters.redis_link import SAFE
+from actors.adapters.redis_link import OLDEST_VERSION, SAFE, too_old
 from cluster.embedded.child import Recipe
 from cluster.embedded.ports import LOOPBACK
 
 PREFERRED_PORT = 6390
 """Not 6379: that one belongs to the Redis a developer may have, and to Ray."""
-OLDEST_VERSION = (6, 2)
+LOAD_BYTES_PER_S = 10 * 1024**2
+"""What Redis surely reads of its log, many small entries on a slow disk. Stopped too early, it would never finish."""
 _VERSION = re.compile(r"v=(\d+)\.(\d+)")
 
 
@@ -74,7 +75,7 @@ def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_byt
         command=[str(server.binary), *(word for key, value in options.items() for word in (f"--{key}", value))],
         log=log,
         ready=lambda: is_ready(url),
-        ready_timeout_s=120.0,  # it reads its whole log first
+        ready_timeout_s=ready_timeout_s(data, max_memory_bytes),
         stop_timeout_s=20.0,
         advice=f"What to do: docs/operations.md, 'Redis will not start'. Data folder: {data}",
     )
@@ -83,6 +84,13 @@ def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_byt
 def address(port: int) -> str:
     """The URL of a server of ours."""
     return f"redis://{LOOPBACK}:{port}/0"
+
+
+def ready_timeout_s(data: Path, max_memory_bytes: int) -> float:
+    """How long it may take to start: it reads its whole log first, which a later start of the same run may find as
+    large as its memory."""
+    size = sum(file.stat().st_size for file in data.rglob("*") if file.is_file())
+    return 120.0 + max(size, max_memory_bytes) / LOAD_BYTES_PER_S
 
 
 def is_ready(url: str) -> bool:
@@ -101,6 +109,12 @@ def weaknesses(url: str) -> list[str]:
     """
     with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
         client.ping()
+        try:
+            old = too_old(client.info("server"))
+        except redis.ResponseError:
+            old = ""
+        if old:
+            return [f"{old}: install a newer Redis, or name another one by SPILLWAY_REDIS_URL"]
         try:
             found = {key: str(client.config_get(key).get(key, "")) for key in SAFE}
         except redis.ResponseError:

@@ -89,6 +89,9 @@ def test_passwords_are_not_shown() -> None:
     assert without_password("redis://:secret@h:1/0") == "redis://:***@h:1/0"
     assert without_password("mongodb://u:secret@h:1/?a=b") == "mongodb://u:***@h:1/?a=b"
     assert without_password("redis://h:1/0") == "redis://h:1/0"
+    assert without_password("mongodb://u@h:1,h:2/?a=b") == "mongodb://u@h:1,h:2/?a=b"
+    for unescaped in ("se@cret", "se[cret", "se/cret", "se#cret", "se:cret"):
+        assert without_password(f"mongodb://u:{unescaped}@h:1/") == "mongodb://u:***@h:1/"
     assert without_password("redis://h:1/0?password=secret&db=1") == "redis://h:1/0?password=***&db=1"
     secret = "mongodb://h:1/?tlsCertificateKeyFilePassword=secret&authMechanismProperties=AWS_SESSION_TOKEN:secret"
     assert "secret" not in without_password(secret)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from cluster.__main__ import app
+from cluster.doctor import _disk
 from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
 
 
@@ -58,12 +61,20 @@ def test_a_folder_for_sockets_that_somebody_prepared_is_not_used(folder: StateFo
         folder.sockets.rmdir()
 
 
-def test_status_shows_no_password(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.save(dataclasses.replace(record(), http_url=""))
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_status_shows_no_password_unless_asked_to(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    uris = {"mongodb_uri": "mongodb://u:pw@h/", "service_mongodb_uri": "mongodb://h/?authMechanismProperties=pw"}
+    folder.save(dataclasses.replace(record(), http_url="", **uris))
     monkeypatch.setenv("SPILLWAY_STATE_DIR", str(folder.path))
-    said = CliRunner().invoke(app, ["status"])
+    said = CliRunner().invoke(app, ["status", *options])
     assert "redis://:***@h/0" in said.stdout
+    assert "mongodb://u:***@h/" in said.stdout
     assert "pw" not in said.stdout
+    said = CliRunner().invoke(app, ["status", *options, "--secrets"])
+    assert "redis://:pw@h/0" in said.stdout
+    assert "mongodb://u:pw@h/" in said.stdout
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run_id": "a"}', '{"run_id": "a", "owner": {}, "parts": {}}'])
@@ -97,3 +108,10 @@ def test_a_relative_folder_begins_at_the_project() -> None:
 def test_sockets_below_rays_folder_stay_within_haproxys_97_bytes() -> None:
     longest = StateFolder("/a/very/long/path/" * 10).sockets / "h" / ("f" * 56) / "a.sock"
     assert len(str(longest)) <= 97
+
+
+def test_the_doctor_proposes_a_folder_of_its_own_and_not_a_whole_disk(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    assert "SPILLWAY_STATE_DIR=/larger/disk/spillway make up" in _disk(folder).remedy  # it is made private to the user

@@ -29,6 +29,20 @@ def test_redis_is_durable_never_evicts_and_stays_on_loopback(tmp_path: Path) -> 
     assert int(given["--auto-aof-rewrite-percentage"]) > 0
 
 
+def test_redis_may_take_as_long_as_the_size_of_its_log_asks_for(tmp_path: Path) -> None:
+    server = RedisServer(Path("/opt/redis-server"), "on PATH")
+
+    def patience_s(memory: int) -> float:
+        return redis_server.recipe(server, 6390, tmp_path, tmp_path / "log", memory).ready_timeout_s
+
+    assert patience_s(1 << 30) == pytest.approx(120 + 102.4)
+    (tmp_path / "appendonlydir").mkdir()
+    with (tmp_path / "appendonlydir" / "appendonly.aof").open("wb") as log:
+        log.truncate(10 << 30)  # takes no room
+    assert patience_s(1 << 30) == pytest.approx(120 + 1024)
+    assert patience_s(20 << 30) == pytest.approx(120 + 2048), "the log of a later start may be as large as that"
+
+
 def test_both_databases_stay_on_loopback(tmp_path: Path) -> None:
     mongod = mongo_server.mongod_recipe(Path("mongod"), 1, tmp_path, tmp_path / "log").command
     ferretdb = mongo_server.ferretdb_recipe(Path("ferretdb"), 2, tmp_path, tmp_path / "log").command

@@ -88,7 +88,9 @@ def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         ),
         ({"redis_url": "http://:s3cret@r/"}, "redis_url"),
         ({"mongodb_uri": "postgres://u:s3cret@m/"}, "mongodb_uri"),
+        ({"mongodb_uri": "postgres://u:s3[cret@m/"}, "mongodb_uri"),
         ({"data_namespace": "s3cret"}, "data_namespace"),
+        ({"data_namespace": "s3cret.records", "databases": "shop, Test-*"}, "data_namespace"),
         ({"key_prefix": "S3CRET s3cret"}, "key_prefix"),
         ({"batchsize": "s3cret"}, "batchsize"),
     ],
@@ -99,6 +101,11 @@ def test_a_bad_value_is_answered_with_its_setting_and_never_repeated(overrides: 
     assert f"  {name}: " in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("databases", ["*", "shop, test-*", "test-?"])
+def test_the_collection_behind_api_data_may_be_in_any_of_the_databases(databases: str) -> None:
+    assert load(databases=databases, data_namespace="test-1.records").databases == databases
 
 
 def test_a_bad_variable_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:

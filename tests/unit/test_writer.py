@@ -19,6 +19,7 @@ from actors.core.errors import (
     DatabaseUnavailable,
     Fenced,
     LogUnavailable,
+    SpillwayError,
 )
 from actors.core.outcome import Outcome, Report
 from actors.core.pacing import SECOND_NS
@@ -606,3 +607,47 @@ async def test_the_sizes_of_counted_collections_are_known_without_asking_each_ti
     assert service.writer.stats()["documents"] == {NAMESPACE: 2}
     assert [verb for _, verb, _ in service.store.commands].count("count") == 1
     assert service.writer.stats()["mean_writes"] == 2.0
+
+
+async def test_a_count_that_mongodb_refuses_leaves_the_number_unknown_and_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = Service()
+    refusals = [CommandFailed("not authorized on d to execute command"), CommandRefused("it is a view")]
+    service.store.faults.plan("count", *refusals)
+    await service.start_writer()
+    task = write(service, commands("a"))
+    await service.clock.advance(1.1)
+    assert outcomes(answer(task)[0]) == [Outcome.STORED]
+    stats = service.writer.stats()
+    assert (stats["mongodb"], stats["last_error"], stats["documents"]) == ("up", "", {})
+    assert stats["commands"]["worst_window"] == 3, "what was refused has been executed: it counts"
+    for known in ({}, {NAMESPACE: 1}):  # it is asked again whenever MongoDB was away
+        service.store.faults.plan("probe", CommandNotSent("away"))
+        await service.clock.advance(2.0)
+        assert service.writer.stats()["documents"] == known
+    assert [record.args and record.args[0] for record in caplog.records] == [NAMESPACE], "told once"
+    await service.stop()
+
+
+async def test_a_number_that_is_no_longer_sure_is_not_told_when_it_may_not_be_asked_again(service: Service) -> None:
+    assert service.writer.stats()["documents"] == {NAMESPACE: 0}
+    service.store.faults.plan("store reply", CommandUnknown("lost"))
+    service.store.faults.plan("count", CommandFailed("not authorized"))
+    write(service, commands("a"))
+    await service.clock.advance(OPERATION_S + 2.0)
+    assert service.writer.stats()["documents"] == {}
+
+
+@pytest.mark.parametrize("fault", [CommandNotSent("away"), CommandUnknown("lost")])
+async def test_a_mongodb_that_does_not_answer_the_count_is_down_until_it_does(fault: SpillwayError) -> None:
+    service = Service()
+    service.store.faults.plan("count", *[fault] * 2)
+    await service.start_writer()
+    await service.clock.advance(1.02)
+    assert service.writer.stats()["mongodb"] == "down"
+    assert service.writer.stats()["documents"] == {}
+    await service.clock.advance(3 * OPERATION_S)
+    assert service.writer.stats()["mongodb"] == "up"
+    assert service.writer.stats()["documents"] == {NAMESPACE: 0}
+    await service.stop()

@@ -1,0 +1,287 @@
+"""`down`, `clean`, and how `up` ends. Processes, signals and time are doubles."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from cluster import down as stopping
+from cluster import up as running
+from cluster.__main__ import app
+from cluster.down import clean, down
+from cluster.settings import load
+from cluster.state import Process, Record, StateFolder
+from cluster.terminal import silence
+from cluster.up import Run
+
+PID = 4_321
+
+
+class Time:
+    """The module `time`, in which a sleep takes no time. `at`: what happens at which second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.at: list[tuple[float, Any]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def strftime(self, _: str) -> str:
+        return "12:00:00"
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        while self.at and self.at[0][0] <= self.now:
+            self.at.pop(0)[1]()
+
+
+class Owner:
+    """The process of a run, which ends when its test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.alive = True
+        self.asked = 0
+        monkeypatch.setattr(Process, "lives", lambda _: self.alive)
+        monkeypatch.setattr(psutil, "Process", lambda _: self)
+
+    def terminate(self) -> None:
+        self.asked += 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[StateFolder]:
+    folder = StateFolder(tmp_path / "state")
+    folder.create()
+    yield folder
+    folder.sockets.rmdir()
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(record=True, width=300)
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(stopping, "time", time)
+    monkeypatch.setattr(running, "time", time)
+    return time
+
+
+@pytest.fixture
+def owner(monkeypatch: pytest.MonkeyPatch) -> Owner:
+    monkeypatch.setattr("cluster.reaper.find", lambda _: [])
+    return Owner(monkeypatch)
+
+
+def record(state: str = "running", stop_s: float = 200.0) -> Record:
+    return Record("run", Process(PID, 1.0), state, stop_s=stop_s)
+
+
+# down
+
+
+def test_down_tells_what_the_run_has_left_in_the_log(
+    folder: StateFolder, console: Console, time: Time, owner: Owner
+) -> None:
+    folder.save(record())
+
+    def end() -> None:
+        folder.note_left(1_234)
+        folder.forget()
+        owner.alive = False
+
+    time.at = [(190.0, end)]  # long after the 150 s which it once got
+    assert down(folder, console) == 0
+    assert owner.asked == 1
+    stored = "1,234 accepted writes are still in the log; the next `make up` stores them."
+    assert f"Stopped. {stored}" in console.export_text()
+    assert down(folder, console) == 0
+    assert f"Nothing to clean up. {stored}" in console.export_text()
+
+
+def test_down_of_a_drained_run_has_nothing_to_add(
+    folder: StateFolder, console: Console, time: Time, owner: Owner
+) -> None:
+    folder.save(record())
+    folder.note_left(0)
+    time.at = [(1.0, lambda: setattr(owner, "alive", False))]
+    assert down(folder, console) == 0
+    assert console.export_text().splitlines()[-1] == "Stopped."
+
+
+def test_a_run_that_drains_for_long_is_left_alone_and_may_be_waited_for_again(
+    folder: StateFolder, console: Console, time: Time, owner: Owner
+) -> None:
+    folder.save(record(stop_s=3_700.0))
+    time.at = [(1.0, lambda: folder.save(record("draining", 3_700.0)))]
+    assert down(folder, console) == 1
+    assert time.now == pytest.approx(3_700.0, abs=1.0)
+    said = console.export_text()
+    assert "make status" in said
+    assert f"kill {PID};" in said
+    assert "kill -9" not in said
+    assert down(folder, console) == 1
+    assert owner.asked == 1, "a second request would skip the drain"
+
+
+def test_a_record_of_another_version_is_no_sign_that_nothing_runs(folder: StateFolder, console: Console) -> None:
+    folder.record_file.write_text(json.dumps({"run_id": "a", "owner": {"pid": PID}}))
+    lock = folder.lock()
+    assert lock is not None
+    with lock:
+        assert down(folder, console) == 1
+        assert "A Spillway runs here, and its record cannot be read" in console.export_text()
+        done = CliRunner().invoke(app, ["status"], env={"SPILLWAY_STATE_DIR": str(folder.path)})
+        assert done.exit_code == 1
+        assert "cannot be read" in done.output
+    assert down(folder, console) == 0
+    assert "Nothing to clean up." in console.export_text()
+
+
+# clean
+
+
+def test_clean_keeps_the_data(folder: StateFolder, console: Console) -> None:
+    (folder.data_of("redis") / "appendonly.aof").touch()
+    folder.note_left(7)
+    folder.token()
+    (folder.logs / "redis.log").touch()
+    assert clean(folder, console, data=False) == 0
+    assert [path.name for path in folder.path.iterdir()] == ["data"]
+    assert (folder.data / "redis" / "appendonly.aof").exists()
+    assert folder.left() == 7
+
+
+@pytest.mark.parametrize(("typed", "is_deleted"), [("delete", True), ("y", False), ("", False), (None, False)])
+def test_data_is_deleted_only_after_the_typed_word(
+    folder: StateFolder, console: Console, typed: str | None, is_deleted: bool
+) -> None:
+    folder.note_left(1_234)
+
+    def ask(_: str) -> str:
+        assert folder.is_locked(), "a run that begins meanwhile would lose its data"
+        if typed is None:
+            raise EOFError
+        return typed
+
+    assert clean(folder, console, data=True, ask=ask) == (0 if is_deleted else 1)
+    assert folder.data.exists() != is_deleted
+    said = console.export_text()
+    assert str(folder.data) in said
+    assert "1,234 accepted writes are still in the log" in said
+
+
+def test_nothing_is_removed_from_under_a_run(folder: StateFolder, console: Console) -> None:
+    lock = folder.lock()
+    assert lock is not None
+    with lock:
+        assert clean(folder, console, data=True, ask=lambda _: "delete") == 1
+    assert folder.data.exists()
+    assert folder.run.exists()
+
+
+def test_clean_where_nothing_ever_ran_is_no_error(tmp_path: Path, console: Console) -> None:
+    assert clean(StateFolder(tmp_path / "none"), console, data=True) == 0
+    assert not (tmp_path / "none").exists()
+
+
+# up
+
+
+def test_a_drain_gets_its_time_from_when_it_can_begin_and_then_the_writer_may_let_go(
+    folder: StateFolder, console: Console, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drain:
+        killed_s = 0.0
+
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def poll(self) -> None: ...
+
+        def kill(self) -> None:
+            Drain.killed_s = time.now
+
+        def wait(self) -> None: ...
+
+    monkeypatch.setattr(subprocess, "Popen", Drain)
+    run = Run(load(drain_timeout_s=60, mongodb_timeout_s=20), folder, console)
+    run._drain()
+    assert 100 < Drain.killed_s < 130
+    assert run.record.stop_s > Drain.killed_s + 60
+
+
+def test_a_stop_notes_what_is_left(folder: StateFolder, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.reaper.find", lambda _: [])
+    monkeypatch.setattr(Run, "_drain", lambda _: 1_234)
+    run = Run(load(), folder, console)
+    folder.note_left(5)
+    assert run.stop() == 0
+    assert folder.left() == 5, "it never ran"
+    run._children.append(RunningHead())  # type: ignore[arg-type]
+    assert run.stop() == 1_234
+    assert folder.left() == 1_234
+
+
+class RunningHead:
+    name = running.HEAD
+    state = running.State.RUNNING
+
+    def stop(self) -> None: ...
+
+
+@pytest.fixture
+def handlers(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
+    """What handles each signal, without a change to this process."""
+    handlers: dict[int, Any] = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signal.SIG_DFL)
+    monkeypatch.setattr(signal, "getsignal", handlers.get)
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    return handlers
+
+
+def test_a_closed_terminal_asks_for_a_stop_and_nothing_is_printed_to_it_any_more(
+    folder: StateFolder, console: Console, handlers: dict[int, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silenced: list[bool] = []
+    monkeypatch.setattr(running, "silence", lambda: silenced.append(True))
+    run = Run(load(), folder, console)
+    run.listen_for_signals()
+    handlers[signal.SIGHUP](signal.SIGHUP, None)
+    assert (run._stops, silenced) == (1, [True])
+    handlers[signal.SIGHUP](signal.SIGHUP, None)
+    assert run._stops == 1, "the kernel sends one, and a shell perhaps another; the drain is not to be skipped"
+    handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert (run._stops, silenced) == (2, [True, True])
+
+
+def test_under_nohup_a_closed_terminal_stays_ignored(
+    folder: StateFolder, console: Console, handlers: dict[int, Any]
+) -> None:
+    handlers[signal.SIGHUP] = handlers[signal.SIGINT] = signal.SIG_IGN
+    Run(load(), folder, console).listen_for_signals()
+    assert handlers[signal.SIGHUP] is signal.SIG_IGN
+    assert handlers[signal.SIGINT] is not signal.SIG_IGN, "a shell ignores it for what it starts with &"
+
+
+def test_after_a_hangup_words_go_nowhere_but_those_of_a_file_still_to_it(tmp_path: Path) -> None:
+    reader, terminal = os.pipe()
+    os.close(reader)
+    with (tmp_path / "log").open("wb") as log, os.fdopen(terminal, "wb", buffering=0) as closed:
+        with pytest.raises(BrokenPipeError):
+            closed.write(b"x")
+        silence([closed.fileno(), log.fileno()])
+        closed.write(b"x")
+        log.write(b"x")
+    assert (tmp_path / "log").read_bytes() == b"x"
