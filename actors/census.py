@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from actors.core.errors import CommandFailed, CommandRefused
+from actors.core.errors import CommandForbidden, CommandRefused
 
 _log = logging.getLogger("spillway")
 
@@ -24,15 +24,15 @@ class Census:
         return len(self.known) == len(self._namespaces)
 
     async def take(self, count: Callable[[str], Awaitable[int]]) -> None:
-        """Ask for all numbers. One that MongoDB refuses, as for want of rights, stays unknown: no write needs it.
+        """Ask for all numbers. One that MongoDB refuses, as for want of a right, stays unknown: no write needs it.
 
-        Raises what else `count` raises, as when MongoDB does not answer.
+        Raises what else `count` raises: a MongoDB that fails may do better soon.
         """
         for namespace in self._namespaces:
             self.known.pop(namespace, None)
             try:
                 self.known[namespace] = await count(namespace)
-            except (CommandRefused, CommandFailed) as error:
+            except (CommandRefused, CommandForbidden) as error:
                 if namespace not in self._refused:
                     _log.warning("MongoDB does not count %s, so its size is unknown: %s", namespace, error)
                 self._refused.add(namespace)

@@ -23,7 +23,7 @@ from actors.adapters import ferretdb, mongo_id
 from actors.adapters.cancellation import heeding_cancellation
 from actors.adapters.mongo_report import report_of
 from actors.core.batching import Command, Verb
-from actors.core.errors import CommandFailed, CommandNotSent, CommandRefused, CommandUnknown
+from actors.core.errors import CommandFailed, CommandForbidden, CommandNotSent, CommandRefused, CommandUnknown
 from actors.core.outcome import Outcome, Report
 
 # The content is at fault, and always will be. Every other error of a whole command (no rights, no disk, no primary, one
@@ -47,6 +47,7 @@ _POISON = frozenset({
     17420,
 })  # fmt: skip
 
+_UNAUTHORIZED = 13
 _CONCERN = re.compile(r"writeConcern|write concern|cannot use '[wj]'", re.IGNORECASE)
 
 # Nothing in an answer may keep it from being read: it repeats values of documents, dates beyond Python's and texts cut
@@ -229,7 +230,7 @@ class MongoStore:
         except OperationFailure as error:
             if error.code in _POISON and not _is_about_concern(error):
                 raise CommandRefused(_sentence(error)) from error
-            raise CommandFailed(_sentence(error)) from error
+            raise (CommandForbidden if error.code == _UNAUTHORIZED else CommandFailed)(_sentence(error)) from error
         except PyMongoError as error:
             raise (CommandUnknown if left else CommandNotSent)(_sentence(error)) from error
         finally:

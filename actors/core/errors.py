@@ -128,3 +128,9 @@ class CommandFailed(SpillwayError):
     later."""
 
     code = "command-failed"
+
+
+class CommandForbidden(CommandFailed):
+    """The user under whose name the service asks has no right to it; that may be granted later."""
+
+    code = "command-forbidden"

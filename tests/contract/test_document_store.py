@@ -19,7 +19,7 @@ from actors.adapters.memory import MemoryStore
 from actors.adapters.mongo_report import report_of
 from actors.adapters.mongo_store import MongoStore
 from actors.core.batching import Command, Verb
-from actors.core.errors import CommandFailed, CommandNotSent, CommandRefused, CommandUnknown
+from actors.core.errors import CommandFailed, CommandForbidden, CommandNotSent, CommandRefused, CommandUnknown
 from actors.core.outcome import Outcome, Report
 from actors.core.ports import DocumentStore
 from serve_app.patches import apply
@@ -492,7 +492,7 @@ async def test_a_document_with_a_date_beyond_pythons_is_found() -> None:
         (2, "cannot use 'w' > 1 when a host is not replicated", CommandFailed),
         (2, "cannot use 'j' option when a host does not have journaling enabled", CommandFailed),
         (9, "writeConcern.w has to be a number or string", CommandFailed),
-        (13, "not authorized on d to execute command", CommandFailed),
+        (13, "not authorized on d to execute command", CommandForbidden),
         (10107, "not primary", CommandUnknown),
         (None, "something new", CommandFailed),
     ],

@@ -13,6 +13,7 @@ from actors.adapters.clock import settle
 from actors.core.batching import Command, Origin, Verb
 from actors.core.errors import (
     CommandFailed,
+    CommandForbidden,
     CommandNotSent,
     CommandRefused,
     CommandUnknown,
@@ -613,7 +614,7 @@ async def test_a_count_that_mongodb_refuses_leaves_the_number_unknown_and_nothin
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     service = Service()
-    refusals = [CommandFailed("not authorized on d to execute command"), CommandRefused("it is a view")]
+    refusals = [CommandForbidden("not authorized on d to execute command"), CommandRefused("it is a view")]
     service.store.faults.plan("count", *refusals)
     await service.start_writer()
     task = write(service, commands("a"))
@@ -633,13 +634,13 @@ async def test_a_count_that_mongodb_refuses_leaves_the_number_unknown_and_nothin
 async def test_a_number_that_is_no_longer_sure_is_not_told_when_it_may_not_be_asked_again(service: Service) -> None:
     assert service.writer.stats()["documents"] == {NAMESPACE: 0}
     service.store.faults.plan("store reply", CommandUnknown("lost"))
-    service.store.faults.plan("count", CommandFailed("not authorized"))
+    service.store.faults.plan("count", CommandForbidden("not authorized"))
     write(service, commands("a"))
     await service.clock.advance(OPERATION_S + 2.0)
     assert service.writer.stats()["documents"] == {}
 
 
-@pytest.mark.parametrize("fault", [CommandNotSent("away"), CommandUnknown("lost")])
+@pytest.mark.parametrize("fault", [CommandNotSent("away"), CommandUnknown("lost"), CommandFailed("no primary")])
 async def test_a_mongodb_that_does_not_answer_the_count_is_down_until_it_does(fault: SpillwayError) -> None:
     service = Service()
     service.store.faults.plan("count", *[fault] * 2)
