@@ -98,18 +98,21 @@ def _redis(settings: Settings, record: Record | None) -> Iterator[Finding]:
         return
     url = record.redis_url if record else settings.redis_url
     try:
+        old = redis_server.outdated(url)
         weaknesses = redis_server.weaknesses(url)
         short = footprint.shortage(settings, redis_server.maxmemory_bytes(url))
     except (redis.RedisError, OSError) as error:
         yield Finding("Redis", f"does not answer: {error}", "start it, or correct SPILLWAY_REDIS_URL")
         return
+    if old:
+        yield Finding("Redis", old, "update it, or name another by SPILLWAY_REDIS_URL")
     for weakness in weaknesses:
         problem, _, command = weakness.partition(": ")
         yield Finding("Redis", problem, command or "ask whoever runs it")
     if short:
         problem, _, remedy = short.partition(": ")
         yield Finding("Redis", problem, remedy)
-    if not weaknesses:
+    if not weaknesses and not old:
         yield Finding("Redis", "durable: appendonly, appendfsync always, noeviction")
 
 

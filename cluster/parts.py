@@ -152,10 +152,13 @@ class Parts:
     def _check_redis(self) -> None:
         """The service would refuse it as well, but only after Ray has started. Raises `Unsuitable`."""
         try:
+            old = redis_server.outdated(self._settings.redis_url)
             weaknesses = redis_server.weaknesses(self._settings.redis_url)
             short = footprint.shortage(self._settings, redis_server.maxmemory_bytes(self._settings.redis_url))
         except (redis.RedisError, OSError) as error:
             raise Unsuitable(f"The Redis of SPILLWAY_REDIS_URL does not answer: {error}") from None
+        if old:
+            raise Unsuitable(f"The Redis of SPILLWAY_REDIS_URL cannot hold the log: {old}. Name another, or update it.")
         if weaknesses and not self._settings.allow_unsafe_redis:
             text = "\n  ".join(["The Redis of SPILLWAY_REDIS_URL may lose writes:", *weaknesses])
             raise Unsuitable(f"{text}\nMend it, or for a mere trial: SPILLWAY_ALLOW_UNSAFE_REDIS=1")

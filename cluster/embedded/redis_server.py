@@ -110,12 +110,6 @@ def weaknesses(url: str) -> list[str]:
     with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
         client.ping()
         try:
-            old = too_old(client.info("server"))
-        except redis.ResponseError:
-            old = ""
-        if old:
-            return [f"{old}: install a newer Redis, or name another one by SPILLWAY_REDIS_URL"]
-        try:
             found = {key: str(client.config_get(key).get(key, "")) for key in SAFE}
         except redis.ResponseError:
             return ["CONFIG GET is not allowed, so its durability cannot be checked; check " + ", ".join(SAFE)]
@@ -124,6 +118,18 @@ def weaknesses(url: str) -> list[str]:
         for key, value in SAFE.items()
         if found[key] != value
     ]
+
+
+def outdated(url: str) -> str:
+    """What is wrong with the version of this Redis; empty when nothing is, or when it hides it.
+
+    Raises `redis.RedisError` when it cannot be asked.
+    """
+    with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
+        try:
+            return too_old(client.info("server"))
+        except redis.ResponseError:
+            return ""
 
 
 def maxmemory_bytes(url: str) -> int:

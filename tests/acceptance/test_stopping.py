@@ -63,6 +63,7 @@ def test_down_drains_a_living_run_and_ends_exactly_what_a_killed_one_left(start:
     assert done.returncode == 0, done.stdout + done.stderr
     assert service.process.wait(10) == 0
     assert "✓ Drained" in service.log.read_text()
+    assert done.stdout.splitlines()[-1] == "Stopped.", "nothing is left in the log"
     service.restart()
     service.eventually(lambda: stored(service, places), 60)
 
