@@ -33,7 +33,8 @@ class Budget:
         self._clock = clock
         self._operation_ns = int(operation_s * SECOND_NS)
         self._operation_bytes = operation_bytes
-        self._ring = CompletionRing(limit - lanes * cost_of(max_bytes, operation_bytes))
+        self._slots = limit - lanes * cost_of(max_bytes, operation_bytes)
+        self._ring = CompletionRing(self._slots)
         self._unknown = 0
         self._hold_until = 0
         self._doubt_until = 0
@@ -45,7 +46,7 @@ class Budget:
 
         A write accepted under other settings may be dearer than that: it would wait for ever, and all others behind it.
         """
-        return min(cost_of(size, self._operation_bytes), self._ring.slots)
+        return min(cost_of(size, self._operation_bytes), self._slots)
 
     async def take(self, may_send: Callable[[], bool], cost: int = 1) -> None:
         """Wait for a permit. It must be given back by exactly one of `complete`, `unsent`, `unknown`.

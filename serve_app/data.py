@@ -88,7 +88,7 @@ class Data:
         documents = (await self._board.read()).get("documents", {})
         total = documents.get(self._namespace)
         if total is None:
-            raise Problem("count-unknown", "MongoDB has not been asked yet, or does not answer. Try again in a second.")
+            raise Problem("count-unknown", "MongoDB has not been asked yet, does not answer, or does not let us count.")
         return json_answer(200, {"total_documents": total, "timestamp": rfc3339(self._wall())})
 
     def _warm_if_due(self, now: float) -> None:
