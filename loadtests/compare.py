@@ -128,6 +128,7 @@ def _kill(contender: Contender, target: Target, folder: Path, seconds: float, co
         unknown_requests=outcome.answers.unknown,
         phantoms=verdict.phantoms.count,
         back_s=back[0],
+        problems=trial.problems(),
     )
 
 

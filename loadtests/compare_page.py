@@ -32,7 +32,7 @@ def page_of(
     ours = about[0][0]
     goals = contest.goals(found, ours, RIVAL)
     faults = [problem for item in rounds if item.contender == ours for problem in item.problems]
-    faults += [f"when it was killed: {fault}" for loss in losses if loss.contender == ours for fault in loss.faults()]
+    faults += [f"when it was killed: {fault}" for loss in losses if loss.contender == ours for fault in loss.problems]
     passed = all(met for _, met in goals) and not faults if goals or faults else None
     saturated = sorted(
         {f"{item.contender}, {item.users:,} users: {item.saturated}" for item in rounds if item.saturated}

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from loadtests import contest
+from loadtests import compare_page, contest
 from loadtests.answers import Answers
 from loadtests.contest import Loss, Round
 from loadtests.findings import StepFigures, breaking_point, generator_of, steps_of, wanted_of
 from loadtests.generator import Load, thresholds_of
+from loadtests.page import Page
 from loadtests.processes import Usage
 from loadtests.samples import Sample
 from loadtests.scenario import Plan, Step
@@ -195,10 +196,20 @@ def test_a_drain_that_does_not_keep_up_wins_nothing() -> None:
     assert met(played("ours", 100, 900.0, waits_s=None)) == [False]
 
 
-def test_what_a_kill_must_not_do() -> None:
-    assert Loss("x", 100, 0, 7, 0, 0, 5, 2, 1.0).faults() == []
-    assert Loss("x", 0, 0, 0, 0, 0, 5, 0, 1.0).faults() == ["nothing had been accepted, so nothing was tried"]
-    assert Loss("x", 100, 2, 7, 1, 3, 0, 0, 1.0).faults() == ["2 lost", "1 doubled", "3 ghosts"]
+def killed(name: str, *problems: str) -> Loss:
+    return Loss(name, 100, 0, 0, 0, 0, 0, 0, 1.0, list(problems))
+
+
+def test_whatever_is_wrong_when_ours_is_killed_is_a_fault_and_of_a_baseline_it_is_a_figure() -> None:
+    rounds = [played("ours", 100, 900.0)]
+    about = [("ours", ""), ("rival", "")]
+
+    def page(*losses: Loss) -> Page:
+        return compare_page.page_of(contest.standings(rounds), losses, rounds, about, {})
+
+    assert page(killed("ours"), killed("rival", "5 lost")).passed is True
+    beyond = page(killed("ours", "101 commands reached MongoDB in one second, 100 are allowed"))
+    assert (beyond.passed, beyond.reasons[-1][:34]) == (False, "when it was killed: 101 commands r")
 
 
 def test_everyone_begins_in_turn() -> None:
@@ -208,7 +219,7 @@ def test_everyone_begins_in_turn() -> None:
 
 def test_what_may_still_wait_is_not_called_lost() -> None:
     def lost(missing: int, queued: int | None) -> int | None:
-        return Loss("x", 100, missing, queued, 0, 0, 0, 0, 1.0).lost
+        return Loss("x", 100, missing, queued, 0, 0, 0, 0, 1.0, []).lost
 
     assert (lost(10, 4), lost(10, 0), lost(10, None), lost(0, 9)) == (None, 10, 10, 0)
 
