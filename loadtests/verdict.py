@@ -50,6 +50,7 @@ class Verdict:
     undated: int = 0  # never accepted, and nothing tells when they were made: no part of the verdict
     documents: int = 0  # all documents of the collection
     of_run: int = 0  # those of this run
+    least_bytes: int = 0  # that the commands had which stored what was accepted: ids and payloads alone
 
     @property
     def faults(self) -> int:
@@ -86,6 +87,7 @@ class Comparison:
             if accepted[identity] > 1:
                 self._verdict.doubled.add(identity)
                 return
+            self._verdict.least_bytes += len(identity) + len(str(document.get("payload", "")))
         else:
             made = _made_at(document)
             if made is None:

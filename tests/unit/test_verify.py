@@ -208,6 +208,9 @@ LATENCY = {
 }
 
 
+LEAST_BYTES = 20 * (36 + 512)  # ids and payloads
+
+
 def outcome(**changes: Any) -> Outcome:
     answers = read_answers(record())
     base: dict[str, Any] = {
@@ -215,7 +218,7 @@ def outcome(**changes: Any) -> Outcome:
         "verdict": compare(stored()),
         "drain": Drain(1.5, 0),
         "limit": 100,
-        "traffic": Traffic(96, {"insert": 2, "find": 1}),
+        "traffic": Traffic(96, {"insert": 2, "find": 1}, LEAST_BYTES),
         "self_reported": 55,
         "summary": {"metrics": LATENCY},
     }
@@ -255,8 +258,10 @@ def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"traffic": Traffic(101, {"insert": 500})}, "101 commands"),
-        ({"traffic": Traffic(0, {})}, "saw no command"),
+        ({"traffic": Traffic(101, {"insert": 500}, LEAST_BYTES)}, "101 commands"),
+        ({"traffic": Traffic(0, {}, 0)}, "saw no command"),
+        ({"traffic": Traffic(9, {"insert": 9}, LEAST_BYTES - 1)}, "not whole: its writing commands have 10,959 bytes"),
+        ({"traffic": Traffic(9, {"insert": 9}, LEAST_BYTES, reaches_back=False)}, "not whole: it was dropped"),
         ({"answers": Answers(started_s=1.0, stopped_s=2.0)}, "nothing was accepted"),
         ({"drain": Drain(None, 12)}, "12 writes"),
     ],
