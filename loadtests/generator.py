@@ -80,7 +80,9 @@ def inspect(k6: str, load: Load) -> Plan:
     command = [k6, "inspect", "--execution-requirements", "--log-format", "raw", *_variables(load)]
     command.append(str(scenario.script(load.scenario)))
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSPECT_S)
+        done = subprocess.run(
+            command, env=_environment(), capture_output=True, text=True, check=False, timeout=INSPECT_S
+        )
     except subprocess.TimeoutExpired as error:
         late = f"`k6 inspect` did not describe {load.scenario}.js within {INSPECT_S:.0f} s"
         raise GeneratorError(f"{late}: end what keeps this machine busy") from error
@@ -116,7 +118,7 @@ def start_k6(k6: str, load: Load, users: int, answers: Path, summary: Path, log:
         with log.open("ab") as output:
             return subprocess.Popen(
                 command,
-                env={**_frugal(users), **os.environ},
+                env={**_frugal(users), **_environment()},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -124,6 +126,12 @@ def start_k6(k6: str, load: Load, users: int, answers: Path, summary: Path, log:
             )
     except OSError as error:
         raise GeneratorError(f"k6 cannot be started: {error}") from error
+
+
+def _environment() -> dict[str, str]:
+    """This process' environment without k6's own variables: K6_NO_THRESHOLDS or K6_RPS of somebody's shell would be
+    another test than the scenario's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("K6_")}
 
 
 def _frugal(users: int) -> dict[str, str]:

@@ -64,8 +64,11 @@ class Trial:
                 found.append(f"threshold {threshold.metric} {threshold.expression} was missed{value}")
         if self.code not in FINISHED:
             found.append(generator.reason(self.code))
-        if not self.summary.get("metrics"):
+        metrics = self.summary.get("metrics")
+        if not metrics:
             found.append("k6 left no figures, so its thresholds were not judged")
+        elif self.plan.has_thresholds and not any(metric.get("thresholds") for metric in metrics.values()):
+            found.append("the scenario has thresholds, and k6's figures say of none whether it was met")
         return found
 
 

@@ -20,7 +20,7 @@ from loadtests.findings import generator_of
 from loadtests.generator import GeneratorError, Load
 from loadtests.laboratory import Target, Trial, check_sources
 from loadtests.processes import Watch
-from loadtests.scenario import Plan, Step
+from loadtests.scenario import Plan, Step, plan_of
 from loadtests.service import ServiceError
 
 PLAN = Plan("flood", (Step("flood", 0.0, 10.0, 64),), 64, False)
@@ -191,3 +191,15 @@ def test_a_trial_whose_record_is_not_whole_does_not_pass(
     nothing = generator_of([], 2, 0.0, 0, 0)
     trial = Trial(load(tmp_path), target, PLAN, code, outcome, summary, [], nothing, [], [])
     assert trial.problems() == problems
+
+
+@pytest.mark.parametrize(("judged", "problems"), [({"rate==0": {"ok": True}}, 0), ({}, 1)])
+def test_a_k6_that_judged_no_threshold_of_the_scenario_proved_nothing(
+    judged: dict[str, Any], problems: int, tmp_path: Path
+) -> None:
+    plan = plan_of("flood", {"maxVUs": 64, "scenarios": {}, "thresholds": {"http_req_failed": ["rate==0"]}})
+    summary = {"metrics": {"http_reqs": {}, "http_req_failed": {"thresholds": judged}}}
+    outcome: Any = SimpleNamespace(problems=list)
+    target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
+    trial = Trial(load(tmp_path), target, plan, 0, outcome, summary, [], nothing, [], [])
+    assert len(trial.problems()) == problems
