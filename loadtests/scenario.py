@@ -43,8 +43,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps of a scenario in order, `users` k6 needs at most, whether each request has its own connection, and whether
-    k6 is to judge thresholds."""
+    """All steps of a scenario in order, `users` k6 needs at most, whether each request has its own connection, and
+    whether k6 is to judge thresholds."""
 
     name: str
     steps: tuple[Step, ...]

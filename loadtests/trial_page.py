@@ -75,7 +75,7 @@ def warnings_of(trial: Trial) -> list[str]:
     """What a reader must know before believing the figures."""
     found = []
     if trial.generator.saturated:
-        found.append(f"The generator was saturated, so the service may do better: {trial.generator.saturated}.")
+        found.append(f"The generator was {trial.generator.saturated}. The service may do better.")
     if trial.target.witness_record is None and trial.target.limit is not None:
         found.append(NO_WITNESS)
     if trial.generator.others_cores > OTHERS:
@@ -183,7 +183,7 @@ def plots_of(trial: Trial) -> list[Plot]:
     start_s = answers.started_s or 0.0
     stop_s = answers.stopped_s or start_s
     load = series.latency(answers.ends_s, answers.took_ms, answers.failed_ends_s, start_s, stop_s)
-    until_s = trial.samples[-1].at_s if trial.samples else stop_s
+    until_s = max(trial.samples[-1].at_s, stop_s) if trial.samples else stop_s
     seconds = "seconds since the start"
     curves = [Curve("answered", load.second, load.answered)]
     if load.failed.any():

@@ -44,7 +44,7 @@ def test_five_greedy_seconds_are_enough_and_four_are_not() -> None:
     calm, greedy = samples(0.1, 0.1, 0.2, count=60), samples(1.2, 0.8, 1.0, count=4)
     assert generator_of([*calm, *greedy, *calm], 2, 124.0, 1000, 0).saturated is None
     found = generator_of([*calm, *greedy, greedy[0], *calm], 2, 125.0, 1000, 0).saturated
-    assert found == "k6 took 60% of a machine that was 100% busy for 5 s: it measured itself as well"
+    assert found == "saturated: k6 took 60% of a machine that was 100% busy for 5 s: it measured itself as well"
 
 
 def test_requests_that_were_not_begun_are_the_generators_fault() -> None:
@@ -52,10 +52,16 @@ def test_requests_that_were_not_begun_are_the_generators_fault() -> None:
     assert generator_of(samples(0.1, 0.1, 0.2), 2, 10.0, 1000, 5).saturated is None
 
 
-def test_nothing_was_sampled() -> None:
+def test_of_a_generator_that_nobody_watched_nobody_knows_whether_it_was_saturated() -> None:
     found = generator_of([], 2, 0.0, 0, 0)
-    assert (found.cores, found.share_of_used, found.saturated, found.cpu_us_per_request) == (0.0, 0.0, None, None)
+    assert (found.cores, found.share_of_used, found.cpu_us_per_request) == (0.0, 0.0, None)
     assert found.service_us_per_request is None
+    assert found.saturated == "not watched, so it may have been saturated"
+    blind = "not watched after 9 s (OSError: no space left)"
+    calm = generator_of(samples(0.5, 1.0, 0.8), 2, 99.0, 1000, 0, blind)
+    assert calm.saturated == f"{blind}, so it may have been saturated"
+    greedy = generator_of(samples(1.2, 0.8, 1.0), 2, 99.0, 1000, 0, blind)
+    assert str(greedy.saturated).endswith(f"it measured itself as well; {blind}")
 
 
 def metrics(p95: float, failed: float = 0.0, name: str = "users9") -> dict[str, Any]:

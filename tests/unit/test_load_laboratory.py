@@ -13,13 +13,15 @@ import pytest
 from rich.console import Console
 
 from loadtests import closed_loop as loops
-from loadtests import k6_run, stored
+from loadtests import k6_run, samples, stored, trial_page
 from loadtests.__main__ import leave_by_exception
+from loadtests.answers import read_answers
 from loadtests.closed_loop import closed_loop, warm_up
 from loadtests.findings import generator_of
 from loadtests.generator import GeneratorError, Load
 from loadtests.laboratory import Target, Trial, check_sources
-from loadtests.processes import Watch
+from loadtests.processes import Usage, Watch
+from loadtests.samples import Sample, Sampler
 from loadtests.scenario import Plan, Step, plan_of
 from loadtests.service import ServiceError
 
@@ -137,6 +139,30 @@ def test_samples_are_on_disk_before_anybody_judges(monkeypatch: pytest.MonkeyPat
         sampler.stop()
         lines = (tmp_path / k6_run.SAMPLES).read_text().splitlines()
     assert len(lines) == len(sampler.seen) > 0
+
+
+def test_a_sampler_that_cannot_go_on_says_since_when_nobody_watched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def blinded(self: Sampler) -> Sample:
+        if len(self.seen) == 3:
+            raise OSError("no space left")
+        return Sample(100.0 + 4 * len(self.seen), Usage())
+
+    monkeypatch.setattr(samples, "PERIOD_S", 0.0)
+    monkeypatch.setattr(Sampler, "take", blinded)
+    k6_ends(monkeypatch, 0, made=500)
+    found = closed_loop(load(tmp_path), Console(quiet=True), "k6").generator.saturated
+    assert found == "not watched after 8 s (OSError: no space left), so it may have been saturated"
+
+
+def test_plots_go_on_to_the_end_of_the_load_when_the_samples_do_not(tmp_path: Path) -> None:
+    answers = read_answers(["started 1000000", "stopped 1060000 null"])
+    outcome: Any = SimpleNamespace(answers=answers, limit=None)
+    target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
+    seen = [Sample(1000.0, Usage()), Sample(1008.0, Usage())]
+    trial = Trial(load(tmp_path), target, PLAN, 0, outcome, {}, seen, nothing, [], [])
+    assert {plot.x_max for plot in trial_page.plots_of(trial)} == {60.0}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
