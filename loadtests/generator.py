@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from loadtests import scenario
+from loadtests.preflight import FEW_USERS, k6_limit_bytes
 from loadtests.scenario import Plan
 from loadtests.service import ROOT
 
@@ -21,7 +20,6 @@ INTERRUPTED = 105  # k6's exit code after Ctrl-C
 THRESHOLDS_FAILED = 99
 ABORTED = 108  # by the scenario itself: not ready
 INSPECT_S = 60.0
-_FEW_USERS = 500  # with 1,000 there was nothing in it (docs/performance.md)
 FINISHED = (0, THRESHOLDS_FAILED)  # k6 came to its end, and its record is whole
 
 
@@ -137,13 +135,12 @@ def _environment() -> dict[str, str]:
 def _frugal(users: int) -> dict[str, str]:
     """What makes k6 leave more CPU to the service, unless the caller's environment says otherwise.
 
-    Garbage of thousands of users is collected only when half of the memory is used: a collection among them takes both
-    cores for seconds. That of a few is collected early and in no time, and they go on in memory that caches hold.
+    Garbage of thousands of users is collected only near the memory limit: a collection among them takes both cores for
+    seconds. That of a few is collected early and in no time, and they go on in memory that caches hold.
     No new cookie jar for every request, as nobody here sets a cookie.
     """
-    half_bytes = psutil.virtual_memory().total // 2
-    collector = "400" if users <= _FEW_USERS else "off"
-    return {"GOGC": collector, "GOMEMLIMIT": str(half_bytes), "K6_NO_COOKIES_RESET": "true"}
+    collector = "400" if users <= FEW_USERS else "off"
+    return {"GOGC": collector, "GOMEMLIMIT": str(k6_limit_bytes(users)), "K6_NO_COOKIES_RESET": "true"}
 
 
 def reason(code: int) -> str:

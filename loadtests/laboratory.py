@@ -133,7 +133,7 @@ def _size(path: Path) -> int:
 
 def _prepare(plan: Plan, load: Load, watch: Watch) -> str | None:
     """Check the machine, raise our own limit, and tell the addresses k6 has to call from. Raises GeneratorError."""
-    need = preflight.need_of(plan)
+    need = preflight.need_of(plan, preflight.k6_limit_bytes(plan.users))
     limits = preflight.file_limits(watch.pids(*LISTENERS))
     machine = preflight.survey(load.base_urls[0], load.out, limits)
     lacks = preflight.lacks(need, machine)

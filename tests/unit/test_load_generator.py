@@ -48,9 +48,9 @@ def test_k6_is_frugal_unless_the_caller_says_otherwise(
 ) -> None:
     monkeypatch.delenv("GOGC", raising=False)
     monkeypatch.delenv("GOMEMLIMIT", raising=False)
-    monkeypatch.setattr(generator.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 4096}))
+    monkeypatch.setattr(generator, "k6_limit_bytes", lambda users: users * 7)
     start(tmp_path)
-    assert (started["env"]["GOGC"], started["env"]["GOMEMLIMIT"]) == ("off", "2048")
+    assert (started["env"]["GOGC"], started["env"]["GOMEMLIMIT"]) == ("off", "70000")
     start(tmp_path, users=64)
     assert started["env"]["GOGC"] == "400"
     monkeypatch.setenv("GOGC", "100")
