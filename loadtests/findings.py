@@ -9,7 +9,7 @@ from typing import Any
 
 from loadtests.answers import Answers
 from loadtests.generator import Threshold
-from loadtests.processes import GENERATOR
+from loadtests.processes import GENERATOR, LABORATORY
 from loadtests.samples import Sample
 from loadtests.scenario import Plan, Step
 
@@ -27,7 +27,7 @@ class Generator:
     """k6's part in a run: CPU in cores and as a share of what was used; how it was `saturated`, or why nobody knows,
     or None: it was not.
 
-    CPU per request in µs: k6's, and that of all other parts together, each while k6 ran.
+    CPU per request in µs: k6's, and that of all other parts but the laboratory together, each while k6 ran.
     """
 
     cores: float
@@ -49,6 +49,7 @@ def generator_of(
     `dropped`: requests an open model could not begin. `unwatched`: why there are no samples of a part of the time.
     """
     used = [sum(sample.usage.cpu_cores.values()) for sample in samples]
+    laboratory = [sample.usage.cpu_cores.get(LABORATORY, 0.0) for sample in samples]
     own = [sample.usage.cpu_cores.get(GENERATOR, 0.0) for sample in samples]
     busy = mean(sample.usage.machine_busy for sample in samples) if samples else 0.0
     k6 = mean(own) if own else 0.0
@@ -68,7 +69,7 @@ def generator_of(
         machine_cores=cores,
         others_cores=max(busy * cores - mean(used), 0.0) if used else 0.0,
         cpu_us_per_request=us_per_core and k6 * us_per_core,
-        service_us_per_request=us_per_core and (mean(used) - k6) * us_per_core,
+        service_us_per_request=us_per_core and (mean(used) - k6 - mean(laboratory)) * us_per_core,
         saturated=reason,
     )
 

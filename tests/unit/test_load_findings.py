@@ -34,6 +34,13 @@ def test_the_share_of_k6() -> None:
     assert found.others_cores == pytest.approx(0.1)
 
 
+def test_the_laboratory_is_no_stranger_and_no_part_of_the_service() -> None:
+    usage = Usage(cpu_cores={"k6": 0.5, "Replicas": 1.0, "laboratory": 0.3}, machine_busy=0.95)
+    found = generator_of([Sample(100.0 + second, usage) for second in range(11)], 2, 10.0, 1000, 0)
+    assert found.others_cores == pytest.approx(0.1)
+    assert found.service_us_per_request == pytest.approx(10_000.0)
+
+
 def test_k6_with_half_of_a_full_machine_is_saturated() -> None:
     assert generator_of(samples(1.0, 0.9, 0.99), 2, 10.0, 1000, 0).saturated is not None
     assert generator_of(samples(0.9, 1.0, 0.99), 2, 10.0, 1000, 0).saturated is None
