@@ -28,6 +28,10 @@ CLOSED = (
     " Users wait for their answers here, so a slow service is asked less: claims about latency come from `rate`, whose "
     "requests come whether or not the ones before were answered."
 )
+LONG_S = 600.0
+SORTED = (
+    " For its thresholds k6 sorts all latencies of the run every two seconds: its own CPU grows with the run's length."
+)
 MIB = 1024 * 1024
 _SMALL_PARTS = 0.02  # cores; what takes less on average is drawn as one
 
@@ -238,6 +242,8 @@ def _cpu(trial: Trial, start_s: float) -> Plot:
         large["the rest"] = np.sum(small, axis=0)
     curves = [Curve(name, second, curve) for name, curve in large.items()]
     note = "Stacked. k6 is the load generator: on this machine it takes from the service what it takes for itself."
+    if trial.plan.has_thresholds and trial.plan.seconds >= LONG_S:
+        note += SORTED
     return Plot("CPU by part", "seconds since the start", "cores", curves, stacked=True, note=note)
 
 

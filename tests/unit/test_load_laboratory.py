@@ -165,6 +165,15 @@ def test_plots_go_on_to_the_end_of_the_load_when_the_samples_do_not(tmp_path: Pa
     assert {plot.x_max for plot in trial_page.plots_of(trial)} == {60.0}
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(599.0, False), (600.0, True)])
+def test_the_report_of_a_long_run_says_why_k6_takes_more_and_more(seconds: float, told: bool, tmp_path: Path) -> None:
+    outcome: Any = SimpleNamespace(answers=read_answers(["started 1000", "stopped 61000 null"]), limit=None)
+    target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
+    plan = Plan("flood", (Step("flood", 0.0, seconds, 64),), 64, False, has_thresholds=True)
+    trial = Trial(load(tmp_path), target, plan, 0, outcome, {}, [], nothing, [], [])
+    assert (trial_page.SORTED in trial_page.plots_of(trial)[-1].note) is told
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_ends_the_laboratory_passes_through_everything_it_started(number: signal.Signals) -> None:
     before = {known: signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGHUP)}
