@@ -11,7 +11,7 @@
 | `closed_loop.py` | a run that is not judged: warm-ups, and the capacity |
 | `series.py`, `findings.py` | the figures over time; saturation and breaking point |
 | `trial_page.py`, `page.py`, `plots.py`, `facts.py` | a trial's report; any report; drawings; where it was measured |
-| `compare.py`, `contest.py`, `compare_page.py` | ours beside the baselines: doing, judging, showing |
+| `compare.py`, `strike.py`, `contest.py`, `compare_page.py` | ours beside the baselines: run, killed, judged, shown |
 | `scale.py`, `serve_api.py` | one axis after the other; Serve's config API |
 | `contender.py`, `spillway.py`, `baselines/` | services that experiments start themselves |
 | `servers.py` | the FerretDB and the Redis below them |

@@ -15,7 +15,7 @@ from loadtests.findings import Generator, generator_of
 from loadtests.generator import FINISHED, INTERRUPTED, GeneratorError, Load, inspect
 from loadtests.k6_run import k6_run, last_words
 from loadtests.processes import Watch
-from loadtests.samples import Sample
+from loadtests.samples import Sampler
 from loadtests.scenario import Plan
 from loadtests.verify import ANSWERS, SUMMARY
 
@@ -45,7 +45,7 @@ def closed_loop(load: Load, console: Console, k6: str) -> Loop:
     Raises what `warm_up` raises, and GeneratorError when a request failed: a refusal is quick, so a rate that counts
     refusals is no capacity.
     """
-    plan, metrics, seen = _unjudged(load, console, k6)
+    plan, metrics, sampler = _unjudged(load, console, k6)
     failed = metrics.get("http_req_failed", {}).get("values", {})
     if failed.get("rate", 0.0) > 0:
         made = failed["passes"] + failed["fails"]
@@ -56,11 +56,13 @@ def closed_loop(load: Load, console: Console, k6: str) -> Loop:
     answers = load_answers(load.out / ANSWERS)
     made = int(metrics["http_reqs"]["values"]["count"])
     answered = made if answers.started_s is None else answers.ended(0.0, plan.seconds)
-    watched_s = seen[-1].at_s - seen[0].at_s
-    return Loop(answered / plan.seconds, generator_of(seen[1:], preflight.cores(), watched_s, made, 0))
+    seen = sampler.seen
+    watched_s = seen[-1].at_s - seen[0].at_s if seen else 0.0
+    k6_part = generator_of(seen[1:], preflight.cores(), watched_s, made, 0, sampler.unwatched)
+    return Loop(answered / plan.seconds, k6_part)
 
 
-def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str, Any], list[Sample]]:
+def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str, Any], Sampler]:
     """One run of k6 to its end; its plan, its metrics, and what was seen meanwhile."""
     load.out.mkdir(parents=True, exist_ok=True)
     plan = inspect(k6, load)
@@ -74,4 +76,4 @@ def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str,
     if not summary.exists():
         raise GeneratorError(f"k6 left no figures: {last_words(load)}")
     metrics: Mapping[str, Any] = json.loads(summary.read_text(encoding="utf-8"))["metrics"]
-    return plan, metrics, sampler.seen
+    return plan, metrics, sampler

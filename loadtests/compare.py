@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +16,13 @@ from loadtests.contest import Loss, Round
 from loadtests.generator import Load
 from loadtests.laboratory import Target, Trial, conduct, stop_if_interrupted
 from loadtests.page import milliseconds, number
-from loadtests.service import ServiceError
 from loadtests.spillway import Spillway
+from loadtests.strike import Strike
+from loadtests.verify import ANSWERS
 
 WARM_UP_S = 3.0
 KILL_USERS = 64
-KILL_SHARE = 0.4  # of the time under load, when the kill comes
+KILL_SHARE = 0.4  # of the time under load, after which the kill comes
 
 
 def contenders(folder: Path) -> list[Contender]:
@@ -93,30 +92,13 @@ def _round(name: str, users: int, trial: Trial) -> Round:
 
 
 def _kill(contender: Contender, target: Target, folder: Path, seconds: float, console: Console, k6: str) -> Loss:
-    """Load, `kill -9` in the middle of it, recovery, and what the judge finds."""
-    back: list[float] = []
-    failed: list[Exception] = []
-
-    def strike() -> None:
-        time.sleep(seconds * KILL_SHARE)
-        began = time.monotonic()
-        try:
-            contender.kill()
-            contender.recover()
-        except Exception as error:  # told below, on the thread that may raise it
-            failed.append(error)
-        back.append(time.monotonic() - began)
-
-    thread = threading.Thread(target=strike, name="kill")
-    thread.start()
-    try:
-        load = Load("kill", target.urls, folder, users=KILL_USERS, seconds=seconds)
-        trial = conduct(load, target, console, k6, until=thread.join)
-    finally:
-        thread.join()
+    """Load, `kill -9` in the middle of it, recovery, and what the judge finds. Raises what `Strike.check` raises."""
+    load = Load("kill", target.urls, folder, users=KILL_USERS, seconds=seconds)
+    with Strike(contender, folder / ANSWERS, seconds * KILL_SHARE) as strike:
+        trial = conduct(load, target, console, k6, until=strike.wait)
     stop_if_interrupted(trial)
-    if failed:
-        raise ServiceError(f"{contender.name} did not come back: {failed[0]}") from failed[0]
+    answers = trial.outcome.answers
+    strike.check(min((answers.started_s or 0.0) + trial.plan.seconds, answers.stopped_s or 0.0))
     verdict, outcome = trial.outcome.verdict, trial.outcome
     return Loss(
         contender=contender.name,
@@ -127,7 +109,8 @@ def _kill(contender: Contender, target: Target, folder: Path, seconds: float, co
         ghosts=verdict.ghosts.count,
         unknown_requests=outcome.answers.unknown,
         phantoms=verdict.phantoms.count,
-        back_s=back[0],
+        back_s=strike.back_s,
+        problems=trial.problems(),
     )
 
 

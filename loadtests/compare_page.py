@@ -32,10 +32,14 @@ def page_of(
     ours = about[0][0]
     goals = contest.goals(found, ours, RIVAL)
     faults = [problem for item in rounds if item.contender == ours for problem in item.problems]
-    faults += [f"when it was killed: {fault}" for loss in losses if loss.contender == ours for fault in loss.faults()]
+    faults += [f"when it was killed: {fault}" for loss in losses if loss.contender == ours for fault in loss.problems]
     passed = all(met for _, met in goals) and not faults if goals or faults else None
     saturated = sorted(
-        {f"{item.contender}, {item.users:,} users: {item.saturated}" for item in rounds if item.saturated}
+        {
+            f"{item.contender}, {item.users:,} users: the generator was {item.saturated}."
+            for item in rounds
+            if item.saturated
+        }
     )
     users = sorted({item.users for item in found})
     names = [name for name, _ in about]
@@ -52,7 +56,7 @@ def page_of(
         passed=passed,
         verdict=VERDICTS[passed],
         reasons=[f"{'✓' if met else '✗'} {text}" for text, met in goals] + faults,
-        warnings=[f"The generator was saturated: {text}." for text in saturated],
+        warnings=saturated,
         tables=[*_tables(found, ours, users), _loss_table(losses), Table("Who they are", (), list(about))],
         plots=[
             Bars("Requests per second", "requests/s", labels, bars("requests_per_second")),

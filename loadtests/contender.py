@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -93,6 +94,31 @@ def await_ready(url: str, process: subprocess.Popen[bytes], log: Path, timeout_s
             raise ServiceError(f"it ended with {process.returncode}:\n{tail(log)}")
         if time.monotonic() > deadline:
             raise ServiceError(f"{url}/readyz did not answer 200 within {timeout_s:.0f} s:\n{tail(log)}")
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals that would end this process do nothing in the block: what it ends must not stay behind half ended.
+
+    For the main thread. Children find the signals as they were; those in a session of their own do not see Ctrl-C.
+    """
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in ends}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_all(programs: Sequence[Program], patience_s: float) -> None:
+    """SIGTERM to each, the last one first, and the end of each that does not heed it; one's failure keeps no other."""
+    with ExitStack() as stopping:
+        for program in programs:
+            stopping.callback(program.stop, signal.SIGTERM, patience_s)
 
 
 def tail(log: Path) -> str:

@@ -60,17 +60,12 @@ class Loss:
     unknown_requests: int
     phantoms: int
     back_s: float  # from the kill until it was ready again
+    problems: list[str]  # all that kept the trial from passing; of ours each is a fault
 
     @property
     def lost(self) -> int | None:
         """Accepted writes that are not in MongoDB; None while others wait, since nobody can tell them apart."""
         return None if self.missing and self.queued else self.missing
-
-    def faults(self) -> list[str]:
-        """What may not happen to a service that keeps its word; `lost` that cannot be told counts as lost."""
-        counts = {"lost": self.missing, "doubled": self.doubled, "ghosts": self.ghosts}
-        nothing = [] if self.accepted else ["nothing had been accepted, so nothing was tried"]
-        return nothing + [f"{count:,} {name}" for name, count in counts.items() if count]
 
 
 def order(contenders: Sequence[str], round_number: int) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from loadtests.answers import Answers
 from loadtests.generator import Threshold
-from loadtests.processes import GENERATOR
+from loadtests.processes import GENERATOR, LABORATORY
 from loadtests.samples import Sample
 from loadtests.scenario import Plan, Step
 
@@ -24,9 +24,10 @@ BREAKING_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """k6's part in a run: CPU in cores and as a share of what was used; why it was saturated, or None.
+    """k6's part in a run: CPU in cores and as a share of what was used; how it was `saturated`, or why nobody knows,
+    or None: it was not.
 
-    CPU per request in µs: k6's, and that of all other parts together, each while k6 ran.
+    CPU per request in µs: k6's, and that of all other parts but the laboratory together, each while k6 ran.
     """
 
     cores: float
@@ -40,19 +41,26 @@ class Generator:
     saturated: str | None
 
 
-def generator_of(samples: Sequence[Sample], cores: int, seconds: float, requests: int, dropped: int) -> Generator:
+def generator_of(
+    samples: Sequence[Sample], cores: int, seconds: float, requests: int, dropped: int, unwatched: str | None = None
+) -> Generator:
     """Judge the generator by the samples of the loaded time, which lasted `seconds`.
 
-    `dropped`: requests an open model could not begin.
+    `dropped`: requests an open model could not begin. `unwatched`: why there are no samples of a part of the time.
     """
     used = [sum(sample.usage.cpu_cores.values()) for sample in samples]
+    laboratory = [sample.usage.cpu_cores.get(LABORATORY, 0.0) for sample in samples]
     own = [sample.usage.cpu_cores.get(GENERATOR, 0.0) for sample in samples]
     busy = mean(sample.usage.machine_busy for sample in samples) if samples else 0.0
     k6 = mean(own) if own else 0.0
     us_per_core = seconds / requests * 1e6 if requests and samples else None
     reason = _greedy(samples, cores)
     if requests and dropped > DROPPED * (requests + dropped):
-        reason = f"{dropped} requests were not begun in time ({dropped / (requests + dropped):.1%}): too few free users"
+        share = dropped / (requests + dropped)
+        reason = f"saturated: {dropped} requests were not begun in time ({share:.1%}): too few free users"
+    if unwatched or not samples:
+        blind = unwatched or "not watched"
+        reason = f"{reason}; {blind}" if reason else f"{blind}, so it may have been saturated"
     return Generator(
         cores=k6,
         share_of_used=k6 / mean(used) if used and mean(used) else 0.0,
@@ -61,7 +69,7 @@ def generator_of(samples: Sequence[Sample], cores: int, seconds: float, requests
         machine_cores=cores,
         others_cores=max(busy * cores - mean(used), 0.0) if used else 0.0,
         cpu_us_per_request=us_per_core and k6 * us_per_core,
-        service_us_per_request=us_per_core and (mean(used) - k6) * us_per_core,
+        service_us_per_request=us_per_core and (mean(used) - k6 - mean(laboratory)) * us_per_core,
         saturated=reason,
     )
 
@@ -74,7 +82,7 @@ def _greedy(samples: Sequence[Sample], cores: int) -> str | None:
         busy = mean(sample.usage.machine_busy for sample in window)
         share = mean(sample.usage.cpu_cores.get(GENERATOR, 0.0) for sample in window) / cores
         if busy >= FULL and share >= GREEDY:
-            took = f"k6 took {share:.0%} of a machine that was {busy:.0%} busy for {width} s"
+            took = f"saturated: k6 took {share:.0%} of a machine that was {busy:.0%} busy for {width} s"
             return f"{took}: it measured itself as well"
     return None
 

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from loadtests import scenario
+from loadtests.preflight import FEW_USERS, k6_limit_bytes
 from loadtests.scenario import Plan
 from loadtests.service import ROOT
 
@@ -21,7 +20,6 @@ INTERRUPTED = 105  # k6's exit code after Ctrl-C
 THRESHOLDS_FAILED = 99
 ABORTED = 108  # by the scenario itself: not ready
 INSPECT_S = 60.0
-_FEW_USERS = 500  # with 1,000 there was nothing in it (docs/performance.md)
 FINISHED = (0, THRESHOLDS_FAILED)  # k6 came to its end, and its record is whole
 
 
@@ -80,7 +78,9 @@ def inspect(k6: str, load: Load) -> Plan:
     command = [k6, "inspect", "--execution-requirements", "--log-format", "raw", *_variables(load)]
     command.append(str(scenario.script(load.scenario)))
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSPECT_S)
+        done = subprocess.run(
+            command, env=_environment(), capture_output=True, text=True, check=False, timeout=INSPECT_S
+        )
     except subprocess.TimeoutExpired as error:
         late = f"`k6 inspect` did not describe {load.scenario}.js within {INSPECT_S:.0f} s"
         raise GeneratorError(f"{late}: end what keeps this machine busy") from error
@@ -116,7 +116,7 @@ def start_k6(k6: str, load: Load, users: int, answers: Path, summary: Path, log:
         with log.open("ab") as output:
             return subprocess.Popen(
                 command,
-                env={**_frugal(users), **os.environ},
+                env={**_frugal(users), **_environment()},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -126,16 +126,21 @@ def start_k6(k6: str, load: Load, users: int, answers: Path, summary: Path, log:
         raise GeneratorError(f"k6 cannot be started: {error}") from error
 
 
+def _environment() -> dict[str, str]:
+    """This process' environment without k6's own variables: K6_NO_THRESHOLDS or K6_RPS of somebody's shell would be
+    another test than the scenario's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("K6_")}
+
+
 def _frugal(users: int) -> dict[str, str]:
     """What makes k6 leave more CPU to the service, unless the caller's environment says otherwise.
 
-    Garbage of thousands of users is collected only when half of the memory is used: a collection among them takes both
-    cores for seconds. That of a few is collected early and in no time, and they go on in memory that caches hold.
+    Garbage of thousands of users is collected only near the memory limit: a collection among them takes both cores for
+    seconds. That of a few is collected early and in no time, and they go on in memory that caches hold.
     No new cookie jar for every request, as nobody here sets a cookie.
     """
-    half_bytes = psutil.virtual_memory().total // 2
-    collector = "400" if users <= _FEW_USERS else "off"
-    return {"GOGC": collector, "GOMEMLIMIT": str(half_bytes), "K6_NO_COOKIES_RESET": "true"}
+    collector = "400" if users <= FEW_USERS else "off"
+    return {"GOGC": collector, "GOMEMLIMIT": str(k6_limit_bytes(users)), "K6_NO_COOKIES_RESET": "true"}
 
 
 def reason(code: int) -> str:

@@ -15,7 +15,7 @@ from loadtests.generator import ABORTED, FINISHED, INTERRUPTED, GeneratorError, 
 from loadtests.k6_run import k6_run, last_words
 from loadtests.processes import LISTENERS, Watch
 from loadtests.report import Outcome, keep
-from loadtests.samples import Sample
+from loadtests.samples import Sample, Sampler
 from loadtests.scenario import Plan
 from loadtests.service import ServiceError, is_ready
 from loadtests.verify import ANSWERS, COMMANDS_PER_SECOND, DRAIN_TIMEOUT_S, VERDICT, verify
@@ -64,8 +64,11 @@ class Trial:
                 found.append(f"threshold {threshold.metric} {threshold.expression} was missed{value}")
         if self.code not in FINISHED:
             found.append(generator.reason(self.code))
-        if not self.summary.get("metrics"):
+        metrics = self.summary.get("metrics")
+        if not metrics:
             found.append("k6 left no figures, so its thresholds were not judged")
+        elif self.plan.has_thresholds and not any(metric.get("thresholds") for metric in metrics.values()):
+            found.append("the scenario has thresholds, and k6's figures say of none whether it was met")
         return found
 
 
@@ -101,7 +104,7 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
             drained=sampler.stop,
         )
     keep(outcome, load.out / VERDICT)
-    return _trial(load, target, plan, code, outcome, sampler.seen)
+    return _trial(load, target, plan, code, outcome, sampler)
 
 
 def check_sources(target: Target) -> None:
@@ -130,7 +133,7 @@ def _size(path: Path) -> int:
 
 def _prepare(plan: Plan, load: Load, watch: Watch) -> str | None:
     """Check the machine, raise our own limit, and tell the addresses k6 has to call from. Raises GeneratorError."""
-    need = preflight.need_of(plan)
+    need = preflight.need_of(plan, preflight.k6_limit_bytes(plan.users))
     limits = preflight.file_limits(watch.pids(*LISTENERS))
     machine = preflight.survey(load.base_urls[0], load.out, limits)
     lacks = preflight.lacks(need, machine)
@@ -141,8 +144,8 @@ def _prepare(plan: Plan, load: Load, watch: Watch) -> str | None:
     return preflight.local_ips(need, machine)
 
 
-def _trial(load: Load, target: Target, plan: Plan, code: int, outcome: Outcome, seen: list[Sample]) -> Trial:
-    summary = outcome.summary
+def _trial(load: Load, target: Target, plan: Plan, code: int, outcome: Outcome, sampler: Sampler) -> Trial:
+    summary, seen = outcome.summary, sampler.seen
     metrics = summary.get("metrics", {})
     steps = steps_of(plan, summary, outcome.answers)
     dropped = int(metrics.get("dropped_iterations", {}).get("values", {}).get("count", 0))
@@ -153,7 +156,7 @@ def _trial(load: Load, target: Target, plan: Plan, code: int, outcome: Outcome, 
     loaded = samples.within(seen, started_s, stopped_s)
     stamps: list[Stamp] = []
     if target.witness_record is not None:
-        until_s = seen[-1].at_s if seen else stopped_s
+        until_s = max(seen[-1].at_s, stopped_s) if seen else stopped_s
         stamps = [stamp for stamp in read_record(target.witness_record) if started_s <= stamp.wall_s <= until_s]
     return Trial(
         load=load,
@@ -163,7 +166,7 @@ def _trial(load: Load, target: Target, plan: Plan, code: int, outcome: Outcome, 
         outcome=outcome,
         summary=summary,
         samples=seen,
-        generator=generator_of(loaded, cores, answers.duration_s, answers.requests, dropped),
+        generator=generator_of(loaded, cores, answers.duration_s, answers.requests, dropped, sampler.unwatched),
         thresholds=[*thresholds_of(summary), *wanted_of(plan, steps)],
         steps=steps,
         stamps=stamps,

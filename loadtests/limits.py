@@ -39,8 +39,8 @@ OURS_DIRECT, HELLO_DIRECT = "ours, direct port", "hello world, uvicorn"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many a second, and the CPU of one (µs) by part of what answered; where k6 asked, its cores and whether it was
-    saturated."""
+    """How many a second, and the CPU of one (µs) by part of what answered; where k6 asked, its cores and how it was
+    saturated (see `Generator`)."""
 
     name: str
     per_s: float
@@ -177,7 +177,7 @@ def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Pag
         for ours, hello in ((OURS_SERVE, HELLO_SERVE), (OURS_DIRECT, HELLO_DIRECT))
         if ours in found and hello in found and found[hello].answering_us
     ]
-    saturated = sorted({f"{pace.name}: {pace.saturated}" for pace in paces if pace.saturated})
+    saturated = sorted({f"{pace.name}: the generator was {pace.saturated}." for pace in paces if pace.saturated})
     head = ("", "a second", "µs CPU to answer one", "µs CPU by part", "k6 (cores)")
     return Page(
         title="What could be reached at most",
@@ -185,7 +185,7 @@ def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Pag
         + time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         passed=None,
         verdict="; ".join(f"{name}: {value}" for name, value in ratios),
-        warnings=[f"The generator was saturated: {text}." for text in saturated],
+        warnings=saturated,
         tables=[Table("Paces", head, rows, "To answer: replicas and HAProxy, or uvicorn. Ours includes its drain.")],
         facts=about,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import psutil
 RUN_VARIABLE = "SPILLWAY_RUN_ID"  # in the environment of every process of a run
 DISCOVERY_S = 3.0
 GENERATOR = "k6"
+LABORATORY = "laboratory"  # this process: it watches, and asks for the status once a second
 LISTENERS = ("Replicas", "HAProxy", "uvicorn")
 
 # The first word found in a command line names the part; order matters, Ray's workers have each other's paths.
@@ -69,7 +71,8 @@ class Watch:
         psutil.cpu_percent()  # from here on
 
     def follow(self, generator_pid: int) -> None:
-        """Look at this k6 too, from its start on."""
+        """Look at this k6 too, from its start on, and at the laboratory itself: neither is a stranger."""
+        self._known[os.getpid()] = (psutil.Process(), LABORATORY)
         self._known[generator_pid] = (psutil.Process(generator_pid), GENERATOR)
 
     def look(self) -> Usage:

@@ -14,9 +14,7 @@ from rich.table import Table
 from loadtests.answers import Answers
 from loadtests.service import Drain, backlog_of
 from loadtests.verdict import Verdict
-from loadtests.window import Traffic
-
-_WRITING = ("insert", "update", "delete", "findAndModify", "bulkWrite")
+from loadtests.window import WRITING, Traffic
 
 
 @dataclass(slots=True)
@@ -59,6 +57,20 @@ class Outcome:
             found.append(f"{self.worst} commands reached MongoDB in one second, {self.limit} are allowed")
         if self.traffic and self.answers.writes and not self.traffic.total:
             found.append("the witness saw no command in this run: the service goes around it, or its record is another")
+        elif self.traffic:
+            found += self._gaps(self.traffic)
+        return found
+
+    def _gaps(self, traffic: Traffic) -> list[str]:
+        """Why the witness' record is not the whole of what this run did: a fuller window may be missing from it."""
+        found, least = [], self.verdict.least_bytes
+        if not traffic.reaches_back:
+            found.append("the witness' record is not whole: it was dropped up to a time after the start of this run")
+        if traffic.written_bytes < least:
+            found.append(
+                f"the witness' record is not whole: its writing commands have {traffic.written_bytes:,} bytes, what "
+                f"was accepted and is stored takes {least:,} at least"
+            )
         return found
 
     def figures(self) -> dict[str, Any]:
@@ -70,7 +82,7 @@ class Outcome:
         stored_in = seconds + self.drain.seconds if seconds and self.drain.seconds is not None else None
         time = _latency(self.summary)
         commands = self.traffic.commands if self.traffic else {}
-        writing = sum(commands.get(name, 0) for name in _WRITING)
+        writing = sum(commands.get(name, 0) for name in WRITING)
         return {
             "accepted_requests": answers.requests,
             "accepted_writes": answers.writes,

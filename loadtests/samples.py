@@ -31,13 +31,16 @@ class Sample:
 @dataclass(slots=True)
 class Sampler:
     """Takes samples in a thread of its own until it is stopped, and writes each to `record` at once, one JSON object a
-    line: whatever becomes of the judge, they are kept. Use it in a `with`."""
+    line: whatever becomes of the judge, they are kept. Use it in a `with`.
+
+    When it cannot go on there are no more samples, and `unwatched` says since when and why."""
 
     watch: Watch
     status_url: str | None
     answers: Path
     record: Path
     seen: list[Sample] = field(default_factory=list)
+    unwatched: str | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
     _read: int = 0
@@ -58,6 +61,13 @@ class Sampler:
             self._thread.join(10.0)
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:  # whatever it is: the run goes on, and its report must not look as if all was seen
+            watched_s = self.seen[-1].at_s - self.seen[0].at_s if self.seen else 0.0
+            self.unwatched = f"not watched after {watched_s:.0f} s ({type(error).__name__}: {error})"
+
+    def _watch(self) -> None:
         due = time.monotonic()
         with self.record.open("w", encoding="utf-8", buffering=1) as lines:
             while True:

@@ -141,7 +141,7 @@ def _cell(axis: Axis, value: int, trial: Trial) -> Cell:
 def page_of(axes: Sequence[Axis], cells: Sequence[Cell], users: int, seconds: float, about: dict[str, str]) -> Page:
     """One table and one plot for each axis."""
     faults = [f"{cell.axis} {cell.value}: {problem}" for cell in cells for problem in cell.problems]
-    saturated = [f"{cell.axis} {cell.value}: {cell.saturated}" for cell in cells if cell.saturated]
+    saturated = [f"{cell.axis} {cell.value}: the generator was {cell.saturated}." for cell in cells if cell.saturated]
     passed = not faults and bool(cells)
     tables, plots = [], []
     for axis in axes:
@@ -156,7 +156,7 @@ def page_of(axes: Sequence[Axis], cells: Sequence[Cell], users: int, seconds: fl
         passed=passed,
         verdict=f"All {len(cells)} cells passed the judge" if passed else f"{len(faults)} faults in {len(cells)} cells",
         reasons=faults,
-        warnings=[f"The generator was saturated: {text}." for text in saturated],
+        warnings=saturated,
         tables=tables,
         plots=plots,
         facts=about,

@@ -43,12 +43,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps of a scenario in order, `users` k6 needs at most, and whether each request has its own connection."""
+    """All steps of a scenario in order, `users` k6 needs at most, whether each request has its own connection, and
+    whether k6 is to judge thresholds."""
 
     name: str
     steps: tuple[Step, ...]
     users: int
     fresh_connections: bool
+    has_thresholds: bool = False
 
     @property
     def seconds(self) -> float:
@@ -74,7 +76,7 @@ def plan_of(name: str, inspected: Mapping[str, Any]) -> Plan:
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"k6 describes the scenario in an unknown form: {error}") from error
     ordered = tuple(sorted(steps, key=lambda step: (step.start_s, step.name)))
-    return Plan(name, ordered, users, bool(inspected.get("noConnectionReuse")))
+    return Plan(name, ordered, users, bool(inspected.get("noConnectionReuse")), bool(inspected.get("thresholds")))
 
 
 def _step(name: str, found: Mapping[str, Any]) -> Step:

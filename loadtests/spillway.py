@@ -21,7 +21,9 @@ from loadtests.contender import (
     free_port,
     inherited,
     kill_parts,
+    stop_all,
     tail,
+    undisturbed,
 )
 from loadtests.laboratory import Target
 from loadtests.servers import ferretdb, ferretdb_command
@@ -104,14 +106,29 @@ class Spillway:
         await_ready(self.target().urls[0], up.process, up.log, RECOVERY_S)
 
     def stop(self) -> None:
-        """See `Contender`."""
-        if "up" in self._programs:
-            self._programs.pop("up").stop(signal.SIGINT, STOP_S)
+        """See `Contender`. Raises ServiceError when something may be left, after everything else has ended."""
+        up = self._programs.pop("up", None)
+        others, self._programs = list(self._programs.values()), {}
+        with undisturbed():
+            try:
+                if up is not None:
+                    self._down(up)
+            finally:
+                stop_all(others, 15.0)
+
+    def _down(self, up: Program) -> None:
+        try:
+            up.stop(signal.SIGINT, STOP_S)
+        finally:
             down = [sys.executable, "-m", "cluster", "down"]  # does nothing after a clean stop
-            subprocess.run(down, cwd=ROOT, env=self._environment, capture_output=True, check=False, timeout=STOP_S)
-        for program in reversed(self._programs.values()):
-            program.stop(signal.SIGTERM, 15.0)
-        self._programs.clear()
+            try:
+                subprocess.run(
+                    down, cwd=ROOT, env=self._environment, capture_output=True, timeout=STOP_S, start_new_session=True
+                )
+            except subprocess.TimeoutExpired as error:
+                folder = self._environment["SPILLWAY_STATE_DIR"]
+                again = f"SPILLWAY_STATE_DIR={folder} python -m cluster down"
+                raise ServiceError(f"`down` did not end within {STOP_S:.0f} s, try it again: {again}") from error
 
     def _await_running(self, up: Program) -> None:
         assert up.process is not None

@@ -28,6 +28,10 @@ CLOSED = (
     " Users wait for their answers here, so a slow service is asked less: claims about latency come from `rate`, whose "
     "requests come whether or not the ones before were answered."
 )
+LONG_S = 600.0
+SORTED = (
+    " For its thresholds k6 sorts all latencies of the run every two seconds: its own CPU grows with the run's length."
+)
 MIB = 1024 * 1024
 _SMALL_PARTS = 0.02  # cores; what takes less on average is drawn as one
 
@@ -75,7 +79,7 @@ def warnings_of(trial: Trial) -> list[str]:
     """What a reader must know before believing the figures."""
     found = []
     if trial.generator.saturated:
-        found.append(f"The generator was saturated, so the service may do better: {trial.generator.saturated}.")
+        found.append(f"The generator was {trial.generator.saturated}. The service may do better.")
     if trial.target.witness_record is None and trial.target.limit is not None:
         found.append(NO_WITNESS)
     if trial.generator.others_cores > OTHERS:
@@ -183,7 +187,7 @@ def plots_of(trial: Trial) -> list[Plot]:
     start_s = answers.started_s or 0.0
     stop_s = answers.stopped_s or start_s
     load = series.latency(answers.ends_s, answers.took_ms, answers.failed_ends_s, start_s, stop_s)
-    until_s = trial.samples[-1].at_s if trial.samples else stop_s
+    until_s = max(trial.samples[-1].at_s, stop_s) if trial.samples else stop_s
     seconds = "seconds since the start"
     curves = [Curve("answered", load.second, load.answered)]
     if load.failed.any():
@@ -238,6 +242,8 @@ def _cpu(trial: Trial, start_s: float) -> Plot:
         large["the rest"] = np.sum(small, axis=0)
     curves = [Curve(name, second, curve) for name, curve in large.items()]
     note = "Stacked. k6 is the load generator: on this machine it takes from the service what it takes for itself."
+    if trial.plan.has_thresholds and trial.plan.seconds >= LONG_S:
+        note += SORTED
     return Plot("CPU by part", "seconds since the start", "cores", curves, stacked=True, note=note)
 
 

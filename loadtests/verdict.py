@@ -21,6 +21,7 @@ EXAMPLES = 5
 # What k6 gave up, after 30 s at most, the service may take up after the last answer: its documents are of the run.
 # Later ones are another's, so a finished run may be judged again.
 GRACE = timedelta(seconds=35)
+CLOCKS = timedelta(seconds=5)  # that the clock which stamps documents may differ from the one of k6's record
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class Verdict:
     undated: int = 0  # never accepted, and nothing tells when they were made: no part of the verdict
     documents: int = 0  # all documents of the collection
     of_run: int = 0  # those of this run
+    least_bytes: int = 0  # that the commands had which stored what was accepted: ids and payloads alone
 
     @property
     def faults(self) -> int:
@@ -67,9 +69,10 @@ class Comparison:
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
         self._since = datetime.fromtimestamp(answers.started_s or 0, UTC)
-        self._until = datetime.max.replace(tzinfo=UTC)
+        self._stopped = datetime.max.replace(tzinfo=UTC) - GRACE
         if answers.stopped_s is not None:
-            self._until = datetime.fromtimestamp(answers.stopped_s, UTC) + GRACE
+            self._stopped = datetime.fromtimestamp(answers.stopped_s, UTC)
+        self._until = self._stopped + GRACE
         self._unaccepted: dict[object, int] = {}
         self._payloads: set[int] = set()
         self._unread = set(answers.reads)
@@ -81,11 +84,14 @@ class Comparison:
         self._verdict.documents += 1
         accepted = self._answers.accepted
         self._unread.discard(identity)
+        latest = self._until
         if isinstance(identity, str) and identity in accepted:
+            latest = self._stopped + CLOCKS
             accepted[identity] += 1
             if accepted[identity] > 1:
                 self._verdict.doubled.add(identity)
                 return
+            self._verdict.least_bytes += len(identity) + len(str(document.get("payload", "")))
         else:
             made = _made_at(document)
             if made is None:
@@ -98,21 +104,24 @@ class Comparison:
                 return
             self._unaccepted[identity] = 1
         self._verdict.of_run += 1
-        self._inspect(identity, document)
+        self._inspect(identity, document, latest)
 
-    def _inspect(self, identity: object, document: Mapping[str, Any]) -> None:
-        """Check the promised form, and whether another document of this run has the same payload.
+    def _inspect(self, identity: object, document: Mapping[str, Any], latest: datetime) -> None:
+        """Check the promised form, with a timestamp of the run, `latest` at most, and whether another document of this
+        run has the same payload.
 
         Two of 512 random characters never agree by chance, so the same payload means one write stored under two ids.
         """
-        payload, index = document.get("payload"), document.get("index")
+        payload, index, timestamp = (document.get(name) for name in ("payload", "index", "timestamp"))
         if (
             not isinstance(payload, str)
             or not _random_text(payload)
             or document.get("type") != "write"
             or not isinstance(index, int)
             or isinstance(index, bool)
-            or not isinstance(document.get("timestamp"), datetime)
+            or not 0 <= index < self._answers.writes_per_request
+            or not isinstance(timestamp, datetime)
+            or not self._since - CLOCKS <= _aware(timestamp) <= latest
         ):
             self._verdict.malformed.add(identity)
         if not isinstance(payload, str):
@@ -155,6 +164,9 @@ def _made_at(document: Mapping[str, Any]) -> datetime | None:
         except (ValueError, OverflowError, OSError):
             pass
     timestamp = document.get("timestamp")
-    if not isinstance(timestamp, datetime):
-        return None
+    return _aware(timestamp) if isinstance(timestamp, datetime) else None
+
+
+def _aware(timestamp: datetime) -> datetime:
+    """MongoDB's times are UTC, also where a driver does not say so."""
     return timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)

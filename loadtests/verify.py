@@ -28,7 +28,7 @@ from loadtests.report import Outcome, keep, show
 from loadtests.service import Drain, ServiceError, find_service, get_json, wait_for_drain
 from loadtests.stored import StoreError, each_document
 from loadtests.verdict import Comparison, Verdict
-from loadtests.window import Traffic, read_record, traffic
+from loadtests.window import Traffic, witnessed
 
 COMMANDS_PER_SECOND = 100
 DRAIN_TIMEOUT_S = 120.0
@@ -75,7 +75,7 @@ def verify(
             verdict = _compare(answers, mongodb_uri, get_json(f"{base_url}/api/stats"), progress)
         seen: Traffic | None = None
         if witness is not None:
-            seen = traffic(read_record(witness), answers.started_s or 0.0, drained_s)
+            seen = witnessed(witness, answers.started_s or 0.0, drained_s)
     except (OSError, ValueError, StoreError) as error:
         raise NoVerdict(str(error)) from error
     return Outcome(answers, verdict, drain, limit, seen, _worst_window(status), summary, load_s)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SECOND_NS = 1_000_000_000
+WRITING = ("insert", "update", "delete", "findAndModify", "bulkWrite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,13 @@ def worst_window(stamps_ns: Sequence[int], window_ns: int = SECOND_NS) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a witness saw in a stretch of time: the worst 1 s window (commands), and the commands by name."""
+    """What a witness saw in a stretch of time: the worst 1 s window (commands), the commands by name, and the bytes of
+    those that write."""
 
     worst: int
     commands: dict[str, int]
+    written_bytes: int
+    reaches_back: bool = True  # False: what it saw first has been dropped since
 
     @property
     def total(self) -> int:
@@ -68,25 +72,44 @@ def traffic(stamps: Iterable[Stamp], since_s: float, until_s: float) -> Traffic:
     """
     inside = [stamp for stamp in stamps if since_s <= stamp.wall_s <= until_s]
     worst, _start = worst_window([stamp.monotonic_ns for stamp in inside])
-    return Traffic(worst, dict(Counter(stamp.command for stamp in inside).most_common()))
+    written_bytes = sum(stamp.size for stamp in inside if stamp.command in WRITING)
+    return Traffic(worst, dict(Counter(stamp.command for stamp in inside).most_common()), written_bytes)
 
 
-def previous(record: Path) -> Path:
-    """Where a record goes when a new one begins (a restart of the witness, or a full record)."""
-    return record.with_name(record.name + ".1")
+def witnessed(record: Path, since_s: float, until_s: float) -> Traffic:
+    """The traffic in a record between two times, and whether the record still reaches back to the first of them.
+
+    Raises OSError, and ValueError as `read_record` does.
+    """
+    seen = traffic(read_record(record), since_s, until_s)
+    older = earlier(record)
+    if not older or number_of(older[0]) == 1:
+        return seen
+    oldest = next(read_record(record), None)
+    return replace(seen, reaches_back=oldest is not None and oldest.wall_s <= since_s)
+
+
+def earlier(record: Path) -> list[Path]:
+    """The records before this one, the oldest first: `NAME.1`, `NAME.2` and so on. Those that were dropped leave their
+    numbers missing."""
+    near = record.parent.iterdir()
+    return sorted((path for path in near if path.stem == record.name and path.suffix[1:].isdecimal()), key=number_of)
+
+
+def number_of(earlier_record: Path) -> int:
+    """Its number: the how many-th it is of all that there were."""
+    return int(earlier_record.suffix[1:])
 
 
 def read_record(record: Path) -> Iterator[Stamp]:
-    """The stamps of a record and of the one before it, so that a witness restarted in mid-run hides nothing.
+    """The stamps of a record and of those before it, so that a witness restarted in mid-run hides nothing.
 
     A line cut short at the end of a file (the witness was killed there) is passed over; any other line that is no stamp
     raises ValueError, as does a record that does not exist.
     """
     if not record.exists():
         raise ValueError(f"there is no record at {record}")
-    for path in (previous(record), record):
-        if not path.exists():
-            continue
+    for path in (*earlier(record), record):
         with path.open(encoding="ascii", errors="replace") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.endswith("\n"):

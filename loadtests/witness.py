@@ -22,10 +22,10 @@ from typing import Protocol
 if __package__ in (None, ""):  # started as a file: Python looked beside it, the package is one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from loadtests.window import Stamp, previous
+from loadtests.window import Stamp, earlier, number_of
 from loadtests.wire import CommandScanner, WireError
 
-# A day at 100 commands a second is some 400 MB; two files of this size keep the last hours and bound the disk.
+# A day at 100 commands a second is some 400 MB; files of this size keep the last hours, and bound the disk to three.
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 
 
@@ -39,7 +39,9 @@ class Recorder(Protocol):
 class Record:
     """An append-only file of stamps: a line is with the operating system when `write` returns.
 
-    A new record moves an older file of this name to `NAME.1`, and does so again at `max_bytes`; the one before is gone.
+    A new record moves an older file of this name to `NAME.1`, the next one to `NAME.2` and so on, and at `max_bytes` it
+    makes way itself. Of the older ones the newest stay that fill `max_bytes`, one at least; that others were dropped is
+    seen by their numbers.
     """
 
     def __init__(self, path: Path, max_bytes: int = MAX_RECORD_BYTES) -> None:
@@ -60,8 +62,17 @@ class Record:
         self._file.close()
 
     def _open(self) -> None:
-        if self._path.exists():
-            os.replace(self._path, previous(self._path))
+        older = earlier(self._path)
+        if self._path.exists() and self._path.stat().st_size:
+            last = number_of(older[-1]) if older else 0
+            older.append(self._path.with_name(f"{self._path.name}.{last + 1}"))
+            os.replace(self._path, older[-1])
+        kept_bytes = 0
+        for path in reversed(older):
+            if kept_bytes >= self._max_bytes:
+                path.unlink()
+            else:
+                kept_bytes += path.stat().st_size
         self._file = self._path.open("ab", buffering=0)
         self._bytes = 0
 

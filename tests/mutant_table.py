@@ -198,4 +198,14 @@ MUTANTS = (
         "                attempt += 1\n            await",
         "tests/unit/test_buffer.py::test_a_log_that_is_away_is_noticed_within_two_seconds_and_so_is_its_return",
     ),
+    _one(
+        "a judge who misses what is stored twice", "I2", "loadtests/verdict.py",
+        "            if accepted[identity] > 1:\n", "            if accepted[identity] > 2:\n",
+        "tests/unit/test_verify.py::test_an_id_stored_twice",
+    ),
+    _one(
+        "a judge who reads the witness' last record only", "I4", "loadtests/window.py",
+        "    for path in (*earlier(record), record):\n", "    for path in (record,):\n",
+        "tests/unit/test_window.py::test_a_record_is_readable_at_once_and_restarts_of_the_witness_erase_nothing",
+    ),
 )  # fmt: skip

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loadtests.contender import RECOVERY_S, Program, await_ready, free_port, kill, kill_parts, pids_of
+from loadtests.contender import (
+    RECOVERY_S,
+    Program,
+    await_ready,
+    free_port,
+    kill,
+    kill_parts,
+    pids_of,
+    stop_all,
+    undisturbed,
+)
 from loadtests.laboratory import Target
 from loadtests.processes import RUN_VARIABLE
 from loadtests.servers import ferretdb_command, redis_command
@@ -116,8 +125,10 @@ class Baseline:
 
     def stop(self) -> None:
         """See `Contender`."""
-        for program in reversed(self._programs.values()):
-            program.stop(signal.SIGTERM, 15.0)
-        if self._target is not None:
-            kill(pids_of(self._target, "uvicorn", "Drain worker", "Redis", "FerretDB"))
-        self._programs.clear()
+        programs, self._programs = list(self._programs.values()), {}
+        with undisturbed():
+            try:
+                stop_all(programs, 15.0)
+            finally:
+                if self._target is not None:
+                    kill(pids_of(self._target, "uvicorn", "Drain worker", "Redis", "FerretDB"))

@@ -10,7 +10,8 @@ from loadtests.verdict import Comparison
 def test_documents_and_answers_are_what_ours_are() -> None:
     documents = new_documents()
     body = bytes(answer([], documents).body).decode()
-    comparison = Comparison(read_answers(["started 1000", body, "stopped 2000 null"]))
+    now_ms = int(documents[0]["timestamp"].timestamp() * 1000)
+    comparison = Comparison(read_answers([f"started {now_ms}", body, f"stopped {now_ms + 1000} null"]))
     for document in documents:
         comparison.see(document)
     verdict = comparison.verdict()

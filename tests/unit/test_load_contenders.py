@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from cluster.settings import Settings
 from loadtests import contender, spillway, stored
 from loadtests.contender import SETTINGS, Program, inherited
-from loadtests.service import Addresses
+from loadtests.service import Addresses, ServiceError
 from loadtests.spillway import Spillway
 
 
@@ -48,3 +50,45 @@ def test_ours_runs_on_the_baselines_ferretdb_behind_a_witness(monkeypatch: pytes
     assert target.mongodb_uri == "mongodb://127.0.0.1:7001/?directConnection=true"
     assert target.witness_record is not None
     assert str(target.witness_record) in started["witness"].command
+
+
+@pytest.mark.parametrize(
+    ("stubborn", "told"),
+    [("down", "SPILLWAY_STATE_DIR=/state python -m cluster down"), ("up", "no up"), ("witness", "no witness")],
+)
+def test_what_does_not_end_keeps_nothing_else_running(
+    stubborn: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended: list[str] = []
+
+    def stop(program: Program, _number: int, _patience_s: float) -> None:
+        ended.append(program.log.stem)
+        if program.log.stem == stubborn:
+            raise ServiceError(f"no {stubborn}")
+
+    def run(*_: Any, **__: Any) -> None:
+        ended.append("down")
+        if stubborn == "down":
+            raise subprocess.TimeoutExpired("down", 120)
+
+    ours = Spillway(tmp_path)
+    ours._environment = {"SPILLWAY_STATE_DIR": "/state"}
+    ours._programs = {name: Program([], tmp_path / f"{name}.log", {}) for name in ("ferretdb", "witness", "up")}
+    monkeypatch.setattr(Program, "stop", stop)
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(ServiceError, match=told):
+        ours.stop()
+    assert ended == ["up", "down", "witness", "ferretdb"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_that_has_begun_is_not_interrupted(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    try:
+        for handler in (signal.SIG_DFL, signal.SIG_IGN):
+            signal.signal(number, handler)
+            with contender.undisturbed():
+                signal.raise_signal(number)
+            assert signal.getsignal(number) == handler
+    finally:
+        signal.signal(number, before)

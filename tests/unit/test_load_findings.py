@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from loadtests import contest
+from loadtests import compare_page, contest
 from loadtests.answers import Answers
 from loadtests.contest import Loss, Round
 from loadtests.findings import StepFigures, breaking_point, generator_of, steps_of, wanted_of
 from loadtests.generator import Load, thresholds_of
+from loadtests.page import Page
 from loadtests.processes import Usage
 from loadtests.samples import Sample
 from loadtests.scenario import Plan, Step
@@ -33,6 +34,13 @@ def test_the_share_of_k6() -> None:
     assert found.others_cores == pytest.approx(0.1)
 
 
+def test_the_laboratory_is_no_stranger_and_no_part_of_the_service() -> None:
+    usage = Usage(cpu_cores={"k6": 0.5, "Replicas": 1.0, "laboratory": 0.3}, machine_busy=0.95)
+    found = generator_of([Sample(100.0 + second, usage) for second in range(11)], 2, 10.0, 1000, 0)
+    assert found.others_cores == pytest.approx(0.1)
+    assert found.service_us_per_request == pytest.approx(10_000.0)
+
+
 def test_k6_with_half_of_a_full_machine_is_saturated() -> None:
     assert generator_of(samples(1.0, 0.9, 0.99), 2, 10.0, 1000, 0).saturated is not None
     assert generator_of(samples(0.9, 1.0, 0.99), 2, 10.0, 1000, 0).saturated is None
@@ -43,7 +51,7 @@ def test_five_greedy_seconds_are_enough_and_four_are_not() -> None:
     calm, greedy = samples(0.1, 0.1, 0.2, count=60), samples(1.2, 0.8, 1.0, count=4)
     assert generator_of([*calm, *greedy, *calm], 2, 124.0, 1000, 0).saturated is None
     found = generator_of([*calm, *greedy, greedy[0], *calm], 2, 125.0, 1000, 0).saturated
-    assert found == "k6 took 60% of a machine that was 100% busy for 5 s: it measured itself as well"
+    assert found == "saturated: k6 took 60% of a machine that was 100% busy for 5 s: it measured itself as well"
 
 
 def test_requests_that_were_not_begun_are_the_generators_fault() -> None:
@@ -51,10 +59,16 @@ def test_requests_that_were_not_begun_are_the_generators_fault() -> None:
     assert generator_of(samples(0.1, 0.1, 0.2), 2, 10.0, 1000, 5).saturated is None
 
 
-def test_nothing_was_sampled() -> None:
+def test_of_a_generator_that_nobody_watched_nobody_knows_whether_it_was_saturated() -> None:
     found = generator_of([], 2, 0.0, 0, 0)
-    assert (found.cores, found.share_of_used, found.saturated, found.cpu_us_per_request) == (0.0, 0.0, None, None)
+    assert (found.cores, found.share_of_used, found.cpu_us_per_request) == (0.0, 0.0, None)
     assert found.service_us_per_request is None
+    assert found.saturated == "not watched, so it may have been saturated"
+    blind = "not watched after 9 s (OSError: no space left)"
+    calm = generator_of(samples(0.5, 1.0, 0.8), 2, 99.0, 1000, 0, blind)
+    assert calm.saturated == f"{blind}, so it may have been saturated"
+    greedy = generator_of(samples(1.2, 0.8, 1.0), 2, 99.0, 1000, 0, blind)
+    assert str(greedy.saturated).endswith(f"it measured itself as well; {blind}")
 
 
 def metrics(p95: float, failed: float = 0.0, name: str = "users9") -> dict[str, Any]:
@@ -195,10 +209,20 @@ def test_a_drain_that_does_not_keep_up_wins_nothing() -> None:
     assert met(played("ours", 100, 900.0, waits_s=None)) == [False]
 
 
-def test_what_a_kill_must_not_do() -> None:
-    assert Loss("x", 100, 0, 7, 0, 0, 5, 2, 1.0).faults() == []
-    assert Loss("x", 0, 0, 0, 0, 0, 5, 0, 1.0).faults() == ["nothing had been accepted, so nothing was tried"]
-    assert Loss("x", 100, 2, 7, 1, 3, 0, 0, 1.0).faults() == ["2 lost", "1 doubled", "3 ghosts"]
+def killed(name: str, *problems: str) -> Loss:
+    return Loss(name, 100, 0, 0, 0, 0, 0, 0, 1.0, list(problems))
+
+
+def test_whatever_is_wrong_when_ours_is_killed_is_a_fault_and_of_a_baseline_it_is_a_figure() -> None:
+    rounds = [played("ours", 100, 900.0)]
+    about = [("ours", ""), ("rival", "")]
+
+    def page(*losses: Loss) -> Page:
+        return compare_page.page_of(contest.standings(rounds), losses, rounds, about, {})
+
+    assert page(killed("ours"), killed("rival", "5 lost")).passed is True
+    beyond = page(killed("ours", "101 commands reached MongoDB in one second, 100 are allowed"))
+    assert (beyond.passed, beyond.reasons[-1][:34]) == (False, "when it was killed: 101 commands r")
 
 
 def test_everyone_begins_in_turn() -> None:
@@ -208,7 +232,7 @@ def test_everyone_begins_in_turn() -> None:
 
 def test_what_may_still_wait_is_not_called_lost() -> None:
     def lost(missing: int, queued: int | None) -> int | None:
-        return Loss("x", 100, missing, queued, 0, 0, 0, 0, 1.0).lost
+        return Loss("x", 100, missing, queued, 0, 0, 0, 0, 1.0, []).lost
 
     assert (lost(10, 4), lost(10, 0), lost(10, None), lost(0, 9)) == (None, 10, 10, 0)
 

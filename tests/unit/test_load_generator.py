@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from http.client import IncompleteRead
 from itertools import pairwise
@@ -47,14 +48,33 @@ def test_k6_is_frugal_unless_the_caller_says_otherwise(
 ) -> None:
     monkeypatch.delenv("GOGC", raising=False)
     monkeypatch.delenv("GOMEMLIMIT", raising=False)
-    monkeypatch.setattr(generator.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 4096}))
+    monkeypatch.setattr(generator, "k6_limit_bytes", lambda users: users * 7)
     start(tmp_path)
-    assert (started["env"]["GOGC"], started["env"]["GOMEMLIMIT"]) == ("off", "2048")
+    assert (started["env"]["GOGC"], started["env"]["GOMEMLIMIT"]) == ("off", "70000")
     start(tmp_path, users=64)
     assert started["env"]["GOGC"] == "400"
     monkeypatch.setenv("GOGC", "100")
     start(tmp_path)
     assert started["env"]["GOGC"] == "100"
+
+
+def test_what_the_callers_shell_says_to_k6_is_another_test_than_the_scenarios(
+    started: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def run(_command: list[str], **arguments: Any) -> Any:
+        asked.update(arguments)
+        return subprocess.CompletedProcess("k6", 0, json.dumps({"scenarios": {}, "maxVUs": 1}), "")
+
+    for name in ("K6_NO_THRESHOLDS", "K6_RPS", "K6_NO_COOKIES_RESET", "HARMLESS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(subprocess, "run", run)
+    inspect("k6", Load("flood", ("http://service",), tmp_path))
+    start(tmp_path)
+    for environment, ours in ((asked["env"], {}), (started["env"], {"K6_NO_COOKIES_RESET": "true"})):
+        assert {name: value for name, value in environment.items() if name.startswith("K6_")} == ours
+        assert environment["HARMLESS"] == "1"
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,16 @@ import pytest
 from rich.console import Console
 
 from loadtests import closed_loop as loops
-from loadtests import k6_run, stored
+from loadtests import k6_run, samples, stored, trial_page
 from loadtests.__main__ import leave_by_exception
+from loadtests.answers import read_answers
 from loadtests.closed_loop import closed_loop, warm_up
 from loadtests.findings import generator_of
 from loadtests.generator import GeneratorError, Load
 from loadtests.laboratory import Target, Trial, check_sources
-from loadtests.processes import Watch
-from loadtests.scenario import Plan, Step
+from loadtests.processes import Usage, Watch
+from loadtests.samples import Sample, Sampler
+from loadtests.scenario import Plan, Step, plan_of
 from loadtests.service import ServiceError
 
 PLAN = Plan("flood", (Step("flood", 0.0, 10.0, 64),), 64, False)
@@ -139,6 +141,39 @@ def test_samples_are_on_disk_before_anybody_judges(monkeypatch: pytest.MonkeyPat
     assert len(lines) == len(sampler.seen) > 0
 
 
+def test_a_sampler_that_cannot_go_on_says_since_when_nobody_watched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def blinded(self: Sampler) -> Sample:
+        if len(self.seen) == 3:
+            raise OSError("no space left")
+        return Sample(100.0 + 4 * len(self.seen), Usage())
+
+    monkeypatch.setattr(samples, "PERIOD_S", 0.0)
+    monkeypatch.setattr(Sampler, "take", blinded)
+    k6_ends(monkeypatch, 0, made=500)
+    found = closed_loop(load(tmp_path), Console(quiet=True), "k6").generator.saturated
+    assert found == "not watched after 8 s (OSError: no space left), so it may have been saturated"
+
+
+def test_plots_go_on_to_the_end_of_the_load_when_the_samples_do_not(tmp_path: Path) -> None:
+    answers = read_answers(["started 1000000", "stopped 1060000 null"])
+    outcome: Any = SimpleNamespace(answers=answers, limit=None)
+    target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
+    seen = [Sample(1000.0, Usage()), Sample(1008.0, Usage())]
+    trial = Trial(load(tmp_path), target, PLAN, 0, outcome, {}, seen, nothing, [], [])
+    assert {plot.x_max for plot in trial_page.plots_of(trial)} == {60.0}
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(599.0, False), (600.0, True)])
+def test_the_report_of_a_long_run_says_why_k6_takes_more_and_more(seconds: float, told: bool, tmp_path: Path) -> None:
+    outcome: Any = SimpleNamespace(answers=read_answers(["started 1000", "stopped 61000 null"]), limit=None)
+    target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
+    plan = Plan("flood", (Step("flood", 0.0, seconds, 64),), 64, False, has_thresholds=True)
+    trial = Trial(load(tmp_path), target, plan, 0, outcome, {}, [], nothing, [], [])
+    assert (trial_page.SORTED in trial_page.plots_of(trial)[-1].note) is told
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_ends_the_laboratory_passes_through_everything_it_started(number: signal.Signals) -> None:
     before = {known: signal.getsignal(known) for known in (signal.SIGTERM, signal.SIGHUP)}
@@ -191,3 +226,15 @@ def test_a_trial_whose_record_is_not_whole_does_not_pass(
     nothing = generator_of([], 2, 0.0, 0, 0)
     trial = Trial(load(tmp_path), target, PLAN, code, outcome, summary, [], nothing, [], [])
     assert trial.problems() == problems
+
+
+@pytest.mark.parametrize(("judged", "problems"), [({"rate==0": {"ok": True}}, 0), ({}, 1)])
+def test_a_k6_that_judged_no_threshold_of_the_scenario_proved_nothing(
+    judged: dict[str, Any], problems: int, tmp_path: Path
+) -> None:
+    plan = plan_of("flood", {"maxVUs": 64, "scenarios": {}, "thresholds": {"http_req_failed": ["rate==0"]}})
+    summary = {"metrics": {"http_reqs": {}, "http_req_failed": {"thresholds": judged}}}
+    outcome: Any = SimpleNamespace(problems=list)
+    target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
+    trial = Trial(load(tmp_path), target, plan, 0, outcome, summary, [], nothing, [], [])
+    assert len(trial.problems()) == problems

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,29 +72,55 @@ def test_a_form_of_k6_that_nobody_knows_is_an_error() -> None:
         plan_of("spike", {"scenarios": {}})
 
 
+K6_BYTES = 3 * GIB
+
+
 def plan(users: int = 10_000, think_s: float = 12.5, fresh: bool = True, seconds: float = 100.0) -> Plan:
     return Plan("x", (Step("x", 0.0, seconds, users, None, (think_s, think_s)),), users, fresh)
 
 
 def test_fresh_connections_need_the_ports_of_a_minute() -> None:
-    assert need_of(plan()).ports == 10_000 + 800 * preflight.TIME_WAIT_S
-    assert need_of(plan(seconds=10.0)).ports == 10_000 + 800 * 10
-    assert need_of(plan(fresh=False)).ports == 10_000
+    assert need_of(plan(), K6_BYTES).ports == 10_000 + 800 * preflight.TIME_WAIT_S
+    assert need_of(plan(seconds=10.0), K6_BYTES).ports == 10_000 + 800 * 10
+    assert need_of(plan(fresh=False), K6_BYTES).ports == 10_000
 
 
 def test_users_who_do_not_think_are_bounded_by_what_any_service_answers() -> None:
-    disk = need_of(plan(think_s=0.0)).disk_bytes - preflight.RESERVE_BYTES
+    disk = need_of(plan(think_s=0.0), K6_BYTES).disk_bytes - preflight.RESERVE_BYTES
     assert disk == preflight.BUSIEST_PER_S * 100 * preflight.RECORDED_REQUEST_BYTES
 
 
+def memory(total: int, available: int) -> Any:
+    return lambda: SimpleNamespace(total=total, available=available)
+
+
+def test_many_users_take_all_that_k6_may_have_and_few_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve = preflight.RESERVE_BYTES
+    assert need_of(plan(), 9 * GIB).memory_bytes == 9 * GIB
+    assert need_of(plan(users=500), 9 * GIB).memory_bytes < GIB
+    for total, available, limit in ((24, 20, 12 * GIB), (24, 10, 10 * GIB - reserve), (24, 1, 10_000 * 256 * 1024)):
+        monkeypatch.setattr(preflight.psutil, "virtual_memory", memory(total * GIB, available * GIB))
+        assert preflight.k6_limit_bytes(10_000) == limit
+
+
+def test_the_judge_begins_when_k6_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So two hours of 10,000 users fit where the larger of both does, and k6's limit alone refuses no run."""
+    judged = 800 * 7200 * preflight.JUDGED_REQUEST_BYTES
+    need = need_of(plan(seconds=7200.0), K6_BYTES)
+    assert need.memory_bytes == judged + preflight.RESERVE_BYTES > K6_BYTES
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", memory(24 * GIB, 4 * GIB))
+    tight = need_of(plan(), preflight.k6_limit_bytes(10_000))
+    assert lacks(tight, replace(LARGE, memory_bytes=4 * GIB - 1)) == []  # looked at a moment later
+
+
 def test_k6_calls_from_more_addresses_only_when_one_has_too_few_ports() -> None:
-    assert local_ips(need_of(plan()), LARGE) == LOCAL_IPS
-    assert local_ips(need_of(plan(fresh=False)), LARGE) is None
-    assert local_ips(need_of(plan()), replace(LARGE, loopback=False)) is None
+    assert local_ips(need_of(plan(), K6_BYTES), LARGE) == LOCAL_IPS
+    assert local_ips(need_of(plan(fresh=False), K6_BYTES), LARGE) is None
+    assert local_ips(need_of(plan(), K6_BYTES), replace(LARGE, loopback=False)) is None
 
 
 def test_documents_need_disk_only_where_mongodb_is() -> None:
-    need = need_of(plan())
+    need = need_of(plan(), K6_BYTES)
     machine = replace(LARGE, disk_bytes=need.disk_bytes + need.stored_bytes - 1)
     (lack,) = lacks(need, machine)
     assert lack.what.startswith("the record and the documents may need")
@@ -101,7 +128,7 @@ def test_documents_need_disk_only_where_mongodb_is() -> None:
 
 
 def test_a_large_machine_lacks_nothing() -> None:
-    assert lacks(need_of(plan()), LARGE) == []
+    assert lacks(need_of(plan(), K6_BYTES), LARGE) == []
 
 
 @pytest.mark.parametrize(
@@ -110,10 +137,10 @@ def test_a_large_machine_lacks_nothing() -> None:
         (replace(LARGE, hard_files=4096), "sudo prlimit --pid $$ --nofile=10256:10256"),
         (replace(LARGE, listeners={77: 1024, 78: -1}), "sudo prlimit --pid 77 --nofile=10256:10256"),
         (replace(LARGE, loopback=False), "ip_local_port_range='1024 65535'"),
-        (replace(LARGE, memory_bytes=GIB), "fallocate -l 2103M /swapfile"),
+        (replace(LARGE, memory_bytes=GIB), "fallocate -l 2049M /swapfile"),
         (replace(LARGE, disk_bytes=1024), "find .spillway/loadtests \\( -name answers.log -o -name 'state-*' -o"),
     ],
 )
 def test_what_is_missing_comes_with_the_command_that_mends_it(machine: Machine, command: str) -> None:
-    (lack,) = lacks(need_of(plan()), machine)
+    (lack,) = lacks(need_of(plan(), K6_BYTES), machine)
     assert command in lack.command

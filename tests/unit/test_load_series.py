@@ -118,6 +118,13 @@ def test_processes_are_told_apart_by_their_command_lines() -> None:
     assert {line: part_of(line) for line in lines} == lines
 
 
+def test_the_laboratory_is_looked_at_beside_k6() -> None:
+    watch = Watch(None)
+    watch.follow(os.getppid())
+    assert (watch.pids("laboratory"), watch.pids("k6")) == ([os.getpid()], [os.getppid()])
+    assert set(watch.look().count) == {"laboratory", "k6"}
+
+
 def test_a_process_below_a_root_is_the_runs_whatever_its_environment_says() -> None:
     """Redis writes its title over its environment; a kill that misses it proves nothing."""
     assert RUN_VARIABLE not in os.environ

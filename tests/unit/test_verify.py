@@ -149,6 +149,11 @@ def test_a_refused_request_accounts_for_none() -> None:
     assert counts(compare([*stored(), document(uuid7(50))], "refused 503 1503")) == (0, 0, 1, 0, 0)
 
 
+def at(second: float) -> datetime:
+    """Of the run, which lasts ten."""
+    return datetime.fromtimestamp(START_MS / 1000 + second, UTC)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -159,13 +164,30 @@ def test_a_refused_request_accounts_for_none() -> None:
         {"type": "read"},
         {"index": "0"},
         {"index": True},
+        {"index": -1},
+        {"index": 5},
         {"timestamp": "yesterday"},
+        {"timestamp": at(-5.1)},
+        {"timestamp": at(15.1)},
     ],
 )
 def test_a_document_that_is_not_what_was_promised(change: dict[str, Any]) -> None:
     documents = stored()
     documents[2] |= change
     assert counts(compare(documents)) == (0, 0, 0, 1, 0)
+
+
+@pytest.mark.parametrize("change", [{"index": 4}, {"timestamp": at(-4)}, {"timestamp": at(14).replace(tzinfo=None)}])
+def test_a_document_that_is_what_was_promised(change: dict[str, Any]) -> None:
+    assert counts(compare([*stored()[:-1], document(IDS[-1], **change)])) == (0, 0, 0, 0, 0)
+
+
+def test_a_scenario_that_writes_one_document_a_request_promises_one_index() -> None:
+    for index, malformed in ((0, 0), (1, 1)):
+        lines = [f"started {START_MS} 1", answer(IDS[:1]), f"stopped {START_MS + 10_000} null"]
+        comparison = Comparison(read_answers(lines))
+        comparison.see(document(IDS[0], index=index))
+        assert counts(comparison.verdict()) == (0, 0, 0, malformed, 0)
 
 
 def test_a_read_of_something_that_is_not_there() -> None:
@@ -208,6 +230,9 @@ LATENCY = {
 }
 
 
+LEAST_BYTES = 20 * (36 + 512)  # ids and payloads
+
+
 def outcome(**changes: Any) -> Outcome:
     answers = read_answers(record())
     base: dict[str, Any] = {
@@ -215,7 +240,7 @@ def outcome(**changes: Any) -> Outcome:
         "verdict": compare(stored()),
         "drain": Drain(1.5, 0),
         "limit": 100,
-        "traffic": Traffic(96, {"insert": 2, "find": 1}),
+        "traffic": Traffic(96, {"insert": 2, "find": 1}, LEAST_BYTES),
         "self_reported": 55,
         "summary": {"metrics": LATENCY},
     }
@@ -255,8 +280,10 @@ def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"traffic": Traffic(101, {"insert": 500})}, "101 commands"),
-        ({"traffic": Traffic(0, {})}, "saw no command"),
+        ({"traffic": Traffic(101, {"insert": 500}, LEAST_BYTES)}, "101 commands"),
+        ({"traffic": Traffic(0, {}, 0)}, "saw no command"),
+        ({"traffic": Traffic(9, {"insert": 9}, LEAST_BYTES - 1)}, "not whole: its writing commands have 10,959 bytes"),
+        ({"traffic": Traffic(9, {"insert": 9}, LEAST_BYTES, reaches_back=False)}, "not whole: it was dropped"),
         ({"answers": Answers(started_s=1.0, stopped_s=2.0)}, "nothing was accepted"),
         ({"drain": Drain(None, 12)}, "12 writes"),
     ],

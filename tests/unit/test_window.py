@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.window import Stamp, previous, read_record, traffic, worst_window
+from loadtests.window import Stamp, Traffic, earlier, read_record, traffic, witnessed, worst_window
 from loadtests.witness import Record
 
 # ------------------------------------------------------------------------------------------------ the worst window
@@ -46,29 +46,45 @@ def stamps(count: int, wall_s: float = 100.0) -> list[Stamp]:
     return [Stamp(number * 10, wall_s, "insert", 600) for number in range(count)]
 
 
-def test_a_record_is_readable_at_once_and_a_new_one_keeps_the_one_before(tmp_path: Path) -> None:
+def test_a_record_is_readable_at_once_and_restarts_of_the_witness_erase_nothing(tmp_path: Path) -> None:
     path = tmp_path / "record"
-    first = Record(path)
-    first.write(stamps(1)[0])
-    assert list(read_record(path)) == stamps(1)  # not closed, not flushed
-    second = Record(path)
-    second.write(stamps(2)[1])
-    assert list(read_record(path)) == stamps(2)
-    third = Record(path)
-    assert list(read_record(path)) == [stamps(2)[1]]
-    for record in (first, second, third):
+    for restarts, stamp in enumerate(stamps(12), 1):
+        record = Record(path)
+        record.write(stamp)
+        assert list(read_record(path)) == stamps(restarts)  # not closed, not flushed
         record.close()
+    assert [old.name for old in earlier(path)] == [f"record.{number}" for number in range(1, 12)]
 
 
-def test_a_full_record_moves_on(tmp_path: Path) -> None:
+def test_a_restart_without_a_command_leaves_no_file(tmp_path: Path) -> None:
+    for _ in range(3):
+        Record(tmp_path / "record").close()
+    assert earlier(tmp_path / "record") == []
+
+
+def test_a_full_record_moves_on_and_the_oldest_goes(tmp_path: Path) -> None:
     path = tmp_path / "record"
     record = Record(path, max_bytes=len(stamps(1)[0].line()) * 3)
-    for stamp in stamps(8):
+    for stamp in stamps(30):
         record.write(stamp)
     record.close()
-    assert len(path.read_text().splitlines()) <= 4
-    assert list(read_record(path)) == stamps(8)[-len(list(read_record(path))) :]
-    assert previous(path).exists()
+    assert 6 <= len(list(read_record(path))) <= 12
+    assert list(read_record(path)) == stamps(30)[-len(list(read_record(path))) :]
+
+
+def test_a_run_whose_first_commands_were_dropped_from_the_record_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    written = [Stamp(number * 10, 100.0 + number, "insert", 600) for number in range(9)]
+    for stamp in written:
+        record = Record(path, max_bytes=len(written[0].line()) * 2)
+        record.write(stamp)
+        record.close()
+    assert list(read_record(path)) == written[-3:]
+    assert witnessed(path, 106.0, 200.0) == Traffic(3, {"insert": 3}, 1800)
+    assert witnessed(path, 105.9, 200.0) == Traffic(3, {"insert": 3}, 1800, reaches_back=False)
+    for old in earlier(path):
+        old.unlink()
+    assert witnessed(path, 0.0, 200.0).reaches_back
 
 
 def test_a_cut_last_line_is_passed_over_and_a_damaged_one_is_not(tmp_path: Path) -> None:
@@ -83,5 +99,6 @@ def test_a_cut_last_line_is_passed_over_and_a_damaged_one_is_not(tmp_path: Path)
 
 
 def test_traffic_is_restricted_to_the_run() -> None:
-    seen = traffic([*stamps(5, 99.0), *stamps(3, 100.0), *stamps(5, 121.0)], 100.0, 120.0)
-    assert (seen.worst, seen.total, seen.commands) == (3, 3, {"insert": 3})
+    found = Stamp(30, 100.0, "find", 90)
+    seen = traffic([*stamps(5, 99.0), *stamps(3, 100.0), found, *stamps(5, 121.0)], 100.0, 120.0)
+    assert (seen.worst, seen.total, seen.commands, seen.written_bytes) == (4, 4, {"insert": 3, "find": 1}, 1800)

@@ -1,0 +1,155 @@
+"""k6's half of the judgement, with the real k6: what each kind of answer becomes in its record."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from rich.console import Console
+
+from cluster.embedded import ports
+from cluster.embedded.steps import Steps
+from cluster.embedded.toolchain import BuildFailed
+from cluster.embedded.toolchain import k6 as find_k6
+from loadtests import scenario
+from loadtests.answers import Answers, load_answers
+from loadtests.generator import THRESHOLDS_FAILED, Load, inspect, start_k6, thresholds_of
+from tests.conftest import missing
+
+SECONDS = 2.0
+ANSWER_S = 0.02  # of the server, so that users who never think ask a hundred times and not thousands
+KINDS = ("good", "503", "504", "429", "499", "no success", "half a JSON", "cut", "reset")
+ACCEPTED, REFUSED = {"good"}, {"503", "429"}
+UNKNOWN = set(KINDS) - ACCEPTED - REFUSED
+RESET = struct.pack("ii", 1, 0)  # linger: on, no time
+
+
+@pytest.fixture(scope="session")
+def k6() -> str:
+    try:
+        return str(find_k6(Steps(Console(stderr=True))))
+    except BuildFailed as error:
+        missing(str(error))
+
+
+class Stub(BaseHTTPRequestHandler):
+    """Answers each kind in turn, every one on a connection of its own: on a used one Go would ask again unseen."""
+
+    served: Counter[str]
+    turns: Iterator[int]
+
+    def do_GET(self) -> None:
+        if self.path == "/api/data":
+            self.answer(json.dumps({"status": "success", "reads": [], "writes": [str(uuid4()) for _ in range(5)]}), 200)
+        else:
+            self.send(200, json.dumps({"backlog": {"writes": 7, "bytes": 9}}))  # /readyz, /v1/status
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.answer(json.dumps({"id": str(uuid4()), "state": "stored"}), 201)
+
+    def answer(self, good: str, status: int) -> None:
+        kind = KINDS[next(self.turns) % len(KINDS)]
+        self.served[kind] += 1
+        time.sleep(ANSWER_S)
+        if kind.isdigit():
+            self.send(int(kind), "{}")
+        elif kind == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.connection.close()
+        else:
+            bodies = {"no success": '{"status": "error"}', "half a JSON": good[: len(good) // 2]}
+            self.send(status, bodies.get(kind, good), announced=9 if kind == "cut" else 0)
+
+    def send(self, status: int, body: str, announced: int = 0) -> None:
+        """With so many bytes announced that never come."""
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body) + announced))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """A connection that was reset is no news here."""
+
+
+@pytest.fixture
+def stub() -> Iterator[tuple[str, Counter[str]]]:
+    """Its address, and how many answers of each kind it gave."""
+    served: Counter[str] = Counter()
+    server = Server(("127.0.0.1", 0), type("Counting", (Stub,), {"served": served, "turns": count()}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", served
+    server.shutdown()
+    server.server_close()
+
+
+def run(k6: str, load: Load) -> tuple[Answers, dict[str, Any]]:
+    """What the judge reads of a run in which requests failed."""
+    answers, summary = load.out / "answers.log", load.out / "summary.json"
+    process = start_k6(k6, load, 5, answers, summary, load.out / "k6.log")
+    try:
+        assert process.wait(60) == THRESHOLDS_FAILED, (load.out / "k6.log").read_text()
+    finally:
+        process.kill()
+    return load_answers(answers), json.loads(summary.read_text())
+
+
+def told(served: Counter[str], kinds: set[str]) -> int:
+    assert set(served) == set(KINDS), "not every kind had its turn: the test shows nothing"
+    return sum(served[kind] for kind in kinds)
+
+
+def test_reads_and_writes_as_they_are_answered(k6: str, stub: tuple[str, Counter[str]], tmp_path: Path) -> None:
+    url, served = stub
+    answers, summary = run(k6, Load("flood", (url,), tmp_path, users=3, seconds=SECONDS))
+    assert answers.requests == told(served, ACCEPTED)
+    assert answers.refused == told(served, REFUSED)
+    assert answers.unknown == told(served, UNKNOWN)
+    assert answers.writes == 5 * answers.requests == len(answers.accepted)
+    assert len(answers.ends_s) == len(answers.took_ms) == answers.requests
+    assert len(answers.failed_ends_s) == answers.refused + answers.unknown
+    assert (answers.status_at_stop or {})["backlog"]["writes"] == 7
+    assert SECONDS <= answers.duration_s < SECONDS + 30
+    assert thresholds_of(summary)
+
+
+def test_acknowledged_writes_and_an_address_where_nobody_listens(
+    k6: str, stub: tuple[str, Counter[str]], tmp_path: Path
+) -> None:
+    url, served = stub
+    nobody = f"http://127.0.0.1:{ports.free_port(0)}"
+    answers, summary = run(k6, Load("ackdb", (url, nobody), tmp_path, seconds=SECONDS, rate=60))
+    assert answers.writes_per_request == 1
+    assert answers.writes == answers.requests == told(served, ACCEPTED)
+    assert answers.unknown == told(served, UNKNOWN)
+    asked = summary["metrics"]["http_req_failed"]["values"]
+    not_connected = asked["passes"] + asked["fails"] - served.total()
+    assert not_connected > 0
+    assert answers.refused == told(served, REFUSED) + not_connected
+
+
+@pytest.mark.parametrize("name", scenario.names())
+def test_k6_takes_every_scenario(name: str, k6: str, tmp_path: Path) -> None:
+    plan = inspect(k6, Load(name, ("http://127.0.0.1:1",), tmp_path))
+    assert plan.has_thresholds
+    assert plan.seconds > 0
+    assert plan.users >= max(step.users for step in plan.steps) > 0
