@@ -99,8 +99,7 @@ class MemoryLog:
 
     async def reopen(self) -> int:
         self.faults.strike("reopen")
-        if self._disk.owner is not self:
-            raise Fenced("a newer owner has taken over")
+        self._refuse_former_owner()
         return self._begin()
 
     def _begin(self) -> int:
@@ -136,6 +135,7 @@ class MemoryLog:
 
     async def acknowledge(self, position: str) -> None:
         self.faults.strike("acknowledge")
+        self._refuse_former_owner()
         for old in [p for p in self.entries if order(p) <= order(position)]:
             del self.entries[old]
 
@@ -149,6 +149,11 @@ class MemoryLog:
 
     async def ping(self) -> None:
         self.faults.strike("ping")
+        self._refuse_former_owner()
+
+    def _refuse_former_owner(self) -> None:
+        if self._disk.owner is not self:
+            raise Fenced("a newer owner has taken over")
 
     def _keep(self, payload: bytes, keyed: Sequence[Keyed]) -> Appended:
         plain = self._add(payload) if payload else ""

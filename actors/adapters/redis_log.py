@@ -15,12 +15,14 @@ from uuid import uuid4
 
 from actors.adapters.redis_link import Client, reading, refuse_unsafe, telling
 from actors.core.dead_letter import DeadLetter
-from actors.core.errors import LogUnavailable
+from actors.core.errors import Fenced, LogUnavailable
 from actors.core.ports import Appended, DeadLetters, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
 _FIELD = b"w1"  # frames of actors.core.document; a new layout gets a new name, and both are read
+# A page is read in one round trip, and an entry may have kilobytes or many megabytes.
 _PAGE = 100
+_PAGE_BYTES = 4 * 1024 * 1024
 # Readiness must tell the truth within two seconds. A disk that needs half a second to sync delays a ping by two syncs.
 _PING_S = 1.2
 
@@ -77,6 +79,13 @@ _REOPEN = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
 return redis.call('INCR', KEYS[1])
 """
+# By the owner and not by its epoch: the same one goes on after reopening. A former owner would make the log forget what
+# its successor has loaded and writes again, older versions first: should that one die half-way, the older would stay.
+# XTRIM works in a Redis over its memory limit, also in a script.
+_ACKNOWLEDGE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
+return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2])
+"""
 
 
 class RedisLog:
@@ -109,6 +118,7 @@ class RedisLog:
         self._script = client.register_script(_APPEND)
         self._open = client.register_script(_OPEN)
         self._reopen = client.register_script(_REOPEN)
+        self._acknowledge = client.register_script(_ACKNOWLEDGE)
 
     @property
     def stream(self) -> str:
@@ -144,25 +154,34 @@ class RedisLog:
         return Appended(plain.decode(), [_answer(answer.decode()) for answer in answers])
 
     async def replay(self, after: str | None = None) -> AsyncIterator[Logged]:
-        start = after or NOTHING
+        start, count = after or NOTHING, 1
         while True:
-            async with reading(self._client):
-                page = await self._client.xrange(self._stream_key, min=f"({start}", count=_PAGE)
+            try:
+                async with reading(self._client):
+                    page = await self._client.xrange(self._stream_key, min=f"({start}", count=count)
+            except LogUnavailable:
+                if count == 1:
+                    raise
+                count = 1  # they may have been larger than those before them
+                continue
             for position, fields in page:
                 if _FIELD not in fields:
                     raise LogUnavailable(
                         f"{self._stream_key} holds an entry at {position.decode()} that this version cannot read"
                     )
                 yield Logged(position.decode(), fields[_FIELD])
-            if len(page) < _PAGE:
+            if len(page) < count:
                 return
             start = page[-1][0].decode()
+            size = sum(len(fields[_FIELD]) for _, fields in page)
+            count = max(1, min(_PAGE, 2 * count, count * _PAGE_BYTES // max(1, size)))
 
     async def acknowledge(self, position: str) -> None:
         milliseconds, sequence = order(position)
         async with telling(self._client):
-            # a plain command and not a transaction: it still works when Redis is over its memory limit
-            await self._client.xtrim(self._stream_key, minid=f"{milliseconds}-{sequence + 1}", approximate=False)
+            await self._acknowledge(
+                keys=[f"{self._owner_key}:by", self._stream_key], args=[self._me, f"{milliseconds}-{sequence + 1}"]
+            )
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         await self._dead_letters.add(letters)
@@ -178,8 +197,11 @@ class RedisLog:
         try:
             async with asyncio.timeout(_PING_S), reading(self._client):
                 await self._client.ping()
+                owner = await self._client.get(f"{self._owner_key}:by")
         except TimeoutError:
             raise LogUnavailable(f"Redis has not answered for {_PING_S:g} s", 1.0) from None
+        if owner != self._me.encode():
+            raise Fenced("a newer owner has taken over")
 
 
 # A pool may follow another only when all before that one are poured: the streams of two are told apart by their pools'

@@ -142,7 +142,7 @@ class WriteLog(Protocol):
         """Entries not yet acknowledged, oldest first, from the start or after a position. Raises `LogUnavailable`."""
 
     async def acknowledge(self, position: str) -> None:
-        """Forget every entry up to and including `position`. Doing it again does nothing."""
+        """Forget every entry up to and including `position`. Doing it again does nothing. Raises `Fenced`."""
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Keep `letters` before their entries may be acknowledged. Each id is kept once."""
@@ -152,7 +152,8 @@ class WriteLog(Protocol):
         Raises `LogUnavailable`."""
 
     async def ping(self) -> None:
-        """Raises `LogUnavailable` when the log does not answer, within little more than a second."""
+        """Raises `LogUnavailable` when the log does not answer, within little more than a second, and `Fenced` when it
+        has another owner by now."""
 
 
 class DeadLetters(Protocol):

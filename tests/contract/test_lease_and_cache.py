@@ -91,6 +91,19 @@ async def test_a_lease_that_ran_out_is_taken_again_while_nobody_else_held_it(lea
     assert await leases.another().acquire() is None
 
 
+async def test_a_lease_ends_though_the_wall_clock_was_set_back_under_it(redis_url: str) -> None:
+    """An hour of it is left then, and no writer would get it for as long."""
+    client, prefix = connect(redis_url, 60.0), f"t{uuid.uuid4().hex}"
+    await RedisLease(client, prefix, 3.0).acquire()
+    await client.pexpire(f"{prefix}:writer", 3_600_000)
+    assert await RedisLease(client, prefix, 3.0).acquire() is None
+    assert 0 < await client.pttl(f"{prefix}:writer") <= 60_000
+    await client.pexpire(f"{prefix}:writer", 2_000)
+    assert await RedisLease(client, prefix, 3.0).acquire() is None
+    assert await client.pttl(f"{prefix}:writer") <= 2_000
+    await client.aclose()
+
+
 async def test_a_lease_that_cannot_be_reached_says_so() -> None:
     lease = RedisLease(connect("redis://127.0.0.1:1/0", 0.3), "t", TTL_S)
     for ask in (lease.acquire, lease.renew, lease.release):

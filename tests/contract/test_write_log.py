@@ -103,6 +103,29 @@ async def test_a_newer_owner_sees_everything_and_fences_the_older(logs: Logs, lo
     assert (await newer.append(b"z")).position
 
 
+async def test_a_former_owner_makes_the_log_forget_nothing(logs: Logs, log: WriteLog) -> None:
+    """Its successor has loaded these entries and writes them again, the oldest first: dead half-way, it would leave
+    older versions of documents in MongoDB, and a log that knows nothing of the newer."""
+    positions = [(await log.append(b"x")).position for _ in range(3)]
+    newer = logs.another()
+    await newer.open()
+    with pytest.raises(Fenced):
+        await log.acknowledge(positions[1])
+    assert [position for position, _ in await entries(newer)] == positions
+    await newer.acknowledge(positions[1])
+    assert [position for position, _ in await entries(newer)] == positions[2:]
+
+
+async def test_an_owner_that_was_followed_hears_of_it_without_writing(logs: Logs, log: WriteLog) -> None:
+    """It would go on answering reads from what it holds."""
+    await log.ping()
+    await log.reopen()
+    await log.ping()
+    await logs.another().open()
+    with pytest.raises(Fenced):
+        await log.ping()
+
+
 async def test_a_fenced_append_keeps_nothing_of_a_keyed_request(logs: Logs, log: WriteLog) -> None:
     newer = logs.another()
     await newer.open()
@@ -316,6 +339,35 @@ async def test_an_idempotency_record_has_an_end(redis: Any) -> None:
     await log.open()
     await log.append(b"", [Keyed("k", "f", b"one")])
     assert 50 < await redis.ttl(f"{prefix}:once:k") <= 60
+
+
+async def test_a_page_of_the_log_has_so_many_bytes_whatever_its_entries_have(
+    redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred entries of eight megabytes would never come within one time-out, and the buffer would never start."""
+    log = RedisLog(redis, f"t{uuid.uuid4().hex}", "0of1", RedisDeadLetters(redis, "t"), once_ttl_s=60)
+    await log.open()
+    payloads = [b"x" * size for size in (*[1_000] * 150, *[3 * 1024 * 1024] * 4, *[1_000] * 150)]
+    for payload in payloads:
+        await log.append(payload)
+    pages: list[int] = []
+    refused = 0
+    xrange = redis.xrange
+
+    async def slow(key: str, min: str, count: int) -> Any:
+        nonlocal refused
+        page = await xrange(key, min=min, count=count)
+        if sum(len(fields[b"w1"]) for _, fields in page) > 5 * 1024 * 1024:
+            refused += 1
+            raise TimeoutError
+        pages.append(len(page))
+        return page
+
+    monkeypatch.setattr(redis, "xrange", slow)
+    assert [payload async for _, payload in log.replay()] == payloads
+    assert max(pages) > 50
+    assert len(pages) < 40
+    assert refused < 10, "each would cost a time-out"
 
 
 async def test_an_entry_of_a_layout_from_the_future_stops_the_start(redis: Any) -> None:

@@ -556,3 +556,12 @@ def _unknown() -> Exception:
     from actors.core.errors import OutcomeUnknown
 
     return OutcomeUnknown("lost")
+
+
+async def test_an_idle_buffer_that_was_followed_ends_and_answers_no_more_reads(service: Service) -> None:
+    """Cut off from Ray, but not from Redis: nobody else tells it."""
+    await service.log.another().open()
+    await service.clock.advance(3.0)
+    assert service.buffer_task is not None
+    with pytest.raises(Fenced):
+        service.buffer_task.result()

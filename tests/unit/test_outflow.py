@@ -81,7 +81,8 @@ class Pour:
         await settle()
         return position
 
-    def start(self) -> Pour:
+    async def start(self) -> Pour:
+        await self.log.open()
         self.run = asyncio.create_task(self.outflow.run())
         return self
 
@@ -102,7 +103,7 @@ class Recorded(MemoryLog):
 
 @pytest.fixture
 async def pour() -> AsyncIterator[Pour]:
-    one = Pour().start()
+    one = await Pour().start()
     yield one
     await end(one.run)
 
@@ -142,7 +143,7 @@ async def test_nobody_who_waits_is_kept_lingering(pour: Pour) -> None:
 
 
 async def test_what_came_during_a_flush_has_lingered_already() -> None:
-    pour = Pour().start()
+    pour = await Pour().start()
     pour.sink.open.clear()
     await pour.add(insert("a"))
     await pour.clock.advance(0.05)
@@ -332,7 +333,7 @@ async def test_waiting_ends_when_the_time_is_up(pour: Pour) -> None:
 
 
 async def test_only_so_many_rejections_are_remembered_and_it_says_since_when() -> None:
-    pour = Pour(BatchPolicy(max_writes=2_000, max_bytes=1 << 20, linger_s=0.0)).start()
+    pour = await Pour(BatchPolicy(max_writes=2_000, max_bytes=1 << 20, linger_s=0.0)).start()
     pour.sink.answers = [lambda commands: [Report(bytes([REJECTED]) * 700, {})]] * 2
     first = await pour.add(*(insert(f"a{i}") for i in range(700)))
     await pour.add(*(insert(f"b{i}") for i in range(700)))
