@@ -22,7 +22,7 @@ readonly SETTINGS=(
     "net.core.somaxconn|least|16384|connections that wait to be accepted; ten thousand users who come at once are refused at 4096"
     "net.ipv4.tcp_max_syn_backlog|least|16384|half-open connections; beyond it the kernel drops SYNs, and each costs its user a second"
     "net.ipv4.ip_local_port_range|range|10000 65535|ports for connections that begin here: HAProxy to the replicas, and a load generator beside it"
-    "net.ipv4.ip_local_reserved_ports|exact|20000-21000|never given to such connections: the replicas' own ports in the overlay one-node"
+    "net.ipv4.ip_local_reserved_ports|exact|10002-21000|never given to such connections: the ports of Ray's workers, and of replicas in the overlay one-node"
     "net.ipv4.tcp_tw_reuse|exact|1|a port that is in TIME_WAIT may begin a new connection after a second; or 28,000 ports last a minute"
 )
 

@@ -264,7 +264,7 @@ def test_what_was_applied_is_well_survives_a_reboot_and_can_be_taken_back(kernel
         **before,
         "net/core/somaxconn": "16384",
         "net/ipv4/ip_local_port_range": "10000 65535",
-        "net/ipv4/ip_local_reserved_ports": "20000-21000",
+        "net/ipv4/ip_local_reserved_ports": "10002-21000",
         "net/ipv4/tcp_tw_reuse": "1",
     }
     persistent = (kernel.root / "etc/sysctl.d/90-spillway.conf").read_text()
