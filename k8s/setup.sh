@@ -184,8 +184,8 @@ From here
 END
     [[ $overlay != one-node ]] || say "On the node itself, as the pod is on its network: ports 8000 and 8080. Network policies do not
   hold there with most plugins, and the service asks nobody who they are: let a firewall stand before the node"
-    say "A changed image, Secret or environment runs only in a new Ray cluster, which drains the old one first:
-  $(typed "${kubectl[@]}") -n $NAMESPACE delete raycluster --all --cascade=foreground --wait"
+    say "A changed image, Secret or environment runs only in a new Ray cluster; the old one drains before it goes:
+  then        $(typed "${kubectl[@]}") -n $NAMESPACE delete raycluster --all --cascade=foreground --wait"
     say "Remove it all: k8s/teardown.sh (the data stays)"
 }
 

@@ -28,13 +28,16 @@ VERSIONS = {
     "curl": "curl 7.88.1",
 }
 TOOL = f"""#!{sys.executable} -IS
-import json, os, sys
+import json, os, sys, time
 name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
 if "version" in words or words == ["--version"]:
     print(json.loads(os.environ["VERSIONS"])[name])
     sys.exit()
 asked = " get " in " " + " ".join(words) + " "
 given = sys.stdin.read() if words[-2:] == ["-f", "-"] else ""
+deadline = time.monotonic() + 30 * words[-1].endswith("/readyz")  # asked again until the port is forwarded
+while time.monotonic() < deadline and "port-forward" not in open(os.environ["RECORD"]).read():
+    time.sleep(0.01)
 with open(os.environ["RECORD"], "a") as record:
     record.write(json.dumps([asked, [name, *words], given]) + "\\n")
 sys.exit(1 if (asked and os.environ["THERE"] == "no") or os.environ["FAILS"] in words else 0)
