@@ -122,6 +122,12 @@ MUTANTS = (
         TEST_LOG + "test_a_newer_owner_sees_everything_and_fences_the_older[redis]",
         TEST_LOG + "test_after_a_reopen_an_append_of_the_epoch_before_keeps_nothing",
     ),
+    _one(
+        "a former owner's acknowledgement counts", "I1", LOG,
+        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end\n",
+        "",
+        TEST_LOG + "test_what_an_older_owner_has_seen_resolved_stays_for_the_newer_one[redis]",
+    ),
     Mutant(
         "a start-anchored limiter", "I4", PACING,
         (

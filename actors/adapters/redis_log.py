@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from actors.adapters.redis_link import Client, reading, refuse_unsafe, telling
 from actors.core.dead_letter import DeadLetter
-from actors.core.errors import LogUnavailable
+from actors.core.errors import Fenced, LogUnavailable
 from actors.core.ports import Appended, DeadLetters, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
@@ -78,6 +78,14 @@ if redis.call('GET', KEYS[2]) ~= ARGV[1] then return redis.error_reply('FENCED o
 return redis.call('INCR', KEYS[1])
 """
 
+# A successor sends the oldest entries again and so takes MongoDB back for a while: a late word of the owner before must
+# not take the newer ones from it. The owner is asked for and not the epoch: reopening changes that, and what this owner
+# has seen resolved stays so. Nothing here makes Redis larger, so it works when Redis is full.
+_ACKNOWLEDGE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
+return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2])
+"""
+
 
 class RedisLog:
     """Satisfies `WriteLog`. One instance, one stream, one owner."""
@@ -100,6 +108,7 @@ class RedisLog:
         self._stream = stream
         self._stream_key = f"{prefix}:stream:{stream}"
         self._owner_key = f"{prefix}:owner:{stream}"
+        self._by_key = f"{self._owner_key}:by"
         self._dead_letters = dead_letters
         self._once_ttl_s = once_ttl_s
         self._once_max = once_max
@@ -109,6 +118,7 @@ class RedisLog:
         self._script = client.register_script(_APPEND)
         self._open = client.register_script(_OPEN)
         self._reopen = client.register_script(_REOPEN)
+        self._acknowledge = client.register_script(_ACKNOWLEDGE)
 
     @property
     def stream(self) -> str:
@@ -127,7 +137,7 @@ class RedisLog:
     async def _own(self, script: Any) -> int:
         if not self._allow_unsafe:
             await refuse_unsafe(self._client)
-        keys = [self._owner_key, f"{self._owner_key}:by", f"{self._prefix}:streams"]
+        keys = [self._owner_key, self._by_key, f"{self._prefix}:streams"]
         async with reading(self._client):
             self._epoch = int(await script(keys=keys, args=[self._me, self._stream]))
         return self._epoch
@@ -161,8 +171,9 @@ class RedisLog:
     async def acknowledge(self, position: str) -> None:
         milliseconds, sequence = order(position)
         async with telling(self._client):
-            # a plain command and not a transaction: it still works when Redis is over its memory limit
-            await self._client.xtrim(self._stream_key, minid=f"{milliseconds}-{sequence + 1}", approximate=False)
+            await self._acknowledge(
+                keys=[self._by_key, self._stream_key], args=[self._me, f"{milliseconds}-{sequence + 1}"]
+            )
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         await self._dead_letters.add(letters)
@@ -176,10 +187,17 @@ class RedisLog:
 
     async def ping(self) -> None:
         try:
-            async with asyncio.timeout(_PING_S), reading(self._client):
-                await self._client.ping()
+            async with (
+                asyncio.timeout(_PING_S),
+                reading(self._client),
+                self._client.pipeline(transaction=False) as pipe,  # one round trip
+            ):
+                # a Redis that cannot write refuses PING, and would answer GET
+                _, owner = await pipe.ping().get(self._by_key).execute()
         except TimeoutError:
             raise LogUnavailable(f"Redis has not answered for {_PING_S:g} s", 1.0) from None
+        if owner != self._me.encode():
+            raise Fenced(f"a newer owner has taken over {self._stream}")
 
 
 # A pool may follow another only when all before that one are poured: the streams of two are told apart by their pools'

@@ -110,7 +110,8 @@ class Intake(Protocol):
 
 
 class WriteLog(Protocol):
-    """The durable log of one stream. One buffer owns it; a newer owner makes every `append` of the old one fail."""
+    """The durable log of one stream. One buffer owns it; from a newer owner's `open` on, nothing the old one asks for
+    changes the stream."""
 
     @property
     def stream(self) -> str:
@@ -141,7 +142,11 @@ class WriteLog(Protocol):
         """Entries not yet acknowledged, oldest first, from the start or after a position. Raises `LogUnavailable`."""
 
     async def acknowledge(self, position: str) -> None:
-        """Forget every entry up to and including `position`. Doing it again does nothing."""
+        """Forget every entry up to and including `position`. Doing it again does nothing.
+
+        Raises `LogUnavailable`, `OutcomeUnknown`; `Fenced` when another owner has taken over, and then forgets nothing,
+        however late it arrives.
+        """
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Keep `letters` before their entries may be acknowledged. Each id is kept once."""
@@ -151,7 +156,8 @@ class WriteLog(Protocol):
         Raises `LogUnavailable`."""
 
     async def ping(self) -> None:
-        """Raises `LogUnavailable` when the log does not answer, within little more than a second."""
+        """Raises `LogUnavailable` when the log does not answer, within little more than a second; `Fenced` when another
+        owner has taken over."""
 
 
 class DeadLetters(Protocol):

@@ -103,6 +103,28 @@ async def test_a_newer_owner_sees_everything_and_fences_the_older(logs: Logs, lo
     assert (await newer.append(b"z")).position
 
 
+async def test_what_an_older_owner_has_seen_resolved_stays_for_the_newer_one(logs: Logs, log: WriteLog) -> None:
+    """It has sent the oldest again, and so taken MongoDB back: all that follows has to be sent again too."""
+    position = (await log.append(b"x")).position
+    newer = logs.another()
+    await newer.open()
+    with pytest.raises(Fenced):
+        await log.acknowledge(position)
+    assert await entries(newer) == [(position, b"x")]
+    await newer.acknowledge(position)
+    assert await entries(newer) == []
+
+
+async def test_a_ping_tells_an_older_owner_that_it_is_one(logs: Logs, log: WriteLog) -> None:
+    await log.ping()
+    newer = logs.another()
+    await newer.open()
+    with pytest.raises(Fenced):
+        await log.ping()
+    await newer.reopen()
+    await newer.ping()
+
+
 async def test_a_fenced_append_keeps_nothing_of_a_keyed_request(logs: Logs, log: WriteLog) -> None:
     newer = logs.another()
     await newer.open()
@@ -232,6 +254,17 @@ async def test_after_a_reopen_an_append_of_the_epoch_before_keeps_nothing(redis:
     log._epoch = late_epoch  # what is still in a socket somewhere carries this
     with pytest.raises(Fenced):
         await log.append(b"late")
+    assert await entries(log) == []
+
+
+async def test_an_acknowledgement_under_way_while_its_owner_reopens_still_counts(redis: Any) -> None:
+    """What is resolved stays resolved, whatever the epoch."""
+    log = log_on(redis)
+    await log.open()
+    late_epoch, position = log.epoch, (await log.append(b"x")).position
+    await log.reopen()
+    log._epoch = late_epoch
+    await log.acknowledge(position)
     assert await entries(log) == []
 
 

@@ -103,6 +103,7 @@ async def test_what_a_dead_buffer_left_waiting_shares_no_command_with_its_succes
 
 async def test_a_zombie_buffer_sends_nothing_once_its_successor_has(service: Service) -> None:
     zombie_task, zombie = service.buffer_task, service.buffer
+    service.log.ping = asyncio.Event().wait  # type: ignore[assignment, method-assign]  # which would end it before
     await service.keep(put("a", n=1))
     service.log = service.log.another()
     service.new_buffer()
