@@ -20,7 +20,8 @@ from actors.core.ports import Appended, DeadLetters, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
 _FIELD = b"w1"  # frames of actors.core.document; a new layout gets a new name, and both are read
-_PAGE = 100
+_PAGE = 100  # entries at most
+_PAGE_BYTES = 4 << 20  # a page ends with the entry that reaches this: each has to come within one round trip's time
 # Readiness must tell the truth within two seconds. A disk that needs half a second to sync delays a ping by two syncs.
 _PING_S = 1.2
 
@@ -87,6 +88,20 @@ return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2])
 """
 
 
+# One entry at a time, because nothing tells the sizes of the next before they are read: a hundred small ones may be
+# followed by a hundred of 48 MiB.
+_READ = """
+local page, bytes, start = {}, 0, ARGV[1]
+while #page < tonumber(ARGV[2]) and bytes < tonumber(ARGV[3]) do
+  local entry = redis.call('XRANGE', KEYS[1], '(' .. start, '+', 'COUNT', 1)[1]
+  if not entry then break end
+  page[#page + 1] = entry
+  bytes, start = bytes + #entry[2][2], entry[1]
+end
+return page
+"""
+
+
 class RedisLog:
     """Satisfies `WriteLog`. One instance, one stream, one owner."""
 
@@ -118,6 +133,7 @@ class RedisLog:
         self._script = client.register_script(_APPEND)
         self._open = client.register_script(_OPEN)
         self._reopen = client.register_script(_REOPEN)
+        self._read = client.register_script(_READ)
         self._acknowledge = client.register_script(_ACKNOWLEDGE)
 
     @property
@@ -157,14 +173,14 @@ class RedisLog:
         start = after or NOTHING
         while True:
             async with reading(self._client):
-                page = await self._client.xrange(self._stream_key, min=f"({start}", count=_PAGE)
-            for position, fields in page:
-                if _FIELD not in fields:
+                page = await self._read(keys=[self._stream_key], args=[start, _PAGE, _PAGE_BYTES])
+            for position, (name, payload, *_) in page:
+                if name != _FIELD:
                     raise LogUnavailable(
                         f"{self._stream_key} holds an entry at {position.decode()} that this version cannot read"
                     )
-                yield Logged(position.decode(), fields[_FIELD])
-            if len(page) < _PAGE:
+                yield Logged(position.decode(), payload)
+            if not page:
                 return
             start = page[-1][0].decode()
 

@@ -257,6 +257,26 @@ async def test_after_a_reopen_an_append_of_the_epoch_before_keeps_nothing(redis:
     assert await entries(log) == []
 
 
+async def test_no_page_of_the_log_is_much_larger_than_an_entry(redis: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has to come within the time of one round trip, or a buffer that left bulk entries would never open again."""
+    log = log_on(redis)
+    await log.open()
+    payloads = [b"small"] * 150 + [b"x" * (3 << 20)] * 5
+    for payload in payloads:
+        await log.append(payload)
+    sizes, read = [], log._read
+
+    async def noted(**more: Any) -> Any:
+        page = await read(**more)
+        sizes.append(sum(len(payload) for _, (_, payload) in page))
+        return page
+
+    monkeypatch.setattr(log, "_read", noted)
+    assert [payload for _, payload in await entries(log)] == payloads
+    assert max(sizes) < 7 << 20
+    assert len(sizes) < 10
+
+
 async def test_an_acknowledgement_under_way_while_its_owner_reopens_still_counts(redis: Any) -> None:
     """What is resolved stays resolved, whatever the epoch."""
     log = log_on(redis)
