@@ -65,7 +65,8 @@ return answers
 """
 
 
-# Whoever opens is the owner; reopening is for the same one only. Both may be asked again when no answer came.
+# Whoever opens is the owner; reopening is for the same one only. Both may be asked again when no answer came: a reopen
+# says which epoch it ends, so that one which arrives late ends none that its owner has begun since.
 # A Redis over its memory limit refuses what makes it larger, unless the script has written before. To open must work
 # then (the DEL sees to that), or nobody would pour what fills it; to reopen must not, or the log would look alive.
 _OPEN = """
@@ -76,6 +77,8 @@ return redis.call('INCR', KEYS[1])
 """
 _REOPEN = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
+local epoch = redis.call('GET', KEYS[1])
+if epoch and epoch ~= ARGV[3] then return epoch end
 return redis.call('INCR', KEYS[1])
 """
 
@@ -155,7 +158,7 @@ class RedisLog:
             await refuse_unsafe(self._client)
         keys = [self._owner_key, self._by_key, f"{self._prefix}:streams"]
         async with reading(self._client):
-            self._epoch = int(await script(keys=keys, args=[self._me, self._stream]))
+            self._epoch = int(await script(keys=keys, args=[self._me, self._stream, self._epoch]))
         return self._epoch
 
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:

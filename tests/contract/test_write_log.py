@@ -288,6 +288,17 @@ async def test_an_acknowledgement_under_way_while_its_owner_reopens_still_counts
     assert await entries(log) == []
 
 
+async def test_a_reopen_that_arrives_late_does_not_fence_its_own_owner(redis: Any) -> None:
+    """Its answer did not come in time, it was asked again over another connection, and now it arrives as well."""
+    log = log_on(redis)
+    await log.open()
+    late_epoch, epoch = log.epoch, await log.reopen()
+    log._epoch = late_epoch
+    assert await log.reopen() == epoch > late_epoch
+    assert (await log.append(b"x")).position
+    assert await log.reopen() > epoch
+
+
 @pytest.fixture
 async def full(redis: Any) -> AsyncIterator[Fill]:
     """Call it, and Redis is over its memory limit until the test has ended."""
