@@ -16,6 +16,7 @@ from actors.core.position import accepted_s
 from actors.outflow import Outflow
 
 _PAGE = 200  # entries of an inherited stream held in memory at once
+_PAGE_BYTES = 16 << 20  # or so many, and what the last entry has beyond
 _PAUSE_S = 0.2
 T = TypeVar("T")
 
@@ -118,10 +119,12 @@ class Heritage:
 
 async def _page(log: WriteLog) -> list[Entry]:
     page: list[Entry] = []
+    size = 0
     async for logged in log.replay():
         page.append(
             Entry(logged.position, decode_writes(logged.payload), len(logged.payload), accepted_s(logged.position))
         )
-        if len(page) == _PAGE:
+        size += len(logged.payload)
+        if len(page) == _PAGE or size >= _PAGE_BYTES:
             break
     return page

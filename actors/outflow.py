@@ -92,7 +92,7 @@ class Outflow:
             timer.cancel()
 
     async def run(self) -> None:
-        """Flush until cancelled. A fault of ours ends it."""
+        """Flush until cancelled. A fault of ours ends it, and so does `Fenced`: a newer owner has taken over."""
         await together(self._flush_always(), self._trim_always())
 
     async def _flush_always(self) -> None:

@@ -91,7 +91,7 @@ class ReadLane:
                 for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
                     await self._call(namespace, {id_: asked[id_] for id_ in half})
                 return
-            answers = [error]
+            answers = [BufferUnavailable(str(error), 1.0)]
         except ActorAway as error:
             answers = [BufferUnavailable(str(error), 1.0)] * len(ids)
         except SpillwayError as error:

@@ -122,6 +122,12 @@ MUTANTS = (
         TEST_LOG + "test_a_newer_owner_sees_everything_and_fences_the_older[redis]",
         TEST_LOG + "test_after_a_reopen_an_append_of_the_epoch_before_keeps_nothing",
     ),
+    _one(
+        "a former owner's acknowledgement counts", "I1", LOG,
+        "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end\n",
+        "",
+        TEST_LOG + "test_what_an_older_owner_has_seen_resolved_stays_for_the_newer_one[redis]",
+    ),
     Mutant(
         "a start-anchored limiter", "I4", PACING,
         (
@@ -139,7 +145,7 @@ MUTANTS = (
     ),
     _one(
         "no R - C reserve", "I4", BUDGET,
-        "CompletionRing(limit - lanes * cost_of(max_bytes, operation_bytes))", "CompletionRing(limit)",
+        "self._slots = limit - lanes * cost_of(max_bytes, operation_bytes)", "self._slots = limit",
         CAP + "test_no_window_of_a_second_holds_more_than_r_executions_over_all_generations",
     ),
     _one(

@@ -9,15 +9,15 @@ from __future__ import annotations
 from actors.adapters.redis_link import Client, reading
 from actors.core.ports import Grant
 
-_LONGEST_MS = 60_000  # no setting gives a longer lease
+LONGEST_LEASE_S = 60
+"""The bound of the setting `writer_lease_s`: no holder, of whatever settings, has longer than this since it renewed."""
 
 # A Redis over its memory limit refuses INCR and SET, unless the script has written before: so each begins with a DEL or
 # a PEXPIRE, which are never refused. Without a writer nothing would be poured, and a full Redis would stay full.
-# A lease is a time of the wall clock. Where that was set back under a writer that has died, it would run for as long.
+# Redis expires by its wall clock: when that is set back by an hour, a dead holder's key has an hour more to live.
 _ACQUIRE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  local longest = math.max(ARGV[1], ARGV[2])
-  if redis.call('PTTL', KEYS[1]) > longest then redis.call('PEXPIRE', KEYS[1], longest) end
+  if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
   return {0, 0}
 end
 local clean = redis.call('DEL', KEYS[3])
@@ -63,7 +63,7 @@ class RedisLease:
 
     async def acquire(self) -> Grant | None:
         async with reading(self._client):  # if it was taken and no answer came, it runs out by itself
-            epoch, clean = await self._acquire(keys=self._keys, args=[self._ttl_ms, _LONGEST_MS])
+            epoch, clean = await self._acquire(keys=self._keys, args=[self._ttl_ms, LONGEST_LEASE_S * 1000])
         self._epoch = int(epoch)
         # the very first writer of a Redis follows nobody
         return Grant(self._epoch, clean=bool(clean) or self._epoch == 1) if epoch else None

@@ -20,9 +20,8 @@ from actors.core.ports import Appended, DeadLetters, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
 _FIELD = b"w1"  # frames of actors.core.document; a new layout gets a new name, and both are read
-# A page is read in one round trip, and an entry may have kilobytes or many megabytes.
-_PAGE = 100
-_PAGE_BYTES = 4 * 1024 * 1024
+_PAGE = 100  # entries at most
+_PAGE_BYTES = 4 << 20  # a page ends with the entry that reaches this: each has to come within one round trip's time
 # Readiness must tell the truth within two seconds. A disk that needs half a second to sync delays a ping by two syncs.
 _PING_S = 1.2
 
@@ -66,7 +65,8 @@ return answers
 """
 
 
-# Whoever opens is the owner; reopening is for the same one only. Both may be asked again when no answer came.
+# Whoever opens is the owner; reopening is for the same one only. Both may be asked again when no answer came: a reopen
+# says which epoch it ends, so that one which arrives late ends none that its owner has begun since.
 # A Redis over its memory limit refuses what makes it larger, unless the script has written before. To open must work
 # then (the DEL sees to that), or nobody would pour what fills it; to reopen must not, or the log would look alive.
 _OPEN = """
@@ -77,14 +77,31 @@ return redis.call('INCR', KEYS[1])
 """
 _REOPEN = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
+local epoch = redis.call('GET', KEYS[1])
+if epoch and epoch ~= ARGV[3] then return epoch end
 return redis.call('INCR', KEYS[1])
 """
-# By the owner and not by its epoch: the same one goes on after reopening. A former owner would make the log forget what
-# its successor has loaded and writes again, older versions first: should that one die half-way, the older would stay.
-# XTRIM works in a Redis over its memory limit, also in a script.
+
+# A successor sends the oldest entries again and so takes MongoDB back for a while: a late word of the owner before must
+# not take the newer ones from it. The owner is asked for and not the epoch: reopening changes that, and what this owner
+# has seen resolved stays so. Nothing here makes Redis larger, so it works when Redis is full.
 _ACKNOWLEDGE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
 return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2])
+"""
+
+
+# One entry at a time, because nothing tells the sizes of the next before they are read: a hundred small ones may be
+# followed by a hundred of 48 MiB.
+_READ = """
+local page, bytes, start = {}, 0, ARGV[1]
+while #page < tonumber(ARGV[2]) and bytes < tonumber(ARGV[3]) do
+  local entry = redis.call('XRANGE', KEYS[1], '(' .. start, '+', 'COUNT', 1)[1]
+  if not entry then break end
+  page[#page + 1] = entry
+  bytes, start = bytes + #entry[2][2], entry[1]
+end
+return page
 """
 
 
@@ -109,6 +126,7 @@ class RedisLog:
         self._stream = stream
         self._stream_key = f"{prefix}:stream:{stream}"
         self._owner_key = f"{prefix}:owner:{stream}"
+        self._by_key = f"{self._owner_key}:by"
         self._dead_letters = dead_letters
         self._once_ttl_s = once_ttl_s
         self._once_max = once_max
@@ -118,6 +136,7 @@ class RedisLog:
         self._script = client.register_script(_APPEND)
         self._open = client.register_script(_OPEN)
         self._reopen = client.register_script(_REOPEN)
+        self._read = client.register_script(_READ)
         self._acknowledge = client.register_script(_ACKNOWLEDGE)
 
     @property
@@ -137,9 +156,9 @@ class RedisLog:
     async def _own(self, script: Any) -> int:
         if not self._allow_unsafe:
             await refuse_unsafe(self._client)
-        keys = [self._owner_key, f"{self._owner_key}:by", f"{self._prefix}:streams"]
+        keys = [self._owner_key, self._by_key, f"{self._prefix}:streams"]
         async with reading(self._client):
-            self._epoch = int(await script(keys=keys, args=[self._me, self._stream]))
+            self._epoch = int(await script(keys=keys, args=[self._me, self._stream, self._epoch]))
         return self._epoch
 
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
@@ -154,33 +173,25 @@ class RedisLog:
         return Appended(plain.decode(), [_answer(answer.decode()) for answer in answers])
 
     async def replay(self, after: str | None = None) -> AsyncIterator[Logged]:
-        start, count = after or NOTHING, 1
+        start = after or NOTHING
         while True:
-            try:
-                async with reading(self._client):
-                    page = await self._client.xrange(self._stream_key, min=f"({start}", count=count)
-            except LogUnavailable:
-                if count == 1:
-                    raise
-                count = 1  # they may have been larger than those before them
-                continue
-            for position, fields in page:
-                if _FIELD not in fields:
+            async with reading(self._client):
+                page = await self._read(keys=[self._stream_key], args=[start, _PAGE, _PAGE_BYTES])
+            for position, (name, payload, *_) in page:
+                if name != _FIELD:
                     raise LogUnavailable(
                         f"{self._stream_key} holds an entry at {position.decode()} that this version cannot read"
                     )
-                yield Logged(position.decode(), fields[_FIELD])
-            if len(page) < count:
+                yield Logged(position.decode(), payload)
+            if not page:
                 return
             start = page[-1][0].decode()
-            size = sum(len(fields[_FIELD]) for _, fields in page)
-            count = max(1, min(_PAGE, 2 * count, count * _PAGE_BYTES // max(1, size)))
 
     async def acknowledge(self, position: str) -> None:
         milliseconds, sequence = order(position)
         async with telling(self._client):
             await self._acknowledge(
-                keys=[f"{self._owner_key}:by", self._stream_key], args=[self._me, f"{milliseconds}-{sequence + 1}"]
+                keys=[self._by_key, self._stream_key], args=[self._me, f"{milliseconds}-{sequence + 1}"]
             )
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
@@ -195,13 +206,17 @@ class RedisLog:
 
     async def ping(self) -> None:
         try:
-            async with asyncio.timeout(_PING_S), reading(self._client):
-                await self._client.ping()
-                owner = await self._client.get(f"{self._owner_key}:by")
+            async with (
+                asyncio.timeout(_PING_S),
+                reading(self._client),
+                self._client.pipeline(transaction=False) as pipe,  # one round trip
+            ):
+                # a Redis that cannot write refuses PING, and would answer GET
+                _, owner = await pipe.ping().get(self._by_key).execute()
         except TimeoutError:
             raise LogUnavailable(f"Redis has not answered for {_PING_S:g} s", 1.0) from None
         if owner != self._me.encode():
-            raise Fenced("a newer owner has taken over")
+            raise Fenced(f"a newer owner has taken over {self._stream}")
 
 
 # A pool may follow another only when all before that one are poured: the streams of two are told apart by their pools'

@@ -68,8 +68,10 @@ class BufferUnavailable(SpillwayError):
     retryable = True
 
 
-class AnswerTooLarge(BufferUnavailable):
+class AnswerTooLarge(SpillwayError):
     """What was asked for is more than one answer can carry."""
+
+    code = "answer-too-large"
 
 
 class WriterUnavailable(SpillwayError):

@@ -111,7 +111,8 @@ class Intake(Protocol):
 
 
 class WriteLog(Protocol):
-    """The durable log of one stream. One buffer owns it; a newer owner makes every `append` of the old one fail."""
+    """The durable log of one stream. One buffer owns it; from a newer owner's `open` on, nothing the old one asks for
+    changes the stream."""
 
     @property
     def stream(self) -> str:
@@ -142,7 +143,11 @@ class WriteLog(Protocol):
         """Entries not yet acknowledged, oldest first, from the start or after a position. Raises `LogUnavailable`."""
 
     async def acknowledge(self, position: str) -> None:
-        """Forget every entry up to and including `position`. Doing it again does nothing. Raises `Fenced`."""
+        """Forget every entry up to and including `position`. Doing it again does nothing.
+
+        Raises `LogUnavailable`, `OutcomeUnknown`; `Fenced` when another owner has taken over, and then forgets nothing,
+        however late it arrives.
+        """
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         """Keep `letters` before their entries may be acknowledged. Each id is kept once."""

@@ -11,10 +11,11 @@ import pytest
 from actors.adapters.clock import ManualClock
 from actors.adapters.memory import MemoryCache, MemoryLease
 from actors.adapters.redis_cache import RedisCache
-from actors.adapters.redis_lease import RedisLease
+from actors.adapters.redis_lease import LONGEST_LEASE_S, RedisLease
 from actors.adapters.redis_link import connect
 from actors.core.errors import LogUnavailable
 from actors.core.ports import Cache, Lease
+from cluster.settings import Settings
 
 TTL_S = 60.0  # far longer than a test takes: only `pass_time` makes a lease run out
 
@@ -91,17 +92,24 @@ async def test_a_lease_that_ran_out_is_taken_again_while_nobody_else_held_it(lea
     assert await leases.another().acquire() is None
 
 
-async def test_a_lease_ends_though_the_wall_clock_was_set_back_under_it(redis_url: str) -> None:
-    """An hour of it is left then, and no writer would get it for as long."""
+async def test_a_dead_writer_s_lease_ends_though_the_clock_of_redis_was_set_back(redis_url: str) -> None:
+    """By an hour: so much longer its key would live."""
     client, prefix = connect(redis_url, 60.0), f"t{uuid.uuid4().hex}"
-    await RedisLease(client, prefix, 3.0).acquire()
-    await client.pexpire(f"{prefix}:writer", 3_600_000)
-    assert await RedisLease(client, prefix, 3.0).acquire() is None
-    assert 0 < await client.pttl(f"{prefix}:writer") <= 60_000
-    await client.pexpire(f"{prefix}:writer", 2_000)
-    assert await RedisLease(client, prefix, 3.0).acquire() is None
-    assert await client.pttl(f"{prefix}:writer") <= 2_000
+    dead, next_ = (RedisLease(client, prefix, TTL_S / 2) for _ in range(2))
+    await dead.acquire()
+    await client.expire(f"{prefix}:writer", 3_600)
+    assert await next_.acquire() is None
+    assert LONGEST_LEASE_S - 30 < await client.ttl(f"{prefix}:writer") <= LONGEST_LEASE_S
+    assert await dead.renew(), "it may be alive after all, and goes on with its own time"
+    assert await next_.acquire() is None
+    assert await client.ttl(f"{prefix}:writer") <= TTL_S / 2
     await client.aclose()
+
+
+def test_no_lease_may_be_set_longer_than_the_longest() -> None:
+    assert Settings(writer_lease_s=LONGEST_LEASE_S).writer_lease_s == LONGEST_LEASE_S
+    with pytest.raises(ValueError, match="less than or equal to 60"):
+        Settings(writer_lease_s=LONGEST_LEASE_S + 0.1)
 
 
 async def test_a_lease_that_cannot_be_reached_says_so() -> None:

@@ -307,9 +307,7 @@ async def test_a_client_that_leaves_does_not_cancel_its_append(client: EdgeClien
     client.intake.held = asyncio.Event()
     for request in (client.post(ONE, json={"a": 1}), client.get("/api/data")):
         asked = asyncio.create_task(request)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await settle()
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked

@@ -9,6 +9,7 @@ import bson
 import pytest
 from composed import NAMESPACE, Service, answer, delete, end, insert, keyed, patch, put, until
 
+from actors import heritage
 from actors.adapters.clock import settle
 from actors.adapters.memory import MemoryLog
 from actors.core.document import encode_writes
@@ -104,6 +105,7 @@ async def test_what_a_dead_buffer_left_waiting_shares_no_command_with_its_succes
 
 async def test_a_zombie_buffer_sends_nothing_once_its_successor_has(service: Service) -> None:
     zombie_task, zombie = service.buffer_task, service.buffer
+    service.log.ping = asyncio.Event().wait  # type: ignore[assignment, method-assign]  # which would end it before
     await service.keep(put("a", n=1))
     service.log = service.log.another()
     service.new_buffer()
@@ -360,6 +362,20 @@ async def test_what_an_inherited_stream_holds_is_told_and_is_part_of_the_drain(s
     await service.clock.advance(3.0)
     assert draining.result() == 0
     assert service.buffer.stats()["writes"] == service.buffer.stats()["bytes"] == service.buffer.stats()["lag_s"] == 0
+
+
+async def test_of_an_inherited_stream_only_so_many_bytes_are_held_at_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await inherit(service, put("a", n=1))
+    for id_ in "bcd":
+        await old.append(encode_writes([put(id_, n=1)]))
+    size = len(encode_writes([put("a", n=1)]))
+    monkeypatch.setattr(heritage, "_PAGE_BYTES", size + 1)
+    assert [entry.writes[0].id for entry in await heritage._page(old)] == ["a", "b"]
+    await service.restart_buffer(inherited=[old.another()])
+    await service.clock.advance(3.0)
+    assert service.stored == {id_: {"n": 1} for id_ in "abcd"}
 
 
 async def test_what_is_not_counted_yet_is_no_number(service: Service) -> None:

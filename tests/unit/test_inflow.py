@@ -348,6 +348,15 @@ async def test_a_buffer_whose_stream_has_a_newer_owner_ends(intake: Intake) -> N
     assert intake.logged == []
 
 
+async def test_an_idle_buffer_whose_stream_has_a_newer_owner_ends_within_a_second(intake: Intake) -> None:
+    """Else it would answer reads from a backlog in which the newer writes are missing."""
+    await intake.log.another().open()
+    await intake.clock.advance(1.0)
+    assert intake.run is not None
+    with pytest.raises(Fenced):
+        answer(intake.run)
+
+
 async def test_an_old_owner_does_not_take_the_stream_back_after_a_doubt(intake: Intake) -> None:
     intake.log.faults.plan("append", OutcomeUnknown("lost"))
     call = intake.append("a")

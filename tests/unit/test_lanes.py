@@ -247,7 +247,7 @@ async def test_documents_that_are_too_much_for_one_answer_come_in_several() -> N
     ids = ["a", "b", "c", "huge", "d", "e", "f"]
     lane = ReadLane(cast(Remote, Heavy()), "read", 5.0, DatabaseUnavailable)
     answers = dict(zip(ids, await lane.read("d.c", ids), strict=True))
-    assert isinstance(answers.pop("huge"), AnswerTooLarge)
+    assert isinstance(answers.pop("huge"), BufferUnavailable)
     assert answers == {id_: Found(id_.encode(), [], "buffer") for id_ in "abcdef"}
 
 

@@ -13,7 +13,7 @@ from actors.adapters.memory import MemoryLog, RecordingTelemetry
 from actors.backlog import Backlog
 from actors.core.batching import BatchPolicy, Command, Entry, Verb
 from actors.core.document import Write, decode_writes, encode_writes
-from actors.core.errors import LogUnavailable, OutcomeUnknown, WriterUnavailable
+from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, WriterUnavailable
 from actors.core.outcome import Outcome, Report
 from actors.core.position import accepted_s
 from actors.core.rates import RateMeter
@@ -320,6 +320,18 @@ async def test_an_acknowledgement_is_tried_until_the_log_takes_it_and_flushing_g
     await pour.clock.advance(5.0)
     assert not pour.log.entries
     assert pour.backlog.writes == 0
+
+
+async def test_what_a_newer_owner_has_loaded_is_not_forgotten_and_the_older_outflow_ends(pour: Pour) -> None:
+    await pour.log.open()
+    await pour.add(insert("a"))
+    await pour.log.another().open()
+    await pour.clock.advance(0.05)
+    assert pour.sink.ids == [["a"]]
+    assert pour.run is not None
+    with pytest.raises(Fenced):
+        answer(pour.run)
+    assert len(pour.log.entries) == 1
 
 
 async def test_waiting_ends_when_the_time_is_up(pour: Pour) -> None:
