@@ -267,7 +267,7 @@ def test_what_was_applied_is_well_survives_a_reboot_and_can_be_taken_back(kernel
         **before,
         "net/core/somaxconn": "16384",
         "net/ipv4/ip_local_port_range": "10000 65535",
-        "net/ipv4/ip_local_reserved_ports": "10002-21000",
+        "net/ipv4/ip_local_reserved_ports": "10002-21000,30000-32767",
         "net/ipv4/tcp_tw_reuse": "1",
     }
     persistent = (kernel.root / "etc/sysctl.d/90-spillway.conf").read_text()
@@ -281,6 +281,23 @@ def test_what_was_applied_is_well_survives_a_reboot_and_can_be_taken_back(kernel
     kernel.tune("--revert")
     assert kernel.values() == before
     assert kernel.files() == files
+
+
+@pytest.mark.parametrize(
+    ("found", "applied"),
+    [
+        ("8080,9000-9100", "8080,9000-9100,10002-21000,30000-32767"),  # somebody else's stay
+        ("10002-21000", "10002-21000,10002-21000,30000-32767"),  # the kernel joins them
+        ("9000-21005,30000-32767", "9000-21005,30000-32767"),
+        ("10002-20999,30000-32767", "10002-20999,30000-32767,10002-21000,30000-32767"),
+    ],
+)
+def test_ports_that_are_reserved_stay_reserved(kernel: Kernel, found: str, applied: str) -> None:
+    (kernel.root / "proc/sys/net/ipv4/ip_local_reserved_ports").write_text(f"{found}\n")
+    kernel.tune("--apply")
+    assert kernel.values()["net/ipv4/ip_local_reserved_ports"] == applied
+    kernel.tune("--revert")
+    assert kernel.values()["net/ipv4/ip_local_reserved_ports"] == found
 
 
 def test_taking_back_what_was_never_applied_is_refused(kernel: Kernel) -> None:
