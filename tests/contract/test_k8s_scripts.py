@@ -164,6 +164,18 @@ def test_every_file_that_a_step_names_exists(world: World, overlay: str) -> None
     assert all(path.exists() for path in named)
 
 
+def test_with_a_mongodb_of_ones_own_its_address_is_demanded_and_only_redis_is_brought(world: World) -> None:
+    done = world.run("setup.sh", "--overlay", "external-mongodb")
+    assert done.returncode == 1
+    assert "create secret generic spillway-mongodb --from-file=uri=/dev/stdin" in done.stderr
+    assert not [words for words in world.steps() if "-k" in words]
+    done = world.run("setup.sh", "--overlay", "external-mongodb", there=True)
+    assert done.returncode == 0, done.stderr
+    assert [words[4] for words in world.steps() if "rollout" in words] == ["status"]
+    assert not [words for words in world.steps() if "statefulset/spillway-mongodb" in words]
+    assert (ROOT / "k8s/overlays/external-mongodb/kustomization.yaml").exists()
+
+
 @pytest.mark.parametrize(
     ("tool", "version"), [("kubectl", "Client Version: v1.28.9"), ("helm", "v3.9.4"), ("kind", "kind v0.23.0")]
 )
