@@ -17,7 +17,7 @@ usage() {
     cat <<'END'
 k8s/setup.sh [options]
 
-  --overlay NAME      dev, one-node (default), workers or workers-large
+  --overlay NAME      dev, one-node (default), workers, workers-large or external-mongodb
   --create kind|k3d   make a cluster of this kind first, called spillway, unless it is there
   --build             build the image; with --create also load it into the cluster
   --context NAME      the kubectl context [default: the current one, or that of --create]
@@ -28,6 +28,7 @@ END
 }
 
 overlay=one-node create="" build="" context="" port=18000 timeout=600
+parts=(redis mongodb) # what is brought beside the service
 
 options() {
     while (($#)); do
@@ -46,7 +47,8 @@ options() {
     done
     case $overlay in
         dev | one-node | workers | workers-large) ;;
-        *) fail "There is no overlay $overlay." "dev, one-node, workers or workers-large" ;;
+        external-mongodb) parts=(redis) ;;
+        *) fail "There is no overlay $overlay." "dev, one-node, workers, workers-large or external-mongodb" ;;
     esac
     case $create in
         "" | kind | k3d) ;;
@@ -97,11 +99,20 @@ make_secrets() {
     step_unless "$(typed "${kubectl[@]}") get namespace $NAMESPACE" \
         "${kubectl[@]}" apply --server-side -f "$here/base/namespace.yaml"
     local name
-    for name in redis mongodb; do
+    for name in "${parts[@]}"; do
         through="with_secret $name" note="Secret spillway-$name with a random password, by standard input" \
             step_unless "$(typed "${kubectl[@]}") -n $NAMESPACE get secret spillway-$name" \
             "${kubectl[@]}" -n "$NAMESPACE" create -f -
     done
+    [[ $overlay != external-mongodb ]] ||
+        through=demanded step "${kubectl[@]}" -n "$NAMESPACE" get secret spillway-mongodb --output name
+}
+
+# demanded COMMAND...: of a MongoDB that is not ours only its owner knows the address.
+demanded() {
+    local make
+    make="$(typed "${kubectl[@]}") -n $NAMESPACE create secret generic spillway-mongodb --from-file=uri=/dev/stdin"
+    "$@" || fail "The overlay $overlay needs the address of your MongoDB." "printf %s 'mongodb://...' | $make"
 }
 
 # with_secret NAME COMMAND...: not an argument of the command, since everybody who lists processes sees those.
@@ -128,7 +139,7 @@ apply_overlay() {
 wait_for_it() {
     say "Waiting, at most ${timeout} s for each"
     local part
-    for part in redis mongodb; do
+    for part in "${parts[@]}"; do
         through=watched step "${kubectl[@]}" -n "$NAMESPACE" rollout status "statefulset/spillway-$part" "--timeout=${timeout}s"
     done
     through=watched step "${kubectl[@]}" -n "$NAMESPACE" wait rayservice/spillway --for=condition=Ready "--timeout=${timeout}s"
@@ -182,8 +193,9 @@ From here
   direct port    $open/spillway-direct 8080
   dashboard      $open/spillway-dashboard 8265  then http://localhost:8265
 END
-    [[ $overlay != one-node ]] || say "On the node itself, as the pod is on its network: ports 8000 and 8080. Network policies do not
-  hold there with most plugins, and the service asks nobody who they are: let a firewall stand before the node"
+    [[ $overlay == dev || $overlay == workers* ]] || say "On the node itself, as the pod is on its network: ports 8000 and 8080.
+  Network policies do not hold there with most plugins, and the service asks nobody who they are: let a firewall
+  stand before the node"
     say "A changed image, Secret or environment runs only in a new Ray cluster; the old one drains before it goes:
   then        $(typed "${kubectl[@]}") -n $NAMESPACE delete raycluster --all --cascade=foreground --wait"
     say "Remove it all: k8s/teardown.sh (the data stays)"

@@ -17,12 +17,12 @@ readonly PERSISTENT=$ROOT/etc/sysctl.d/90-spillway.conf
 readonly LIMITS=$ROOT/etc/security/limits.d/90-spillway.conf
 readonly NOFILE=65536
 
-# name | at least, range or exactly | wanted | why
+# name | at least, range, exactly, or these ports beside those that are there | wanted | why
 readonly SETTINGS=(
     "net.core.somaxconn|least|16384|connections that wait to be accepted; ten thousand users who come at once are refused at 4096"
     "net.ipv4.tcp_max_syn_backlog|least|16384|half-open connections; beyond it the kernel drops SYNs, and each costs its user a second"
     "net.ipv4.ip_local_port_range|range|10000 65535|ports for connections that begin here: HAProxy to the replicas, and a load generator beside it"
-    "net.ipv4.ip_local_reserved_ports|exact|10002-21000|never given to such connections: the ports of Ray's workers, and of replicas in the overlay one-node"
+    "net.ipv4.ip_local_reserved_ports|ports|10002-21000,30000-32767|never given to such connections: Ray's workers, replicas in the overlay one-node, NodePorts"
     "net.ipv4.tcp_tw_reuse|exact|1|a port that is in TIME_WAIT may begin a new connection after a second; or 28,000 ports last a minute"
 )
 
@@ -44,7 +44,21 @@ well() {
         least) ((found[0] >= wanted[0])) ;;
         range) ((found[0] <= wanted[0] && found[1] >= wanted[1])) ;;
         exact) [[ $3 == "$2" ]] ;;
+        ports) reserved "$2" "$3" ;;
     esac
+}
+
+# reserved WANTED FOUND: whether each wanted range lies in one that was found; the kernel joins those that touch.
+reserved() {
+    local wanted found range within
+    IFS=, read -ra wanted <<<"$1"
+    IFS=, read -ra found <<<"$2"
+    for range in "${wanted[@]}"; do
+        for within in "${found[@]}" ""; do
+            [[ -n $within ]] || return 1
+            ((${within%-*} > ${range%-*} || ${within#*-} < ${range#*-})) || break
+        done
+    done
 }
 
 # each FUNCTION: calls it with name, kind, wanted, why, found, for every setting this kernel has.
@@ -77,10 +91,12 @@ set_to() {
 
 apply_one() {
     well "$2" "$3" "$5" && return
+    local wanted=$3
+    [[ $2 != ports || -z $5 ]] || wanted=$5,$3
     grep -q "^$1=" "$FORMER" || printf '%s=%s\n' "$1" "$5" >>"$FORMER"
-    set_to "$1" "$3"
-    printf '%s=%s\n' "$1" "$3" >>"$PERSISTENT"
-    printf '%s: %s → %s\n' "$1" "${5:-none}" "$3"
+    set_to "$1" "$wanted"
+    printf '%s=%s\n' "$1" "$wanted" >>"$PERSISTENT"
+    printf '%s: %s → %s\n' "$1" "${5:-none}" "$wanted"
 }
 
 apply() {

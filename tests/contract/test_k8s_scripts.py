@@ -1,4 +1,4 @@
-"""The shell scripts of k8s/, on a PATH of tools that write down what they are told, and on a /proc/sys of their own.
+"""The shell scripts of k8s/ but tune-host.sh, on a PATH of tools that write down what they are told.
 
 There is no cluster here: that the steps are the right ones is for k8s/first-run.md to show.
 """
@@ -6,9 +6,7 @@ There is no cluster here: that the steps are the right ones is for k8s/first-run
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +162,18 @@ def test_every_file_that_a_step_names_exists(world: World, overlay: str) -> None
     assert all(path.exists() for path in named)
 
 
+def test_with_a_mongodb_of_ones_own_its_address_is_demanded_and_only_redis_is_brought(world: World) -> None:
+    done = world.run("setup.sh", "--overlay", "external-mongodb")
+    assert done.returncode == 1
+    assert "create secret generic spillway-mongodb --from-file=uri=/dev/stdin" in done.stderr
+    assert not [words for words in world.steps() if "-k" in words]
+    done = world.run("setup.sh", "--overlay", "external-mongodb", there=True)
+    assert done.returncode == 0, done.stderr
+    assert [words[4] for words in world.steps() if "rollout" in words] == ["status"]
+    assert not [words for words in world.steps() if "statefulset/spillway-mongodb" in words]
+    assert (ROOT / "k8s/overlays/external-mongodb/kustomization.yaml").exists()
+
+
 @pytest.mark.parametrize(
     ("tool", "version"), [("kubectl", "Client Version: v1.28.9"), ("helm", "v3.9.4"), ("kind", "kind v0.23.0")]
 )
@@ -208,91 +218,3 @@ def test_a_teardown_drains_before_it_takes_redis_away_and_leaves_data_alone(worl
     assert "statefulset" in rest[4]
     assert not [word for words in world.steps() for word in words if "namespace" in word or "persistent" in word]
     assert "secret" not in rest[4]
-
-
-# tune-host.sh
-
-FOUND = {
-    "net/core/somaxconn": "4096",
-    "net/ipv4/tcp_max_syn_backlog": "65536",  # more than is wanted
-    "net/ipv4/ip_local_port_range": "32768\t60999",
-    "net/ipv4/ip_local_reserved_ports": "",
-    "net/ipv4/tcp_tw_reuse": "2",
-}
-
-
-class Kernel:
-    """A /proc/sys and an /etc that belong to the test."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for name, value in FOUND.items():
-            path = root / "proc/sys" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(f"{value}\n")
-
-    def tune(self, *arguments: str) -> str:
-        environment = {"PATH": os.environ["PATH"], "TUNE_ROOT": str(self.root)}
-        command = ["bash", str(ROOT / "k8s/tune-host.sh"), *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def values(self) -> dict[str, str]:
-        return {name: " ".join((self.root / "proc/sys" / name).read_text().split()) for name in FOUND}
-
-    def files(self) -> set[str]:
-        return {str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def kernel(tmp_path: Path) -> Kernel:
-    return Kernel(tmp_path)
-
-
-def test_showing_changes_nothing_and_tells_what_is_wanted_and_why(kernel: Kernel) -> None:
-    before, files = kernel.values(), kernel.files()
-    marks = {line.split()[1]: line.split()[0] for line in kernel.tune().splitlines()}
-    assert marks["net.core.somaxconn"] == "✗"
-    assert marks["net.ipv4.tcp_max_syn_backlog"] == "✓"
-    assert len(marks) == len(FOUND) + 1  # and nofile
-    assert (kernel.values(), kernel.files()) == (before, files)
-
-
-def test_what_was_applied_is_well_survives_a_reboot_and_can_be_taken_back(kernel: Kernel) -> None:
-    before, files = kernel.values(), kernel.files()
-    kernel.tune("--apply")
-    applied = kernel.values()
-    assert applied == {
-        **before,
-        "net/core/somaxconn": "16384",
-        "net/ipv4/ip_local_port_range": "10000 65535",
-        "net/ipv4/ip_local_reserved_ports": "10002-21000",
-        "net/ipv4/tcp_tw_reuse": "1",
-    }
-    persistent = (kernel.root / "etc/sysctl.d/90-spillway.conf").read_text()
-    assert "net.core.somaxconn=16384" in persistent
-    assert "syn_backlog" not in persistent  # it was well, and is none of our business
-    assert "65536" in (kernel.root / "etc/security/limits.d/90-spillway.conf").read_text()
-
-    (kernel.root / "proc/sys/net/core/somaxconn").write_text("128\n")  # somebody else
-    kernel.tune("--apply")  # again: the former values are still those of before
-    assert kernel.values() == applied
-    kernel.tune("--revert")
-    assert kernel.values() == before
-    assert kernel.files() == files
-
-
-def test_taking_back_what_was_never_applied_is_refused(kernel: Kernel) -> None:
-    with pytest.raises(AssertionError, match="Nothing was applied"):
-        kernel.tune("--revert")
-
-
-def test_without_root_it_names_the_command_that_has_it(tmp_path: Path) -> None:
-    script = tmp_path / "tune-host.sh"
-    shutil.copy(ROOT / "k8s/tune-host.sh", script)
-    nobody = ["setpriv", "--reuid=65534", "--clear-groups"] if os.getuid() == 0 else []
-    with script.open() as text:  # by standard input: the folder is closed to others
-        done = subprocess.run([*nobody, "bash", "-s", "--", "--apply"], stdin=text, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "sudo k8s/tune-host.sh --apply" in done.stderr

@@ -33,6 +33,31 @@ def base() -> list[Document]:
     return copy.deepcopy(documents)  # YAML's anchors make one object of two places
 
 
+def without_mongodb() -> list[Document]:
+    """The base after components/external-mongodb, as far as that deletes, and tests and replaces by JSON patch."""
+    folder = FOLDER / "components" / "external-mongodb"
+    documents = base()
+    for patch in yaml.safe_load((folder / "kustomization.yaml").read_text())["patches"]:
+        document = find(documents, **patch["target"])
+        change = yaml.safe_load((folder / patch["path"]).read_text())
+        if isinstance(change, dict):
+            assert change["$patch"] == "delete"
+            documents.remove(document)
+            continue
+        for step in change:
+            *way, last = [part.replace("~1", "/") for part in step["path"].split("/")[1:]]
+            place: Any = document
+            for name in way:
+                place = place[int(name) if isinstance(place, list) else name]
+            at: Any = int(last) if isinstance(place, list) else last
+            if step["op"] == "test":
+                assert place[at] == step["value"]
+            else:
+                assert step["op"] == "replace"
+                place[at] = step["value"]
+    return documents
+
+
 def find(documents: list[Document], kind: str, name: str = "spillway") -> Document:
     """The one of this kind and name."""
     (found,) = [each for each in documents if each["kind"] == kind and each["metadata"]["name"] == name]

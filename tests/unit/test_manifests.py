@@ -15,7 +15,7 @@ from k8s.check import render
 from k8s.check.documents import Document, Fault
 from k8s.check.inspection import OVERLAYS, drift, inspect, ray_version
 from k8s.check.serve import config_faults
-from tests.unit.manifests import base, container, edit_serve, find, head, set_variable, stateful
+from tests.unit.manifests import base, container, edit_serve, find, head, set_variable, stateful, without_mongodb
 
 Plant = Callable[[list[Document]], Any]
 NAMES = "names, ports, Secrets, volumes"
@@ -249,7 +249,16 @@ MISTAKES: dict[str, tuple[Plant, str, str]] = {
 
 def test_the_manifests_have_no_fault() -> None:
     assert inspect(base()) == {NAMES: [], LIMITS: [], VARIABLES: [], AGREEMENT: [], SERVE: []}
-    assert OVERLAYS == ("dev", "one-node", "workers", "workers-large")
+    assert OVERLAYS == ("dev", "external-mongodb", "one-node", "workers", "workers-large")
+
+
+def test_without_the_bundled_mongodb_nothing_names_it_and_the_service_may_reach_another() -> None:
+    documents = without_mongodb()
+    assert [fault for faults in inspect(documents).values() for fault in faults] == []
+    assert not [document for document in documents if "mongodb" in document["metadata"]["name"]]
+    egress = find(documents, "NetworkPolicy", "ray")["spec"]["egress"]
+    assert {"ports": [{"port": 27017}]} in egress
+    assert len(egress) == len(find(base(), "NetworkPolicy", "ray")["spec"]["egress"])
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
