@@ -68,13 +68,9 @@ class Reader:
         namespace, id_ = self._targets.document(request)
         fresh = b"no-cache" in headers_of(request).get(b"cache-control", b"").lower()
         near = None if fresh else self.near(namespace, id_)
-        if near is not None:
-            read = Read(near, "near")
-        else:
-            (fetched,) = await self.fetch(namespace, [id_])
-            if isinstance(fetched, SpillwayError):
-                raise fetched
-            read = fetched
+        (read,) = await self.fetch(namespace, [id_]) if near is None else [Read(near, "near")]
+        if isinstance(read, SpillwayError):
+            raise read
         if read.document is None:
             raise Problem("no-such-document", "There is none under this id.", "id")
         return Answer(200, relaxed(decode(read.document)), JSON, [(b"x-spillway-source", read.source.encode())])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -144,11 +145,19 @@ def test_samples_are_on_disk_before_anybody_judges(monkeypatch: pytest.MonkeyPat
 def test_a_sampler_that_cannot_go_on_says_since_when_nobody_watched(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    is_blind = threading.Event()
+
     def blinded(self: Sampler) -> Sample:
         if len(self.seen) == 3:
+            is_blind.set()
             raise OSError("no space left")
         return Sample(100.0 + 4 * len(self.seen), Usage())
 
+    def outlast(_k6: EndedK6, _timeout_s: float) -> int:
+        assert is_blind.wait(30.0)
+        return 0
+
+    monkeypatch.setattr(EndedK6, "wait", outlast)
     monkeypatch.setattr(samples, "PERIOD_S", 0.0)
     monkeypatch.setattr(Sampler, "take", blinded)
     k6_ends(monkeypatch, 0, made=500)
