@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ from serve_app.parameters import (
 from serve_app.patches import update_of
 from serve_app.quota import Callers, Headers
 from serve_app.receipts import accepted, location
+from serve_app.turns import Turns
 
+_LARGE_BYTES = 256 * 1024  # of a batch: more is milliseconds of work
+_SLICE_NS = 5_000_000
 _VARY = (b"vary", b"Prefer")
 _REPLAYED = (b"idempotency-replayed", b"true")
 
@@ -44,6 +48,11 @@ class Ask:
     media_type: str
     request: Request
     _body: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body that it still holds."""
+        return len(self._body)
 
     def take_body(self) -> bytes:
         """Once: while a write waits for its turn and for MongoDB only its document is held, which is bounded and
@@ -66,26 +75,27 @@ class Writes:
         self._callers = callers
         self._limits = limits
         self._bodies = bodies.Bodies(limits.max_body_bytes)
+        self._large = Turns(limits.request_timeout_s, most=1)  # what is parsed takes many times the bytes of its body
         self._now_ns = now_ns
 
     async def create(self, request: Request) -> Answer:
         """POST a document. Without `_id` it gets one of ours and is an insert; with one it replaces what was there."""
         namespace = self._targets.namespace(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
-        return await self._keep(ask, self._document(namespace, parse(ask.take_body()), ask.key, 0))
+        return await self._keep(ask, self._document(namespace, self._parsed(ask.take_body()), ask.key, 0))
 
     async def put(self, request: Request) -> Answer:
         """The document under the path's id, whatever was there."""
         namespace, id_ = self._targets.document(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
-        return await self._keep(ask, self._put(namespace, id_, document(parse(ask.take_body()))))
+        return await self._keep(ask, self._put(namespace, id_, document(self._parsed(ask.take_body()))))
 
     async def patch(self, request: Request) -> Answer:
         """A merge patch on whatever is there; on nothing it makes a document, as an upsert."""
         namespace, id_ = self._targets.document(request)
         ask = await self._ask(request, namespace, bodies.PATCH_TYPES)
         most = self._limits.max_document_bytes
-        body = encode(update_of(parse(ask.take_body()), id_, most), most)
+        body = encode(update_of(self._parsed(ask.take_body()), id_, most), most)
         return await self._keep(ask, Write(Kind.PATCH, namespace, id_, body))
 
     async def delete(self, request: Request) -> Answer:
@@ -105,7 +115,7 @@ class Writes:
         """Many documents in one append: the sound ones are kept, all or none; each other one is told its problem."""
         namespace = self._targets.namespace(request)
         ask = await self._ask(request, namespace, bodies.BATCH_TYPES)
-        items, writes = self._sorted_out(ask, namespace)
+        items, writes = await self._sorted_out(ask, namespace)
         if not writes:
             raise Problem("nothing-accepted", "No document of the batch can be stored; see its items.", items=items)
         receipts, states, headers = await self._kept(ask, writes)
@@ -129,17 +139,38 @@ class Writes:
         body = await self._bodies.read(request, headers)
         return Ask(wanted, idempotency_key(headers, request, namespace, body), media_type, request, body)
 
-    def _sorted_out(self, ask: Ask, namespace: str) -> tuple[list[dict[str, Any]], list[Write]]:
-        """What is told of each document of a batch, and the writes of the sound ones."""
+    def _parsed(self, body: bytes) -> Any:
+        """One document."""
+        most = self._limits.max_document_bytes
+        # Each comma stands for a byte of BSON at least, in a text or before a value: known here at once, and otherwise
+        # after seconds in which nobody else is answered.
+        if len(body) > most and body.count(b",") > most:
+            raise Problem("document-too-large", f"At most {most} bytes as BSON are taken; it has more commas.")
+        return parse(body)
+
+    async def _sorted_out(self, ask: Ask, namespace: str) -> tuple[list[dict[str, Any]], list[Write]]:
+        """What is told of each document of a batch, and the writes of the sound ones. Of the large batches one is at
+        work at a time, and pauses for the other requests."""
         items: list[dict[str, Any]] = []
         writes: list[Write] = []
-        for index, item in enumerate(self._items(ask)):
-            try:
-                parsed = parse(item) if isinstance(item, bytes) else item
-                writes.append(self._document(namespace, parsed, ask.key, index))
-                items.append({"index": index})
-            except Problem as problem:
-                items.append({"index": index, "error": problem.document()})
+        is_large = ask.size > _LARGE_BYTES
+        if is_large:
+            await self._large.take(ask.size)
+        try:
+            since_ns = self._now_ns()
+            for index, item in enumerate(self._items(ask)):
+                if is_large and self._now_ns() - since_ns > _SLICE_NS:
+                    await asyncio.sleep(0)
+                    since_ns = self._now_ns()
+                try:
+                    parsed = self._parsed(item) if isinstance(item, bytes) else item
+                    writes.append(self._document(namespace, parsed, ask.key, index))
+                    items.append({"index": index})
+                except Problem as problem:
+                    items.append({"index": index, "error": problem.document()})
+        finally:
+            if is_large:
+                self._large.give_back()
         return items, writes
 
     def _document(self, namespace: str, parsed: Any, key: IdempotencyKey | None, index: int) -> Write:

@@ -7,11 +7,14 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 
+import bson
+import httpx
 import pytest
-from edge import EdgeClient
+from edge import EdgeClient, problem
 from starlette.requests import Request
 
 from actors.adapters.clock import settle
+from serve_app import writes
 from serve_app.bodies import Bodies
 from serve_app.errors import Problem
 
@@ -93,3 +96,81 @@ async def test_while_a_write_waits_its_document_is_held_and_not_its_body(
     go_on.set()
     assert [(await ask).status_code for ask in asks] == [201] * 10
     assert held < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "media"),
+    [
+        ("POST", "", "application/json"),
+        ("PUT", "/x", "application/json"),
+        ("PATCH", "/x", "application/json"),
+        ("POST", "/batch", "application/x-ndjson"),
+    ],
+)
+async def test_more_values_than_a_document_has_bytes_are_not_even_parsed(
+    method: str, path: str, media: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    monkeypatch.setattr(writes, "parse", lambda body: parsed.append(body) or {"a": 1})
+    client = EdgeClient(max_document_bytes=1_000)
+    for commas, is_parsed in ((1_000, True), (1_001, False)):
+        parsed.clear()
+        text = '{"a":[1' + ",1" * commas + "]}"
+        response = await client.send_json(method, f"/v1/shop/orders{path}", text, content_type=media)
+        assert (len(parsed) == 1) is is_parsed
+        assert is_parsed is response.is_success
+        assert is_parsed or "document-too-large" in response.text
+
+
+async def test_commas_in_a_text_are_no_reason_to_refuse_it() -> None:
+    document = {"_id": "x", "a": "," * 970}
+    client = EdgeClient(max_document_bytes=len(bson.encode(document)))
+    assert (await client.post("/v1/shop/orders", json=document)).status_code == 202
+    problem(await client.post("/v1/shop/orders", json=document | {"a": "," * 971}), 413, "document-too-large")
+
+
+LARGE = "[" + ",".join(['{"a":"' + "x" * 3_000 + '"}'] * 100) + "]"
+
+
+async def test_a_large_batch_lets_others_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = EdgeClient()
+    others: list[httpx.Response] = []
+    told: list[int] = []  # others that have been answered when each document of the batch is looked at
+    plain = writes.document
+
+    def slow(parsed: Any) -> dict[str, Any]:
+        client.clock.now += 0.01
+        told.append(len(others))
+        return plain(parsed)
+
+    monkeypatch.setattr(writes, "document", slow)
+    batch = asyncio.create_task(client.send_json("POST", "/v1/shop/orders/batch", LARGE))
+    while not told:
+        await asyncio.sleep(0)
+    while not batch.done():
+        others.append(await client.delete("/v1/shop/orders/x"))
+    assert (await batch).json()["accepted"] == 100
+    assert told[0] == 0
+    assert told[-1] > 3
+    assert {other.status_code for other in others} == {202}
+
+
+async def test_one_large_batch_is_parsed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = EdgeClient()
+    seen: list[str] = []
+    parse, document = writes.parse, writes.document
+
+    def note_parse(body: bytes) -> Any:
+        seen.append("parse")
+        return parse(body)
+
+    def note_document(parsed: Any) -> dict[str, Any]:
+        client.clock.now += 0.01
+        seen.append("document")
+        return document(parsed)
+
+    monkeypatch.setattr(writes, "parse", note_parse)
+    monkeypatch.setattr(writes, "document", note_document)
+    asks = (client.send_json("POST", "/v1/shop/orders/batch", LARGE) for _ in range(3))
+    assert [answer.json()["accepted"] for answer in await asyncio.gather(*asks)] == [100] * 3
+    assert seen == (["parse"] + ["document"] * 100) * 3
