@@ -18,8 +18,8 @@ from tests.conftest import mongodb_recipe
 
 MIB = 1024 * 1024
 INSERT = carries(b"insert\0")  # to MongoDB
-APPEND = carries(b"EVALSHA", b":stream:")  # to Redis
-ACKNOWLEDGE = carries(b"XTRIM")
+APPEND = carries(b"EVALSHA", b":stream:", b":once")  # to Redis; scripts are told apart by their keys
+ACKNOWLEDGE = carries(b"EVALSHA", b":stream:", b":by")
 
 
 @dataclass
