@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.calls import ActorAway, Remote
 from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull, SpillwayError, TooLarge
@@ -21,6 +22,8 @@ MAX_CALL_BYTES = 4 * 1024 * 1024
 MAX_REQUEST_BYTES = 48 * 1024 * 1024  # a channel carries 64 MiB in a call
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True, eq=False)
 class _Request:
@@ -28,6 +31,7 @@ class _Request:
     writes: int
     keyed: Keyed | None
     bytes: int
+    told: Callable[[str, int], Any] | None  # makes the answer of a plain one
     answer: asyncio.Future[Any]
 
 
@@ -45,15 +49,17 @@ class Lane:
         self._next_s = 0.0  # on the loop's clock: no call leaves before
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def append(self, payload: bytes, writes: int) -> tuple[str, int]:
-        """Position of the entry, and offset in it of the first write. Raises as `Intake.append`."""
-        kept: tuple[str, int] = await self._enqueue(_Request(payload, writes, None, len(payload), _future()))
-        return kept
+    def append(self, payload: bytes, writes: int, told: Callable[[str, int], T]) -> asyncio.Future[T]:
+        """What `told` makes of the position of the entry, and of the offset in it of the first write, once they are
+        known. Raises as `Intake.append`, at once or later.
 
-    async def append_keyed(self, keyed: Keyed, writes: int) -> KeyedAnswer:
-        """What became of a request under a key. Raises as `Intake.append`."""
-        answer: KeyedAnswer = await self._enqueue(_Request(b"", writes, keyed, len(keyed.payload), _future()))
-        return answer
+        Whoever stops waiting cancels the answer; the append goes on.
+        """
+        return self._enqueue(_Request(payload, writes, None, len(payload), told, _future()))
+
+    def append_keyed(self, keyed: Keyed, writes: int) -> asyncio.Future[KeyedAnswer]:
+        """What became of a request under a key; else like `append`."""
+        return self._enqueue(_Request(b"", writes, keyed, len(keyed.payload), None, _future()))
 
     def _enqueue(self, request: _Request) -> asyncio.Future[Any]:
         if request.bytes > MAX_REQUEST_BYTES:
@@ -109,6 +115,8 @@ class Lane:
                 sum(request.writes for request in group if request.keyed is None),
                 [request.keyed for request in group if request.keyed is not None],
             )
+            self._answer(group, kept)
+            self._pause(kept.pause_s * sum(request.writes for request in group))
         except SpillwayError as error:
             for request in group:
                 if not request.answer.done():
@@ -116,9 +124,6 @@ class Lane:
         except BaseException as error:
             self._cut_short(group, error)
             raise
-        else:
-            self._answer(group, kept)
-            self._pause(kept.pause_s * sum(request.writes for request in group))
         finally:
             self._free += 1
             self._schedule()
@@ -160,8 +165,8 @@ class Lane:
         first = kept.first
         answers = iter(kept.keyed)
         for request in group:
-            result: Any = next(answers) if request.keyed is not None else (kept.position, first)
-            if request.keyed is None:
+            result: Any = next(answers) if request.told is None else request.told(kept.position, first)
+            if request.told is not None:
                 first += request.writes
             if not request.answer.done():  # its caller may have gone
                 request.answer.set_result(result)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any
 
 from actors.calls import ActorAway, Remote
@@ -48,12 +48,13 @@ class RemoteIntake:
         self._dead_letters: int | None = None
         self._counting: asyncio.Task[None] | None = None
 
-    async def append(self, writes: Sequence[Write]) -> list[Receipt]:
-        if len(self._lanes) == 1:
-            return await self._append_to(0, writes)
+    def append(self, writes: Sequence[Write]) -> Awaitable[list[Receipt]]:
+        return self._append_to(0, writes) if len(self._lanes) == 1 else self._append_by_shard(writes)
+
+    async def _append_by_shard(self, writes: Sequence[Write]) -> list[Receipt]:
         groups = self._by_shard(enumerate(writes))
         results = await asyncio.gather(
-            *(self._append_to(shard, [write for _, write in group]) for shard, group in groups.items()),
+            *(self._append_part(shard, [write for _, write in group]) for shard, group in groups.items()),
             return_exceptions=True,
         )
         failures = [result for result in results if isinstance(result, BaseException)]
@@ -67,10 +68,16 @@ class RemoteIntake:
             receipts.update({at: receipt for (at, _), receipt in zip(group, some, strict=True)})
         return [receipts[at] for at in range(len(writes))]
 
-    async def _append_to(self, shard: int, writes: Sequence[Write]) -> list[Receipt]:
-        position, first = await self._lanes[shard].append(encode_writes(list(writes)), len(writes))
+    async def _append_part(self, shard: int, writes: Sequence[Write]) -> list[Receipt]:
+        return await self._append_to(shard, writes)  # what it raises at once is an answer too: others may have begun
+
+    def _append_to(self, shard: int, writes: Sequence[Write]) -> asyncio.Future[list[Receipt]]:
         stream = self._streams[shard]
-        return [Receipt(stream, position, first + i, write.namespace, write.id) for i, write in enumerate(writes)]
+
+        def receipts(position: str, first: int) -> list[Receipt]:
+            return [Receipt(stream, position, i, write.namespace, write.id) for i, write in enumerate(writes, first)]
+
+        return self._lanes[shard].append(encode_writes(writes), len(writes), receipts)
 
     async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
         receipts: dict[int, Receipt] = {}

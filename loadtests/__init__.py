@@ -8,7 +8,7 @@
 | `processes.py`, `samples.py` | what is looked at once a second while k6 runs |
 | `k6_run.py` | one run of k6, from an empty record to its end |
 | `laboratory.py` | one trial: check, load, watch, judge |
-| `closed_loop.py` | a run that is not judged: warm-ups, and the capacity |
+| `throughput.py` | a run that is not judged: warm-ups, and the capacity |
 | `series.py`, `findings.py` | the figures over time; saturation and breaking point |
 | `trial_page.py`, `page.py`, `plots.py`, `facts.py` | a trial's report; any report; drawings; where it was measured |
 | `compare.py`, `strike.py`, `contest.py`, `compare_page.py` | ours beside the baselines: run, killed, judged, shown |

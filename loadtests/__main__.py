@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 
 from loadtests import facts, scenario, trial_page
-from loadtests.closed_loop import closed_loop
 from loadtests.generator import GeneratorError, Load, find_k6
 from loadtests.laboratory import Target, conduct
 from loadtests.report import show
 from loadtests.service import ROOT, Addresses, ServiceError, find_service
+from loadtests.throughput import throughput
 from loadtests.verify import COMMANDS_PER_SECOND, DRAIN_TIMEOUT_S, NoVerdict
 
 Users = Annotated[int | None, typer.Option(min=1, help="Largest number of users; the others follow.")]
@@ -85,7 +85,7 @@ def run(
         console.print(f"{name}: {', '.join(target.urls)}", highlight=False)
         if name == "rate" and rate is None:
             asked = Load("flood", target.urls, folder / "capacity", quick, users, seconds)
-            load = replace(load, rate=closed_loop(asked, console, k6).per_s)
+            load = replace(load, rate=throughput(asked, console, k6).per_s)
             console.print(f"capacity: {load.rate:,.0f} requests/s in a closed loop", highlight=False)
         trial = conduct(load, target, console, k6)
         about = {

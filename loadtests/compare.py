@@ -10,7 +10,6 @@ from rich.console import Console
 
 from loadtests import compare_page, contest, facts, servers, trial_page
 from loadtests.baselines.baseline import KINDS, Baseline
-from loadtests.closed_loop import warm_up
 from loadtests.contender import Contender
 from loadtests.contest import Loss, Round
 from loadtests.generator import Load
@@ -18,6 +17,7 @@ from loadtests.laboratory import Target, Trial, conduct, stop_if_interrupted
 from loadtests.page import milliseconds, number
 from loadtests.spillway import Spillway
 from loadtests.strike import Strike
+from loadtests.throughput import warm_up
 from loadtests.verify import ANSWERS
 
 WARM_UP_S = 3.0

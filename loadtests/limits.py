@@ -18,7 +18,6 @@ from redis.retry import Retry
 from rich.console import Console
 
 from loadtests import facts
-from loadtests.closed_loop import closed_loop, warm_up
 from loadtests.contender import Program, await_ready, free_port
 from loadtests.generator import Load
 from loadtests.page import Page, Table, number
@@ -27,31 +26,35 @@ from loadtests.serve_api import deploy_beside
 from loadtests.servers import redis_command, redis_server
 from loadtests.service import ROOT, ServiceError, wait_for_drain
 from loadtests.spillway import Spillway
+from loadtests.throughput import throughput, warm_up
 
 HELLO = "loadtests.baselines.hello"
 USERS = 64
 APPEND_BYTES = 3_500  # five documents of 512 characters, as frames
 APPENDS = 10  # in one pipeline
 DRAIN_S = 60.0
+SHARE = 0.5  # of what ours gets through at the front door: offered to both, for what a request costs under equal load
 OURS_SERVE, HELLO_SERVE = "ours, front door", "hello world, front door"
+OURS_SAME, HELLO_SAME = "ours, front door, equal load", "hello world, front door, equal load"
 OURS_DIRECT, HELLO_DIRECT = "ours, direct port", "hello world, uvicorn"
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How many a second, and the CPU of one (µs) by part of what answered; where k6 asked, its cores and how it was
-    saturated (see `Generator`)."""
+    """How many a second, and the CPU of one (µs) by part of what ran; `listener` took and answered them. Where k6
+    asked, its cores and how it was saturated (see `Generator`)."""
 
     name: str
     per_s: float
     cpu_us: dict[str, float]
+    listener: str = ""
     k6_cores: float | None = None
     saturated: str | None = None
 
     @property
     def answering_us(self) -> float:
         """CPU of what takes the request and answers it."""
-        return sum(self.cpu_us.get(part, 0.0) for part in ("Replicas", "HAProxy", "uvicorn"))
+        return sum(self.cpu_us.get(part, 0.0) for part in (self.listener, "HAProxy"))
 
 
 def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str) -> Path:
@@ -75,13 +78,18 @@ def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str
         front = service.addresses.door("front")
         direct = service.addresses.door("direct")
         watch = Watch(service.target().run_id, service.target().roots)
+
+        def ask(name: str, listener: str, url: str, rate: float | None = None) -> None:
+            note(_requests(name, listener, url, watch, folder, seconds, console, k6, rate, lambda: _drain(str(direct))))
+
         for _ in range(repeats):
-            for name, url in (
-                (HELLO_SERVE, f"{front}/hello"),
-                (OURS_SERVE, f"{front}/api/data"),
-                (OURS_DIRECT, f"{direct}/api/data"),
-            ):
-                note(_requests(name, url, watch, folder, seconds, console, k6, drained=lambda: _drain(str(direct))))
+            ask(HELLO_SERVE, "Hello world", f"{front}/hello")
+            ask(OURS_SERVE, "Replicas", f"{front}/api/data")
+            ask(OURS_DIRECT, "Replicas", f"{direct}/api/data")
+        rate = SHARE * median([pace.per_s for pace in paces if pace.name == OURS_SERVE])
+        for _ in range(repeats):
+            ask(HELLO_SAME, "Hello world", f"{front}/hello", rate)
+            ask(OURS_SAME, "Replicas", f"{front}/api/data", rate)
     finally:
         with console.status("stopping the service"):
             service.stop()
@@ -98,21 +106,21 @@ def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str
 
 
 def _requests(
-    name: str, url: str, watch: Watch, folder: Path, seconds: float, console: Console, k6: str,
-    drained: Callable[[], None] = lambda: None,
+    name: str, listener: str, url: str, watch: Watch, folder: Path, seconds: float, console: Console, k6: str,
+    rate: float | None = None, drained: Callable[[], None] = lambda: None,
 ) -> Pace:  # fmt: skip
-    """A closed loop on one address; what is still to be done afterwards belongs to what it cost."""
+    """One address, without thought or at `rate` requests/s; what is still to be done afterwards belongs to the cost."""
     out = folder / name.replace(" ", "-").replace(",", "")
     warm_up(Load("bare", (url,), out / "warm-up", users=16, seconds=2), console, k6)
     drained()
     watch.look()
     began = time.monotonic()
-    loop = closed_loop(Load("bare", (url,), out, users=USERS, seconds=seconds), console, k6)
+    got = throughput(Load("bare", (url,), out, users=None if rate else USERS, seconds=seconds, rate=rate), console, k6)
     drained()
     took = time.monotonic() - began
     cores = watch.look().cpu_cores
-    cpu_us = {part: used * took / (loop.per_s * seconds) * 1e6 for part, used in cores.items() if used}
-    return Pace(name, loop.per_s, cpu_us, loop.generator.cores, loop.generator.saturated)
+    cpu_us = {part: used * took / (got.per_s * seconds) * 1e6 for part, used in cores.items() if used}
+    return Pace(name, got.per_s, cpu_us, listener, got.generator.cores, got.generator.saturated)
 
 
 def _drain(url: str) -> None:
@@ -129,7 +137,8 @@ def _hello(folder: Path, seconds: float, console: Console, k6: str) -> Pace:
     assert program.process is not None
     try:
         await_ready(f"http://127.0.0.1:{port}", program.process, program.log, 60)
-        return _requests(HELLO_DIRECT, f"http://127.0.0.1:{port}", Watch(run_id), folder, seconds, console, k6)
+        url = f"http://127.0.0.1:{port}"
+        return _requests(HELLO_DIRECT, "uvicorn", url, Watch(run_id), folder, seconds, console, k6)
     finally:
         program.stop(15, 10)
 
@@ -164,8 +173,15 @@ def _appends(folder: Path, seconds: float) -> Pace:
         program.stop(15, 10)
 
 
+_NOTE = (
+    "To answer: the replica that was asked and HAProxy, or uvicorn. Ours includes its drain. Users without thought get "
+    "more through hello world, and the fuller a turn of an event loop, the less of it each request pays; so what a "
+    "request costs is told by equal load."
+)
+
+
 def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Page:
-    """Medians, and the two ratios that count."""
+    """Medians, and the ratios that count."""
     names = dict.fromkeys(pace.name for pace in paces)
     found = {name: _median([pace for pace in paces if pace.name == name]) for name in names}
     rows = [
@@ -174,7 +190,7 @@ def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Pag
     ]
     ratios = [
         (f"{ours} / {hello}", number(found[ours].answering_us / found[hello].answering_us, "", 2))
-        for ours, hello in ((OURS_SERVE, HELLO_SERVE), (OURS_DIRECT, HELLO_DIRECT))
+        for ours, hello in ((OURS_SAME, HELLO_SAME), (OURS_SERVE, HELLO_SERVE), (OURS_DIRECT, HELLO_DIRECT))
         if ours in found and hello in found and found[hello].answering_us
     ]
     saturated = sorted({f"{pace.name}: the generator was {pace.saturated}." for pace in paces if pace.saturated})
@@ -186,7 +202,7 @@ def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Pag
         passed=None,
         verdict="; ".join(f"{name}: {value}" for name, value in ratios),
         warnings=saturated,
-        tables=[Table("Paces", head, rows, "To answer: replicas and HAProxy, or uvicorn. Ours includes its drain.")],
+        tables=[Table("Paces", head, rows, _NOTE)],
         facts=about,
     )
 

@@ -17,6 +17,7 @@ LISTENERS = ("Replicas", "HAProxy", "uvicorn")
 
 # The first word found in a command line names the part; order matters, Ray's workers have each other's paths.
 _PARTS = (
+    ("ray::ServeReplica:hello:", "Hello world"),  # of `limits`
     ("ray::ServeReplica", "Replicas"),
     ("ray::BufferActor", "Buffers"),
     ("ray::MongoWriter", "Writer"),

@@ -12,13 +12,13 @@ from pathlib import Path
 from rich.console import Console
 
 from loadtests import facts, trial_page
-from loadtests.closed_loop import warm_up
 from loadtests.generator import Load
 from loadtests.laboratory import Trial, conduct, stop_if_interrupted
 from loadtests.page import Page, Table, milliseconds, number
 from loadtests.plots import Curve, Plot
 from loadtests.serve_api import set_replicas
 from loadtests.spillway import Spillway
+from loadtests.throughput import warm_up
 
 WARM_UP_S = 3.0
 

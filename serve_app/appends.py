@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from actors.core.document import Key, Kind, Write
@@ -26,7 +26,7 @@ _LOGGED = State("logged")
 
 
 class Appends:
-    """Every append is a task of this object: a client that disconnects cancels its answer, never the append.
+    """Every append belongs to this object: a client that disconnects cancels its answer, never the append.
 
     It has its turn until it has ended, so those whose callers have gone count as well.
     """
@@ -36,7 +36,7 @@ class Appends:
         self._near = near
         self._turns = turns
         self._deadlines = Deadlines(limits.request_timeout_s + _GRACE_S)
-        self._under_way: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}  # the loop itself only holds tasks weakly
+        self._under_way: dict[asyncio.Future[Any], asyncio.Future[Any]] = {}  # the loop itself only holds tasks weakly
 
     async def keep(
         self, make: Callable[[], Sequence[Write]], size: int = 0, key: IdempotencyKey | None = None
@@ -48,13 +48,19 @@ class Appends:
         """
         writes: Sequence[Write] = ()
 
-        async def append() -> tuple[list[Receipt], bool]:
+        def append() -> Awaitable[Any]:
             nonlocal writes
             writes = make()
-            return await self._append(writes, key)
+            changed = [write.key for write in writes if write.kind != Kind.INSERT]  # nobody can have read a new id
+            if key is None:
+                kept: Awaitable[Any] = self._intake.append(writes)
+            else:
+                kept = self._intake.append_once(key.digest, key.fingerprint, writes)
+            return self._then_evict(kept, changed) if changed else kept
 
         try:
-            return await self.own(append, size)
+            kept = await self.own(append, size)
+            return (kept, True) if key is None else kept
         except (OutcomeUnknown, TimeoutError) as error:
             ids = [write.id for write in writes]
             message = error.message if isinstance(error, OutcomeUnknown) else ""
@@ -64,7 +70,7 @@ class Appends:
             detail = error.message or FAULTS[error.code].title + "."
             raise Problem(error.code, detail, "Idempotency-Key") from None
 
-    async def own(self, work: Callable[[], Coroutine[Any, Any, T]], size: int = 0) -> T:
+    async def own(self, work: Callable[[], Awaitable[T]], size: int = 0) -> T:
         """The result of `work`, which begins when it is its turn and runs to its end whatever becomes of the caller.
 
         While it waits it holds `size` bytes. Raises what it raises, `Problem` as `Turns.take`, and `TimeoutError` when
@@ -73,13 +79,13 @@ class Appends:
         await self._turns.take(size)
         loop = asyncio.get_running_loop()
         try:
-            task, answer = loop.create_task(work()), loop.create_future()
+            begun, answer = asyncio.ensure_future(work()), loop.create_future()
         except BaseException:  # no memory, say
             self._turns.give_back()
             raise
-        self._under_way[task] = answer
+        self._under_way[begun] = answer
         self._deadlines.begin(answer)
-        task.add_done_callback(self._ended)
+        begun.add_done_callback(self._ended)
         result: T = await answer
         return result
 
@@ -99,24 +105,22 @@ class Appends:
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, begun: asyncio.Future[Any]) -> None:
         self._turns.give_back()
-        answer = self._under_way.pop(task)
+        answer = self._under_way.pop(begun)
         self._deadlines.end(answer)
-        if task.cancelled():
+        if begun.cancelled():
             answer.cancel()
-        elif (error := task.exception()) is not None:  # looked at even if its caller has gone, or was told before
+        elif (error := begun.exception()) is not None:  # looked at even if its caller has gone, or was told before
             if not answer.done():
                 answer.set_exception(error)
         elif not answer.done():
-            answer.set_result(task.result())
+            answer.set_result(begun.result())
 
-    async def _append(self, writes: Sequence[Write], key: IdempotencyKey | None) -> tuple[list[Receipt], bool]:
+    async def _then_evict(self, kept: Awaitable[T], changed: list[Key]) -> T:
+        """Afterwards, so that no read from before the append stays in the cache; on errors too: it may be kept."""
         try:
-            if key is None:
-                return await self._intake.append(writes), True
-            return await self._intake.append_once(key.digest, key.fingerprint, writes)
-        finally:  # afterwards, so that no read from before the append stays in the cache; on errors too: it may be kept
-            for write in writes:
-                if write.kind != Kind.INSERT:  # its id is new, nobody can have read it
-                    self._near.evict(Key(write.namespace, write.id))
+            return await kept
+        finally:
+            for key in changed:
+                self._near.evict(key)

@@ -61,8 +61,8 @@ MUTANTS = (
     ),
     _one(
         "2xx before the answer of the log", "I1", "serve_app/appends.py",
-        "            return await self.own(append, size)\n",
-        "            self._begun = asyncio.get_running_loop().create_task(self._append(writes := make(), key))\n"
+        "            kept = await self.own(append, size)\n",
+        "            self._begun = asyncio.ensure_future(append())\n"
         '            return [Receipt("0of1", "1-0", 0, write.namespace, write.id) for write in writes], True\n',
         "tests/unit/test_api_writes.py::test_an_unknown_outcome_names_the_ids",
     ),

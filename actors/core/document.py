@@ -10,6 +10,7 @@ The body is BSON, encoded once at the edge; nobody decodes it again before Mongo
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -52,7 +53,7 @@ class MalformedPayload(ValueError):
     """A payload is not a sequence of whole frames: it was not written by this code."""
 
 
-def encode_writes(writes: list[Write]) -> bytes:
+def encode_writes(writes: Sequence[Write]) -> bytes:
     """Frames of `writes`, in order. Raises `ValueError` when a namespace or id is too long for its length field."""
     parts: list[bytes] = []
     for kind, namespace, id_, body in writes:

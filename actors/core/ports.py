@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from actors.core.batching import Command
@@ -71,8 +71,9 @@ class Resolved(NamedTuple):
 class Intake(Protocol):
     """The service as the HTTP edge sees it."""
 
-    async def append(self, writes: Sequence[Write]) -> list[Receipt]:
-        """Keep the writes of one request; one receipt each, in order. Returns when they are on disk.
+    def append(self, writes: Sequence[Write]) -> Awaitable[list[Receipt]]:
+        """Keep the writes of one request; one receipt each, in order, once they are on disk. It may begin at once,
+        without being awaited.
 
         Raises `QueueFull`, `TooLarge`, `Draining`, `LogUnavailable`, `BufferUnavailable` (surely nothing kept, unless
         the writes belong to several buffers) and `OutcomeUnknown` (sending the same writes again is safe).

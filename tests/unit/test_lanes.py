@@ -54,16 +54,20 @@ def remote(*answers: Any) -> Remote:
     return cast(Remote, Scripted(*answers))
 
 
+def place(position: str, first: int) -> tuple[str, int]:
+    return position, first
+
+
 async def test_what_may_have_been_kept_is_never_told_to_be_refused() -> None:
     """The first attempt may be in the log; that the next finds an unsafe Redis does not take it out again."""
     lane = Lane(remote(ActorAway("killed", began=True), UnsafeLog("appendfsync is everysec")), timeout_s=5.0)
     with pytest.raises(OutcomeUnknown):
-        await lane.append(b"x", 1)
+        await lane.append(b"x", 1, place)
 
 
 async def test_an_unsafe_log_at_the_first_attempt_is_a_clear_no() -> None:
     with pytest.raises(UnsafeLog):
-        await Lane(remote(UnsafeLog("appendfsync is everysec")), timeout_s=5.0).append(b"x", 1)
+        await Lane(remote(UnsafeLog("appendfsync is everysec")), timeout_s=5.0).append(b"x", 1, place)
 
 
 async def test_what_no_call_can_carry_is_refused_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +75,10 @@ async def test_what_no_call_can_carry_is_refused_for_good(monkeypatch: pytest.Mo
     monkeypatch.setattr(lanes, "MAX_REQUEST_BYTES", 100)
     lane = Lane(remote(Kept("1-0", 0, [])), timeout_s=5.0)
     with pytest.raises(TooLarge, match="101 bytes"):
-        await lane.append(b"x" * 101, 1)
+        await lane.append(b"x" * 101, 1, place)
     with pytest.raises(TooLarge):
         await lane.append_keyed(Keyed("k", "f", b"x" * 101), 1)
-    assert await lane.append(b"x" * 100, 1) == ("1-0", 0)
+    assert await lane.append(b"x" * 100, 1, place) == ("1-0", 0)
 
 
 async def test_calls_do_not_leave_right_behind_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,11 +86,11 @@ async def test_calls_do_not_leave_right_behind_one_another(monkeypatch: pytest.M
     advance = stop_clock(monkeypatch)
     buffer = Scripted(Kept("1-0", 0, []))
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
-    await lane.append(b"x", 1)
+    await lane.append(b"x", 1, place)
     assert buffer.calls == 1  # at once
     later = []
     for _ in range(100):
-        later.append(asyncio.create_task(lane.append(b"x", 1)))
+        later.append(lane.append(b"x", 1, place))
         await settle()
     assert buffer.calls == 1
     await advance(lanes.SPACING_S)
@@ -98,14 +102,14 @@ async def test_a_buffer_that_fills_gets_a_pause_for_each_write(monkeypatch: pyte
     advance = stop_clock(monkeypatch)
     buffer = Scripted(Kept("1-0", 0, [], pause_s=0.01))
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
-    await lane.append(b"x", 10)
-    later = asyncio.create_task(lane.append(b"x", 1_000))
+    await lane.append(b"x", 10, place)
+    later = lane.append(b"x", 1_000, place)
     await advance(0.09)
     assert buffer.calls == 1
     await advance(0.02)  # ten times 0.01 s have passed
     assert buffer.calls == 2
     assert later.done()
-    last = asyncio.create_task(lane.append(b"x", 1))
+    last = lane.append(b"x", 1, place)
     await advance(0.24)
     assert buffer.calls == 2
     await advance(0.02)  # not ten seconds: a quarter of one at most
@@ -117,9 +121,9 @@ async def test_a_pause_holds_back_a_call_that_was_due_already(monkeypatch: pytes
     advance = stop_clock(monkeypatch)
     buffer = Gated(pause_s=0.1)
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
-    calls = [asyncio.create_task(lane.append(b"x", 1))]
+    calls = [lane.append(b"x", 1, place)]
     await settle()
-    calls.append(asyncio.create_task(lane.append(b"x", 1)))  # for a free slot, behind the spacing
+    calls.append(lane.append(b"x", 1, place))  # for a free slot, behind the spacing
     await settle()
     buffer.gate.set()
     await settle()
@@ -136,12 +140,12 @@ async def test_calls_under_way_together_do_not_share_a_pause(monkeypatch: pytest
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
     first = []
     for _ in range(2):
-        first.append(asyncio.create_task(lane.append(b"x", 1)))
+        first.append(lane.append(b"x", 1, place))
         await settle()
     assert buffer.calls == 2
     buffer.gate.set()
     await settle()
-    third = asyncio.create_task(lane.append(b"x", 1))
+    third = lane.append(b"x", 1, place)
     await advance(0.19)
     assert buffer.calls == 2
     await advance(0.02)
@@ -172,16 +176,14 @@ async def test_what_waits_for_a_buffer_is_bounded_in_bytes(monkeypatch: pytest.M
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
     taken = []
     for size in (*[1] * lanes.SLOTS, 60, 40):  # the first are under way, and wait no more
-        taken.append(asyncio.create_task(lane.append(b"x" * size, 1)))
+        taken.append(lane.append(b"x" * size, 1, place))
         await settle()
-    refused = asyncio.create_task(lane.append(b"x", 1))
-    await settle()
     with pytest.raises(QueueFull, match="100 bytes wait"):
-        answer(refused)
+        lane.append(b"x", 1, place)
     buffer.gate.set()
     await settle()
     assert [answer(call) for call in taken] == [("1-0", 0), ("1-0", 0), ("1-0", 0), ("1-0", 1)]
-    assert await lane.append(b"x" * 100, 1) == ("1-0", 0)
+    assert await lane.append(b"x" * 100, 1, place) == ("1-0", 0)
 
 
 async def test_a_lane_that_could_not_send_sends_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,9 +198,33 @@ async def test_a_lane_that_could_not_send_sends_again(monkeypatch: pytest.Monkey
     monkeypatch.setattr(asyncio, "create_task", no_memory)
     for _ in range(5):  # more often than there are slots
         with pytest.raises(OutcomeUnknown):
-            await lane.append(b"x", 1)
+            await lane.append(b"x", 1, place)
     monkeypatch.setattr(asyncio, "create_task", create_task)
-    assert await lane.append(b"x", 1) == ("1-0", 0)
+    assert await lane.append(b"x", 1, place) == ("1-0", 0)
+
+
+async def test_an_append_goes_on_when_nobody_waits_for_it_any_more() -> None:
+    buffer = Gated()
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    gone, other = lane.append(b"x", 2, place), lane.append(b"y", 1, place)
+    gone.cancel()
+    await settle()
+    buffer.gate.set()
+    assert await other == ("1-0", 2), "behind the two writes of whoever has gone"
+    assert buffer.calls == 1
+
+
+async def test_an_answer_that_cannot_be_made_leaves_nobody_waiting() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    lane = Lane(remote(Kept("1-0", 0, [])), timeout_s=5.0)
+
+    def no_memory(position: str, first: int) -> None:
+        raise MemoryError
+
+    for answer_ in (lane.append(b"x", 1, no_memory), lane.append(b"y", 1, place)):
+        with pytest.raises(OutcomeUnknown):
+            await answer_
+    assert await lane.append(b"x", 1, place) == ("1-0", 0)
 
 
 async def test_a_read_that_was_cut_short_is_told() -> None:
@@ -451,6 +477,20 @@ async def test_a_batch_of_which_one_part_may_be_kept_is_not_told_that_nothing_wa
     full = [remote(QueueFull("full", 2.0))] * 2
     with pytest.raises(QueueFull):
         await RemoteIntake(full, ["0of2", "1of2"], remote(None), timeout_s=1.0).append(BATCH)
+
+
+async def test_a_part_that_is_refused_at_once_does_not_hide_that_another_was_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "MAX_REQUEST_BYTES", 200)
+    buffers = [Gated(), Gated()]
+    for buffer in buffers:
+        buffer.gate.set()
+    intake = RemoteIntake(cast(list[Remote], buffers), ["0of2", "1of2"], remote(None), timeout_s=1.0)
+    large = BATCH[-1]._replace(body=bytes(201))
+    with pytest.raises(OutcomeUnknown, match="a part of the request was kept"):
+        await intake.append([*BATCH[:-1], large])
+    assert sum(buffer.calls for buffer in buffers) == 1
 
 
 @pytest.mark.parametrize(("began", "error"), [(True, OutcomeUnknown), (False, BufferUnavailable)])

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtests import closed_loop as loops
 from loadtests import k6_run, samples, stored, trial_page
+from loadtests import throughput as loops
 from loadtests.__main__ import leave_by_exception
 from loadtests.answers import read_answers
-from loadtests.closed_loop import closed_loop, warm_up
 from loadtests.findings import generator_of
 from loadtests.generator import GeneratorError, Load
 from loadtests.laboratory import Target, Trial, check_sources
@@ -25,6 +24,7 @@ from loadtests.processes import Usage, Watch
 from loadtests.samples import Sample, Sampler
 from loadtests.scenario import Plan, Step, plan_of
 from loadtests.service import ServiceError
+from loadtests.throughput import throughput, warm_up
 
 PLAN = Plan("flood", (Step("flood", 0.0, 10.0, 64),), 64, False)
 
@@ -85,7 +85,7 @@ def load(folder: Path) -> Load:
 
 def test_a_closed_loop_tells_its_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     k6_ends(monkeypatch, 0, made=500)
-    assert closed_loop(load(tmp_path), Console(quiet=True), "k6").per_s == 50.0
+    assert throughput(load(tmp_path), Console(quiet=True), "k6").per_s == 50.0
 
 
 def test_answers_that_came_after_the_load_are_no_part_of_the_rate(
@@ -94,13 +94,13 @@ def test_answers_that_came_after_the_load_are_no_part_of_the_rate(
     good = '1.0 {"status":"success","reads":[],"writes":["%s"]}'
     lines = [f"{ms} {good % ms}" for ms in (1000, 10_999, 11_000)]
     k6_ends(monkeypatch, 0, made=5, record="\n".join(["started 1000 1", *lines, "stopped 11000 null"]))
-    assert closed_loop(load(tmp_path), Console(quiet=True), "k6").per_s == 0.2
+    assert throughput(load(tmp_path), Console(quiet=True), "k6").per_s == 0.2
 
 
 def test_a_rate_with_failures_is_no_capacity_but_warms_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     k6_ends(monkeypatch, 99, made=500, failed=7)
     with pytest.raises(GeneratorError, match="7 of 500 requests to http://service failed"):
-        closed_loop(load(tmp_path), Console(quiet=True), "k6")
+        throughput(load(tmp_path), Console(quiet=True), "k6")
     warm_up(load(tmp_path), Console(quiet=True), "k6")
 
 
@@ -122,7 +122,7 @@ def test_a_k6_that_did_not_come_to_its_end_measured_nothing(
 def test_a_closed_loop_without_figures_measured_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     k6_ends(monkeypatch, 0)
     with pytest.raises(GeneratorError, match="no figures"):
-        closed_loop(load(tmp_path), Console(quiet=True), "k6")
+        throughput(load(tmp_path), Console(quiet=True), "k6")
 
 
 def test_k6_does_not_outlive_whoever_started_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_sampler_that_cannot_go_on_says_since_when_nobody_watched(
     monkeypatch.setattr(samples, "PERIOD_S", 0.0)
     monkeypatch.setattr(Sampler, "take", blinded)
     k6_ends(monkeypatch, 0, made=500)
-    found = closed_loop(load(tmp_path), Console(quiet=True), "k6").generator.saturated
+    found = throughput(load(tmp_path), Console(quiet=True), "k6").generator.saturated
     assert found == "not watched after 8 s (OSError: no space left), so it may have been saturated"
 
 

@@ -1,4 +1,4 @@
-"""A closed loop that is not judged: to warm a service up, or to learn how much goes through it."""
+"""A run that is not judged: to warm a service up, or to learn how much goes through it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from loadtests.verify import ANSWERS, SUMMARY
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
-    """What a closed loop got through (requests/s), and k6's part in it."""
+class Throughput:
+    """What was got through (requests/s), and k6's part in it."""
 
     per_s: float
     generator: Generator
@@ -36,7 +36,7 @@ def warm_up(load: Load, console: Console, k6: str) -> None:
     _unjudged(load, console, k6)
 
 
-def closed_loop(load: Load, console: Console, k6: str) -> Loop:
+def throughput(load: Load, console: Console, k6: str) -> Throughput:
     """How much a scenario gets through.
 
     Of a scenario that records its answers those count that came while load was offered; of another all that were made,
@@ -58,8 +58,9 @@ def closed_loop(load: Load, console: Console, k6: str) -> Loop:
     answered = made if answers.started_s is None else answers.ended(0.0, plan.seconds)
     seen = sampler.seen
     watched_s = seen[-1].at_s - seen[0].at_s if seen else 0.0
-    k6_part = generator_of(seen[1:], preflight.cores(), watched_s, made, 0, sampler.unwatched)
-    return Loop(answered / plan.seconds, k6_part)
+    dropped = int(metrics.get("dropped_iterations", {}).get("values", {}).get("count", 0))
+    k6_part = generator_of(seen[1:], preflight.cores(), watched_s, made, dropped, sampler.unwatched)
+    return Throughput(answered / plan.seconds, k6_part)
 
 
 def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str, Any], Sampler]:
