@@ -115,6 +115,27 @@ def test_ferretdb_finds_by_id_through_an_index_and_keeps_what_it_acknowledged(
     assert [(error["code"], error["index"]) for error in errors] == [(11000, 0), (11000, 2)]
 
 
+def test_ferretdb_goes_first_where_it_may_and_leaves_the_session_of_others_alone(
+    tmp_path: Path, start: Start, ferretdb: Path
+) -> None:
+    ours = Path("/proc/self/autogroup")
+    if not ours.exists():
+        pytest.skip("this kernel does not share its CPUs among sessions (no /proc/self/autogroup)")
+    try_it = ["sh", "-c", "echo -1 > /proc/self/autogroup"]
+    may = subprocess.run(try_it, start_new_session=True, stderr=subprocess.DEVNULL).returncode == 0
+    child = start(mongo_server.ferretdb_recipe(ferretdb, ports.free_port(0), tmp_path, tmp_path / "log"))
+    assert Path(f"/proc/{child.pid}/autogroup").read_text().endswith("nice -6\n" if may else "nice 0\n")
+    before, port, data = ours.read_text(), ports.free_port(0), tmp_path / "guest"
+    data.mkdir()
+    guest = subprocess.Popen([ferretdb, "-listen", f"127.0.0.1:{port}", "-data", data])
+    try:
+        until(lambda: mongo_server.is_ready(mongo_server.address(port)))
+        assert ours.read_text() == before
+    finally:
+        guest.terminate()
+        guest.wait()
+
+
 def test_sigterm_ends_ferretdb_cleanly(tmp_path: Path, start: Start, ferretdb: Path) -> None:
     recipe = mongo_server.ferretdb_recipe(ferretdb, ports.free_port(0), tmp_path, tmp_path / "log")
     child = start(recipe)
