@@ -73,12 +73,12 @@ class Lane:
 
     def _schedule(self) -> None:
         if self._waiting and self._free and not self._scheduled:
-            self._scheduled = True
             loop = asyncio.get_running_loop()
             if loop.time() >= self._next_s:
                 loop.call_soon(self._send)
             else:
                 loop.call_at(self._next_s, self._send)
+            self._scheduled = True  # afterwards: where there was no memory for it, the next request tries again
 
     def _send(self) -> None:
         self._scheduled = False

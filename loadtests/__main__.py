@@ -64,7 +64,7 @@ def run(
     users: Users = None,
     seconds: Seconds = None,
     rate: Annotated[
-        float | None, typer.Option(min=1, help="ackdb: writes/s offered. rate: the capacity, else it is measured.")
+        float | None, typer.Option(min=1, help="ackdb, bare: requests/s offered. rate: the capacity, else measured.")
     ] = None,
     base_url: BaseUrl = None,
     door: Door = None,

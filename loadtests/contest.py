@@ -126,12 +126,12 @@ def goals(found: Sequence[Standing], ours: str, rival: str) -> list[tuple[str, b
         shown = "unknown" if waits_s is None else f"{waits_s:.2f} s"
         met.append((f"{text} (are {shown})", waits_s is not None and waits_s < WANTED_BACKLOG_S))
     for users, wanted in WANTED_RATIO.items():
-        mine, other = find(found, ours, users), find(found, rival, users)
-        if mine is None or other is None:
+        own, other = find(found, ours, users), find(found, rival, users)
+        if own is None or other is None:
             continue
-        times = ratio(mine, other)
+        times = ratio(own, other)
         met.append((f"{users:,} users: at least {wanted} times {rival} (is {_times(times)})", (times or 0) >= wanted))
-        limit, p99 = WANTED_P99_MS.get(users), mine.medians["p99_ms"]
+        limit, p99 = WANTED_P99_MS.get(users), own.medians["p99_ms"]
         if limit is not None:
             is_below = p99 is not None and p99 < limit
             met.append((f"{users:,} users: p99 below {limit:,.0f} ms (is {p99 or 0:,.0f} ms)", is_below))

@@ -119,7 +119,7 @@ def _requests(
     drained()
     took = time.monotonic() - began
     cores = watch.look().cpu_cores
-    cpu_us = {part: used * took / (got.per_s * seconds) * 1e6 for part, used in cores.items() if used}
+    cpu_us = {part: used * took / got.requests * 1e6 for part, used in cores.items() if used}
     return Pace(name, got.per_s, cpu_us, listener, got.generator.cores, got.generator.saturated)
 
 
@@ -197,7 +197,7 @@ def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Pag
     head = ("", "a second", "µs CPU to answer one", "µs CPU by part", "k6 (cores)")
     return Page(
         title="What could be reached at most",
-        subtitle=f"{USERS} users or callers, {seconds:.0f} s each, medians; "
+        subtitle=f"{USERS} users or callers, or so many requests a second; {seconds:.0f} s each, medians; "
         + time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         passed=None,
         verdict="; ".join(f"{name}: {value}" for name, value in ratios),
@@ -211,7 +211,8 @@ def _median(paces: Sequence[Pace]) -> Pace:
     parts = dict.fromkeys(part for pace in paces for part in pace.cpu_us)
     cpu = {part: median([pace.cpu_us.get(part, 0.0) for pace in paces]) for part in parts}
     k6 = [pace.k6_cores for pace in paces if pace.k6_cores is not None]
-    return Pace(paces[0].name, median([pace.per_s for pace in paces]), cpu, median(k6) if k6 else None)
+    per_s = median([pace.per_s for pace in paces])
+    return Pace(paces[0].name, per_s, cpu, paces[0].listener, k6_cores=median(k6) if k6 else None)
 
 
 def _parts(pace: Pace) -> str:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +20,7 @@ COLOURS = ("#0284c7", "#e07b00", "#0f9d75", "#c2579b", "#d1495b", "#7c6fd6", "#8
 LIMIT_COLOUR = "#d1495b"
 WIDTH_IN, HEIGHT_IN = 7.6, 2.7
 _INK = "#010203"  # a colour nobody uses: replaced by the page's
-_STYLE = {
+_STYLE: dict[Any, Any] = {  # mpl knows each name by itself
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -111,7 +112,7 @@ def _curves(axes: mpl.axes.Axes, plot: Plot) -> None:
         )
     else:
         for curve, colour in zip(plot.curves, _colours(len(plot.curves)), strict=True):
-            style = {"marker": "o", "markersize": 4} if plot.markers else {}
+            style: dict[str, Any] = {"marker": "o", "markersize": 4} if plot.markers else {}
             axes.plot(curve.x, curve.y, label=curve.name, color=colour, linewidth=1.5, **style)
     if plot.limit is not None:
         value, name = plot.limit

@@ -22,9 +22,10 @@ from loadtests.verify import ANSWERS, SUMMARY
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What was got through (requests/s), and k6's part in it."""
+    """What was got through, in requests/s and in all, and k6's part in it."""
 
     per_s: float
+    requests: int
     generator: Generator
 
 
@@ -60,7 +61,7 @@ def throughput(load: Load, console: Console, k6: str) -> Throughput:
     watched_s = seen[-1].at_s - seen[0].at_s if seen else 0.0
     dropped = int(metrics.get("dropped_iterations", {}).get("values", {}).get("count", 0))
     k6_part = generator_of(seen[1:], preflight.cores(), watched_s, made, dropped, sampler.unwatched)
-    return Throughput(answered / plan.seconds, k6_part)
+    return Throughput(answered / plan.seconds, answered, k6_part)
 
 
 def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str, Any], Sampler]:

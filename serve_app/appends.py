@@ -48,15 +48,16 @@ class Appends:
         """
         writes: Sequence[Write] = ()
 
+        def begin() -> Awaitable[Any]:
+            if key is None:
+                return self._intake.append(writes)
+            return self._intake.append_once(key.digest, key.fingerprint, writes)
+
         def append() -> Awaitable[Any]:
             nonlocal writes
             writes = make()
             changed = [write.key for write in writes if write.kind != Kind.INSERT]  # nobody can have read a new id
-            if key is None:
-                kept: Awaitable[Any] = self._intake.append(writes)
-            else:
-                kept = self._intake.append_once(key.digest, key.fingerprint, writes)
-            return self._then_evict(kept, changed) if changed else kept
+            return self._then_evict(begin, changed) if changed else begin()
 
         try:
             kept = await self.own(append, size)
@@ -77,15 +78,15 @@ class Appends:
         it takes longer than an append may.
         """
         await self._turns.take(size)
-        loop = asyncio.get_running_loop()
         try:
-            begun, answer = asyncio.ensure_future(work()), loop.create_future()
+            answer = asyncio.get_running_loop().create_future()
+            begun = asyncio.ensure_future(work())
         except BaseException:  # no memory, say
             self._turns.give_back()
             raise
         self._under_way[begun] = answer
-        self._deadlines.begin(answer)
         begun.add_done_callback(self._ended)
+        self._deadlines.begin(answer)
         result: T = await answer
         return result
 
@@ -117,10 +118,10 @@ class Appends:
         elif not answer.done():
             answer.set_result(begun.result())
 
-    async def _then_evict(self, kept: Awaitable[T], changed: list[Key]) -> T:
+    async def _then_evict(self, begin: Callable[[], Awaitable[T]], changed: list[Key]) -> T:
         """Afterwards, so that no read from before the append stays in the cache; on errors too: it may be kept."""
         try:
-            return await kept
+            return await begin()
         finally:
             for key in changed:
                 self._near.evict(key)

@@ -73,7 +73,7 @@ class Intake(Protocol):
 
     def append(self, writes: Sequence[Write]) -> Awaitable[list[Receipt]]:
         """Keep the writes of one request; one receipt each, in order, once they are on disk. It may begin at once,
-        without being awaited.
+        without being awaited, and fail at once.
 
         Raises `QueueFull`, `TooLarge`, `Draining`, `LogUnavailable`, `BufferUnavailable` (surely nothing kept, unless
         the writes belong to several buffers) and `OutcomeUnknown` (sending the same writes again is safe).

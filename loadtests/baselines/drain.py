@@ -27,7 +27,7 @@ DUPLICATE = 11000
 
 def main() -> None:
     """Run until killed."""
-    redis = Redis.from_url(os.environ["REDIS_URL"])
+    redis: Any = Redis.from_url(os.environ["REDIS_URL"])  # its types are of every protocol and decoding at once
     collection = MongoClient[dict[str, Any]](os.environ["MONGODB_URI"]).assessmentdb.records
     while True:
         try:

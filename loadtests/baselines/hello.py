@@ -39,4 +39,4 @@ def built() -> Any:
     return app
 
 
-deployed = serve.deployment(serve.ingress(built)(), name="Hello", max_ongoing_requests=20_000).bind()
+deployed = serve.deployment(serve.ingress(built)(), name="Hello", max_ongoing_requests=20_000).bind()  # type: ignore[attr-defined]

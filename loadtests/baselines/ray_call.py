@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 
-@ray.remote(num_cpus=0, max_concurrency=1000)
+@ray.remote(num_cpus=0, max_concurrency=1000)  # type: ignore[call-overload]  # its types are of functions only
 class Echo:
     """Answers with a position, as a buffer does."""
 

@@ -20,7 +20,7 @@ PERIOD_S = 0.01
 
 def main() -> None:
     """Run until killed."""
-    redis = Redis.from_url(os.environ["REDIS_URL"], decode_responses=True)
+    redis: Any = Redis.from_url(os.environ["REDIS_URL"], decode_responses=True)  # its types are of every decoding
     collection = MongoClient[dict[str, Any]](os.environ["MONGODB_URI"]).assessmentdb.records
     while True:
         for entry, fields in redis.xrange(STREAM, count=1):

@@ -106,6 +106,7 @@ def test_a_line_cut_short_is_an_unknown_outcome() -> None:
 def test_processes_are_told_apart_by_their_command_lines() -> None:
     lines = {
         "ray::ServeReplica:spillway:Edge.handle_request": "Replicas",
+        "ray::ServeReplica:hello:Hello.handle_request": "Hello world",
         "ray::BufferActor.append": "Buffers",
         "ray::MongoWriter": "Writer",
         "/somewhere/ray/core/src/ray/raylet/raylet --x": "Ray",

@@ -73,8 +73,9 @@ func run(listen, data string, logger *slog.Logger) error {
 // goFirst has the kernel prefer this program where it may ask for that (root, or CAP_SYS_NICE); elsewhere nothing changes.
 //
 // A database of its own has a machine of its own. Here a flood's users and the service would take what it needs to keep up:
-// under a thousand users a backlog of seconds, of tenths of a second with it, at the same pace. The kernel shares CPU among
-// sessions (sched(7), autogroup), so nice by itself says nothing; in a session that is not ours alone we ask for nothing.
+// under a thousand users a backlog of seconds, of tenths of a second with it. The kernel shares CPU among sessions
+// (sched(7), autogroup), so nice by itself says nothing; in a session that is not ours alone we ask for nothing, and inside
+// a control group of its own for CPU, as in a container, it is of no effect.
 func goFirst() {
 	if session, _, _ := syscall.RawSyscall(syscall.SYS_GETSID, 0, 0, 0); int(session) == os.Getpid() {
 		_ = os.WriteFile("/proc/self/autogroup", []byte("-6"), 0) // without the right, or the file, it is as it was

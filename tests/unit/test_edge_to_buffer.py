@@ -1,0 +1,96 @@
+"""The edge over the intake that it really has; only the buffer is a double. An append begins at once, without a task of
+its own, and may fail at once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from bson import encode
+from edge import EdgeClient, problem
+from fake_intake import FakeIntake
+
+from actors import lane as lanes
+from actors.adapters.clock import settle
+from actors.calls import Remote
+from actors.core.errors import OutcomeUnknown, SpillwayError
+from actors.core.ports import Found
+from actors.inflow import Kept
+from actors.remote_intake import RemoteIntake
+
+
+class Buffer:
+    """Keeps what it is sent once its gate is open, unless it is `failing`; every id stands for one `document`."""
+
+    name = "buffer"
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failing: SpillwayError | None = None
+        self.document = {"n": 1}
+        self.appends = 0
+
+    async def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
+        if method == "read_near":
+            return [Found(encode({"_id": id_, **self.document}), [], "buffer") for id_ in arguments[1]]
+        assert method == "append"
+        self.appends += 1
+        await self.gate.wait()
+        if self.failing is not None:
+            raise self.failing
+        return Kept("1-0", 0, [])
+
+
+def edge(buffer: Buffer) -> EdgeClient:
+    remote = cast(Remote, buffer)
+    intake = RemoteIntake([remote], ["0of1"], remote, timeout_s=1.0)
+    return EdgeClient(cast(FakeIntake, intake), at_once=1)
+
+
+async def test_an_append_that_fails_at_once_gives_its_turn_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = Buffer()
+    client = edge(buffer)
+    with monkeypatch.context() as patched:
+        patched.setattr(lanes, "MAX_WAITING_BYTES", 10)
+        for _ in range(3):
+            problem(await client.post("/v1/shop/orders", json={}), 503, "queue-full")
+            problem(await client.put("/v1/shop/orders/1", json={}), 503, "queue-full")
+    assert buffer.appends == 0
+    assert (await client.post("/v1/shop/orders", json={})).status_code == 202
+
+
+async def test_an_append_goes_on_in_its_turn_when_its_caller_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "SPACING_S", 0.0)
+    buffer = Buffer()
+    client = edge(buffer)
+    buffer.gate.clear()
+    gone = asyncio.create_task(client.post("/v1/shop/orders", json={}))
+    await settle()
+    gone.cancel()
+    await settle()
+    assert gone.cancelled()
+    next_one = asyncio.create_task(client.post("/v1/shop/orders", json={}))
+    await settle()
+    assert buffer.appends == 1
+    buffer.gate.set()
+    assert (await next_one).status_code == 202
+    assert buffer.appends == 2
+
+
+@pytest.mark.parametrize("error", [None, OutcomeUnknown("Redis died")])
+async def test_nothing_from_before_a_put_is_read_after_it(error: SpillwayError | None) -> None:
+    """Also after one of which nobody knows whether it was kept."""
+    buffer = Buffer()
+    client = edge(buffer)
+
+    async def read() -> int:
+        return int((await client.get("/v1/shop/orders/1")).json()["n"])
+
+    assert await read() == 1
+    buffer.document = {"n": 2}
+    assert await read() == 1, "from the near cache"
+    buffer.failing = error
+    assert (await client.put("/v1/shop/orders/1", json={"n": 2})).status_code == (504 if error else 202)
+    assert await read() == 2
