@@ -165,8 +165,10 @@ class Lane:
         first = kept.first
         answers = iter(kept.keyed)
         for request in group:
-            result: Any = next(answers) if request.told is None else request.told(kept.position, first)
-            if request.told is not None:
+            if request.told is None:
+                result: Any = next(answers)
+            else:
+                result = request.told(kept.position, first)
                 first += request.writes
             if not request.answer.done():  # its caller may have gone
                 request.answer.set_result(result)

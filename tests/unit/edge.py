@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 from fake_intake import FakeIntake
 
+from actors.adapters.clock import settle
 from serve_app.api import Edge, make_app
 from serve_app.limits import EdgeLimits
 from serve_app.turns import MOST
@@ -35,6 +38,22 @@ class EdgeClient(httpx.AsyncClient):
         """`text` as it is, with a JSON Content-Type unless another is given."""
         sent = {"content-type": "application/json"} | {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.request(method, path, content=text, headers=sent)
+
+
+async def outlives_its_caller(client: EdgeClient, go_on: asyncio.Event, begun: Callable[[], int]) -> None:
+    """One append at a time, each held until `go_on`: the caller of the first leaves, and the next has to wait for it
+    all the same. `begun` counts them."""
+    gone = asyncio.create_task(client.get("/api/data"))
+    await settle()
+    gone.cancel()
+    await settle()
+    assert gone.cancelled()
+    next_one = asyncio.create_task(client.post("/v1/shop/orders", json={}))
+    await settle()
+    assert begun() == 1
+    go_on.set()
+    assert (await next_one).status_code == 202
+    assert begun() == 2
 
 
 def problem(response: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:

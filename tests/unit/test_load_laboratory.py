@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from loadtests import k6_run, samples, stored, trial_page
-from loadtests import throughput as loops
+from loadtests import throughput as unjudged
 from loadtests.__main__ import leave_by_exception
 from loadtests.answers import read_answers
 from loadtests.findings import generator_of
@@ -75,7 +75,7 @@ def k6_ends(
         log.write_text(words)
         return EndedK6(code)
 
-    monkeypatch.setattr(loops, "inspect", lambda *_: PLAN)
+    monkeypatch.setattr(unjudged, "inspect", lambda *_: PLAN)
     monkeypatch.setattr(k6_run, "start_k6", start)
 
 
