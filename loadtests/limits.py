@@ -62,6 +62,7 @@ def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str
 
     Raises ServiceError when something does not start, GeneratorError, OSError.
     """
+    bench = _Bench(folder, seconds, console, k6)
     paces: list[Pace] = []
 
     def note(pace: Pace) -> None:
@@ -80,7 +81,7 @@ def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str
         watch = Watch(service.target().run_id, service.target().roots)
 
         def ask(name: str, listener: str, url: str, rate: float | None = None) -> None:
-            note(_requests(name, listener, url, watch, folder, seconds, console, k6, rate, lambda: _drain(str(direct))))
+            note(bench.ask(name, listener, url, watch, rate, lambda: _drain(str(direct))))
 
         for _ in range(repeats):
             ask(HELLO_SERVE, "Hello world", f"{front}/hello")
@@ -94,7 +95,7 @@ def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str
         with console.status("stopping the service"):
             service.stop()
     for _ in range(repeats):
-        note(_hello(folder, seconds, console, k6))
+        note(_hello(bench))
         note(_ray_calls(seconds))
         note(_appends(folder, seconds))
     about = {**facts.machine(), **facts.code(), **facts.generator(k6)}
@@ -105,22 +106,37 @@ def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str
     return page
 
 
-def _requests(
-    name: str, listener: str, url: str, watch: Watch, folder: Path, seconds: float, console: Console, k6: str,
-    rate: float | None = None, drained: Callable[[], None] = lambda: None,
-) -> Pace:  # fmt: skip
-    """One address, without thought or at `rate` requests/s; what is still to be done afterwards belongs to the cost."""
-    out = folder / name.replace(" ", "-").replace(",", "")
-    warm_up(Load("bare", (url,), out / "warm-up", users=16, seconds=2), console, k6)
-    drained()
-    watch.look()
-    began = time.monotonic()
-    got = throughput(Load("bare", (url,), out, users=None if rate else USERS, seconds=seconds, rate=rate), console, k6)
-    drained()
-    took = time.monotonic() - began
-    cores = watch.look().cpu_cores
-    cpu_us = {part: used * took / got.requests * 1e6 for part, used in cores.items() if used}
-    return Pace(name, got.per_s, cpu_us, listener, got.generator.cores, got.generator.saturated)
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Where each is measured, for how long, and by what."""
+
+    folder: Path
+    seconds: float
+    console: Console
+    k6: str
+
+    def ask(
+        self,
+        name: str,
+        listener: str,
+        url: str,
+        watch: Watch,
+        rate: float | None = None,
+        drained: Callable[[], None] = lambda: None,
+    ) -> Pace:
+        """One address, without thought or at `rate` requests/s; what is still to be done then belongs to the cost."""
+        out = self.folder / name.replace(" ", "-").replace(",", "")
+        load = Load("bare", (url,), out, users=None if rate else USERS, seconds=self.seconds, rate=rate)
+        warm_up(Load("bare", (url,), out / "warm-up", users=16, seconds=2), self.console, self.k6)
+        drained()
+        watch.look()
+        began = time.monotonic()
+        got = throughput(load, self.console, self.k6)
+        drained()
+        took = time.monotonic() - began
+        cores = watch.look().cpu_cores
+        cpu_us = {part: used * took / got.requests * 1e6 for part, used in cores.items() if used}
+        return Pace(name, got.per_s, cpu_us, listener, got.generator.cores, got.generator.saturated)
 
 
 def _drain(url: str) -> None:
@@ -128,17 +144,17 @@ def _drain(url: str) -> None:
         raise ServiceError(f"{url} still has a backlog after {DRAIN_S:.0f} s")
 
 
-def _hello(folder: Path, seconds: float, console: Console, k6: str) -> Pace:
+def _hello(bench: _Bench) -> Pace:
     run_id, port = os.urandom(8).hex(), free_port()
     command = [sys.executable, "-m", "uvicorn", f"{HELLO}:app", "--port", str(port), "--no-access-log"]
     command += ["--loop", "uvloop", "--http", "httptools", "--log-level", "warning"]
-    program = Program(command, folder / "hello.log", {RUN_VARIABLE: run_id})
+    program = Program(command, bench.folder / "hello.log", {RUN_VARIABLE: run_id})
     program.start()
     assert program.process is not None
     try:
-        await_ready(f"http://127.0.0.1:{port}", program.process, program.log, 60)
         url = f"http://127.0.0.1:{port}"
-        return _requests(HELLO_DIRECT, "uvicorn", url, Watch(run_id), folder, seconds, console, k6)
+        await_ready(url, program.process, program.log, 60)
+        return bench.ask(HELLO_DIRECT, "uvicorn", url, Watch(run_id))
     finally:
         program.stop(15, 10)
 

@@ -50,7 +50,8 @@ def namespace_of(database: str, collection: str) -> str:
     if not _DATABASE.fullmatch(database) or database in RESERVED_DATABASES:
         raise Problem(
             "invalid-name",
-            "A database has 1 to 63 letters, digits, _ or -, and is not one of the server's own.",
+            "A database has 1 to 63 letters, digits, _ or -. The names admin, local and config are MongoDB's own, "
+            f"and {', '.join(RESERVED_DATABASES)} are pages here.",
             "database",
         )
     if not _COLLECTION.fullmatch(collection):

@@ -23,6 +23,7 @@ from cluster import reaper
 from cluster.embedded import mongo_server, ports, redis_server, toolchain
 from cluster.embedded.child import GUARD, Child, Recipe, State
 from cluster.embedded.steps import Steps
+from loadtests import facts
 
 Start = Callable[[Recipe], Child]
 
@@ -134,6 +135,14 @@ def test_ferretdb_goes_first_where_it_may_and_leaves_the_session_of_others_alone
     finally:
         guest.terminate()
         guest.wait()
+
+
+def test_a_report_names_the_version_of_a_ferretdb_that_does_not_know_its_own(
+    tmp_path: Path, start: Start, ferretdb: Path
+) -> None:
+    port = ports.free_port(0)
+    start(mongo_server.ferretdb_recipe(ferretdb, port, tmp_path, tmp_path / "log"))
+    assert facts.servers(None, mongo_server.address(port)) == {"MongoDB": "FerretDB v1.24.0"}
 
 
 def test_sigterm_ends_ferretdb_cleanly(tmp_path: Path, start: Start, ferretdb: Path) -> None:

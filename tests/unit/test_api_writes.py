@@ -19,6 +19,7 @@ from actors.core.document import Kind
 from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull
 from actors.core.ports import State
 from actors.core.receipt import decode_receipt
+from serve_app.parameters import RESERVED_DATABASES
 
 ONE = "/v1/shop/orders"
 BATCH = f"{ONE}/batch"
@@ -219,6 +220,11 @@ async def test_names_that_cannot_be_used(client: EdgeClient, database: str, coll
     problem(await client.get(f"/v1/{database}/{collection}/x"), 422, "invalid-name", field)
     problem(await client.delete(f"/v1/{database}/{collection}/x"), 422, "invalid-name", field)
     assert client.intake.appends == []
+
+
+async def test_a_name_that_is_taken_is_told_with_all_that_are(client: EdgeClient) -> None:
+    told = problem(await client.post("/v1/config/a", json={}), 422, "invalid-name", "database")["detail"]
+    assert all(name in told for name in ("admin", "local", "config", *RESERVED_DATABASES))
 
 
 @pytest.mark.parametrize("id_", ["%7B", "%7B%22$date%22:1%7D", "a%00b", "a%1Fb", "%FF", "x" * 1025])
