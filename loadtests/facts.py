@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import shlex
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import redis
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from cluster.embedded.toolchain import FERRETDB_SOURCE
 from loadtests.service import ROOT
 
 _GIB = 1024**3
@@ -62,16 +60,10 @@ def servers(redis_url: str | None, mongodb_uri: str | None) -> dict[str, str]:
             with MongoClient[dict[str, object]](mongodb_uri, serverSelectionTimeoutMS=2_000) as client:
                 info = client.admin.command("buildInfo")
             ferretdb = info.get("ferretdbVersion")
-            found["MongoDB"] = f"FerretDB {_ferretdb(ferretdb)}" if ferretdb else str(info.get("version"))
+            found["MongoDB"] = f"FerretDB {ferretdb}" if ferretdb else str(info.get("version"))
         except PyMongoError:
             pass
     return found
-
-
-def _ferretdb(told: str) -> str:
-    """FerretDB knows its version only as a program of its own; inside of ours it says "unknown"."""
-    ours = re.search(r"FerretDB/FerretDB (v\S+)", (FERRETDB_SOURCE / "go.mod").read_text(encoding="utf-8"))
-    return ours[1] if told == "unknown" and ours else told
 
 
 def commit() -> str:

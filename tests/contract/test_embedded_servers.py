@@ -137,7 +137,7 @@ def test_ferretdb_goes_first_where_it_may_and_leaves_the_session_of_others_alone
         guest.wait()
 
 
-def test_a_report_names_the_version_of_a_ferretdb_that_does_not_know_its_own(
+def test_ferretdb_tells_its_version_inside_of_our_program_and_a_report_names_it(
     tmp_path: Path, start: Start, ferretdb: Path
 ) -> None:
     port = ports.free_port(0)

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/FerretDB/FerretDB/build/version"
 	"github.com/FerretDB/FerretDB/ferretdb"
 	_ "modernc.org/sqlite" // the driver FerretDB uses, so that both share one set of file locks
 )
@@ -34,6 +35,7 @@ func main() {
 	// The heap is a few megabytes that each command fills anew: collect when it is fivefold, not double.
 	debug.SetGCPercent(400)
 
+	tellVersion()
 	goFirst()
 
 	if err := run(*listen, *data, logger); err != nil {
@@ -68,6 +70,20 @@ func run(listen, data string, logger *slog.Logger) error {
 	go keepIndexed(ctx, folder, logger)
 
 	return server.Run(ctx)
+}
+
+// tellVersion has buildInfo name the FerretDB that is in this program; by itself it knows its version only as a program of
+// its own, and says "unknown" here.
+func tellVersion() {
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return
+	}
+	for _, module := range build.Deps {
+		if module.Path == "github.com/FerretDB/FerretDB" {
+			version.Get().Version = module.Version
+		}
+	}
 }
 
 // goFirst has the kernel prefer this program where it may ask for that (root, or CAP_SYS_NICE); elsewhere nothing changes.
