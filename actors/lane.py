@@ -15,7 +15,6 @@ from actors.core.pacing import backoff_s
 from actors.core.ports import Keyed, KeyedAnswer
 from actors.inflow import Kept
 
-SLOTS = 2  # calls under way at once: one is answered while the next travels; more make each smaller
 SPACING_S = 0.004  # from one departure to the next: a call costs as much as several requests, whatever it carries
 MAX_PAUSE_S = 0.25  # a buffer may ask for more: beyond this a refusal is the better answer
 MAX_CALL_BYTES = 4 * 1024 * 1024
@@ -36,18 +35,20 @@ class _Request:
 
 
 class Lane:
-    """Natural batching: a call leaves when a slot is free, and not right behind another, with all that has come in the
-    meantime. The first after a while leaves at once, unless the buffer is filling and asked for a pause."""
+    """Natural batching: a call leaves when the last one is answered, and not right behind it, with all that has come in
+    the meantime. The first after a while leaves at once, unless the buffer is filling and asked for a pause.
+
+    A second call under way would make both smaller, and a call costs as much as several requests (decision 15).
+    """
 
     def __init__(self, buffer: Remote, timeout_s: float) -> None:
         self._buffer = buffer
         self._timeout_s = timeout_s
         self._waiting: deque[_Request] = deque()
         self._waiting_bytes = 0
-        self._free = SLOTS
         self._scheduled = False
         self._next_s = 0.0  # on the loop's clock: no call leaves before
-        self._calls: set[asyncio.Task[None]] = set()
+        self._under_way: asyncio.Task[None] | None = None  # kept here as well: the loop itself only holds tasks weakly
 
     def append(self, payload: bytes, writes: int, told: Callable[[str, int], T]) -> asyncio.Future[T]:
         """What `told` makes of the position of the entry, and of the offset in it of the first write, once they are
@@ -72,7 +73,7 @@ class Lane:
         return request.answer
 
     def _schedule(self) -> None:
-        if self._waiting and self._free and not self._scheduled:
+        if self._waiting and self._under_way is None and not self._scheduled:
             loop = asyncio.get_running_loop()
             if loop.time() >= self._next_s:
                 loop.call_soon(self._send)
@@ -82,21 +83,13 @@ class Lane:
 
     def _send(self) -> None:
         self._scheduled = False
-        now = asyncio.get_running_loop().time()
-        if now < self._next_s - SPACING_S:  # a pause was asked for since this was scheduled; timers may be a bit early
-            self._schedule()
-            return
-        self._next_s = now + SPACING_S
-        while self._free and self._waiting:
-            group = self._take()
-            try:
-                task = asyncio.create_task(self._call(group))
-            except BaseException as error:  # no memory, say: the slot stays free, and nobody waits for nothing
-                self._cut_short(group, error)
-                raise
-            self._free -= 1
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+        self._next_s = asyncio.get_running_loop().time() + SPACING_S
+        group = self._take()
+        try:
+            self._under_way = asyncio.create_task(self._call(group))
+        except BaseException as error:  # no memory, say: nothing is under way, and nobody waits for nothing
+            self._cut_short(group, error)
+            raise
 
     def _take(self) -> list[_Request]:
         group: list[_Request] = []
@@ -125,13 +118,11 @@ class Lane:
             self._cut_short(group, error)
             raise
         finally:
-            self._free += 1
+            self._under_way = None
             self._schedule()
 
     def _pause(self, seconds: float) -> None:
-        """One after the other: calls that overlap do not share their pauses."""
-        now = asyncio.get_running_loop().time()
-        self._next_s = min(max(self._next_s, now) + seconds, max(self._next_s, now + MAX_PAUSE_S))
+        self._next_s = max(self._next_s, asyncio.get_running_loop().time() + min(seconds, MAX_PAUSE_S))
 
     async def _append(self, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept:
         """The same call again until the deadline: the ids are given, so twice is once. It hides a buffer's restart."""
