@@ -51,7 +51,7 @@ def namespace_of(database: str, collection: str) -> str:
         raise Problem(
             "invalid-name",
             "A database has 1 to 63 letters, digits, _ or -. The names admin, local and config are MongoDB's own, "
-            f"and {', '.join(RESERVED_DATABASES)} are pages here.",
+            f"and {', '.join(RESERVED_DATABASES)} are paths of this service.",
             "database",
         )
     if not _COLLECTION.fullmatch(collection):
