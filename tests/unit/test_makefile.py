@@ -32,9 +32,10 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def venv(project: Path) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    command = ["make", "-f", str(ROOT / "Makefile"), "venv", f"PYTHON={project / 'python'}"]
+def venv(project: Path, *choice: str) -> subprocess.CompletedProcess[str]:
+    ours = ("MAKE", "MFLAGS", "PYTHON")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    command = ["make", "-f", str(ROOT / "Makefile"), "venv", *(choice or (f"PYTHON={project / 'python'}",))]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -61,3 +62,14 @@ def test_a_sound_environment_is_kept_when_the_requirements_change(project: Path)
     calls = (project / "calls").read_text()
     assert "install --quiet" in calls
     assert "-m venv" not in calls
+
+
+def test_the_first_python_that_can_make_a_venv_is_taken(project: Path) -> None:
+    """Debian's can not where python3-venv is missing; another one in the PATH may."""
+    without = project / "without"
+    without.write_text("#!/bin/sh\necho \"$*\" >> without.calls\nexit 1\n")
+    without.chmod(0o755)
+    made = venv(project, f"PYTHONS={project / 'absent'} {without} {project / 'python'} {without}")
+    assert made.returncode == 0, made.stderr
+    assert "-m venv --clear .venv" in (project / "calls").read_text()
+    assert set((project / "without.calls").read_text().splitlines()) == {"-c import ensurepip"}
