@@ -1,5 +1,7 @@
 """Load tests and the judge of their outcome. Imports nothing of the service: a judge shares no code with the judged.
 
+Only `contender.py` asks it for a free port, which judges nothing (`pyproject.toml` has the contract).
+
 | module | noun |
 |---|---|
 | `scenarios/` | what k6 does: one file a story, and what they share in `lib/`; every answer is recorded |
