@@ -117,18 +117,20 @@ class Spillway:
                 stop_all(others, 15.0)
 
     def _down(self, up: Program) -> None:
+        again = f"try it again: SPILLWAY_STATE_DIR={self._environment['SPILLWAY_STATE_DIR']} python -m cluster down"
         try:
             up.stop(signal.SIGINT, STOP_S)
         finally:
             down = [sys.executable, "-m", "cluster", "down"]  # does nothing after a clean stop
             try:
-                subprocess.run(
-                    down, cwd=ROOT, env=self._environment, capture_output=True, timeout=STOP_S, start_new_session=True
-                )
+                done = subprocess.run(
+                    down, cwd=ROOT, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                    timeout=STOP_S, start_new_session=True,
+                )  # fmt: skip
             except subprocess.TimeoutExpired as error:
-                folder = self._environment["SPILLWAY_STATE_DIR"]
-                again = f"SPILLWAY_STATE_DIR={folder} python -m cluster down"
-                raise ServiceError(f"`down` did not end within {STOP_S:.0f} s, try it again: {again}") from error
+                raise ServiceError(f"`down` did not end within {STOP_S:.0f} s, {again}") from error
+        if done.returncode:
+            raise ServiceError(f"`down` ended with {done.returncode}, {again}:\n{done.stdout[-500:]}")
 
     def _await_running(self, up: Program) -> None:
         assert up.process is not None

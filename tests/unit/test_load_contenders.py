@@ -54,7 +54,12 @@ def test_ours_runs_on_the_baselines_ferretdb_behind_a_witness(monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("stubborn", "told"),
-    [("down", "SPILLWAY_STATE_DIR=/state python -m cluster down"), ("up", "no up"), ("witness", "no witness")],
+    [
+        ("down", "SPILLWAY_STATE_DIR=/state python -m cluster down"),
+        ("down in part", "`down` ended with 1, try it again: SPILLWAY_STATE_DIR=/state .*\n.*is left"),
+        ("up", "no up"),
+        ("witness", "no witness"),
+    ],
 )
 def test_what_does_not_end_keeps_nothing_else_running(
     stubborn: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -66,10 +71,11 @@ def test_what_does_not_end_keeps_nothing_else_running(
         if program.log.stem == stubborn:
             raise ServiceError(f"no {stubborn}")
 
-    def run(*_: Any, **__: Any) -> None:
+    def run(*_: Any, **__: Any) -> Any:
         ended.append("down")
         if stubborn == "down":
             raise subprocess.TimeoutExpired("down", 120)
+        return subprocess.CompletedProcess([], int(stubborn == "down in part"), "process 77 is left")
 
     ours = Spillway(tmp_path)
     ours._environment = {"SPILLWAY_STATE_DIR": "/state"}
