@@ -15,6 +15,7 @@ from rich.console import Console
 from loadtests import facts, scenario, trial_page
 from loadtests.generator import GeneratorError, Load, find_k6
 from loadtests.laboratory import Target, conduct
+from loadtests.page import Page
 from loadtests.report import show
 from loadtests.service import ROOT, Addresses, ServiceError, find_service
 from loadtests.throughput import throughput
@@ -33,7 +34,9 @@ Out = Annotated[Path | None, typer.Option(help="Folder for records; else .spillw
 Seconds = Annotated[float | None, typer.Option(min=1, help="The whole time; its parts follow.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Less time, the same users.")]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
+CAPACITY_USERS = 1_000  # with 64 a machine is not full: their calls and commands are small, and so dear
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
@@ -84,14 +87,14 @@ def run(
         k6 = find_k6()
         console.print(f"{name}: {', '.join(target.urls)}", highlight=False)
         if name == "rate" and rate is None:
-            asked = Load("flood", target.urls, folder / "capacity", quick, users, seconds)
+            asked = Load("flood", target.urls, folder / "capacity", quick, users or CAPACITY_USERS, seconds)
             load = replace(load, rate=throughput(asked, console, k6).per_s)
-            console.print(f"capacity: {load.rate:,.0f} requests/s in a closed loop", highlight=False)
+            console.print(
+                f"capacity: {load.rate:,.0f} requests/s in a closed loop of {asked.users:,} users", highlight=False
+            )
         trial = conduct(load, target, console, k6)
         about = {
-            **facts.machine(),
-            **facts.code(),
-            **facts.generator(k6),
+            **facts.where(k6),
             **facts.servers(found.redis_url, target.mongodb_uri),
         }
         page = trial_page.write(trial, folder, about)
@@ -124,7 +127,7 @@ def compare(
     if not loads:
         raise typer.BadParameter("--users names no load, as 64,1000 does")
 
-    def work(folder: Path, console: Console, k6: str) -> Path:
+    def work(folder: Path, console: Console, k6: str) -> Page:
         length, rounds = (10.0, 1) if quick else (seconds, repeats)
         return contend(folder, loads, length, rounds, kill, console, k6)
 
@@ -153,7 +156,7 @@ def scale(
         Axis("rate cap", "commands allowed in any second", numbers(rate_cap), "SPILLWAY_RATE_LIMIT_PER_S"),
     ]
 
-    def work(folder: Path, console: Console, k6: str) -> Path:
+    def work(folder: Path, console: Console, k6: str) -> Page:
         return experiment(folder, axes, users, 10.0 if quick else seconds, console, k6)
 
     _experiment("scale", out, work)
@@ -168,7 +171,7 @@ def limits(
     """What hello world, an actor call and an append reach here, and how near ours comes. Writes limits.html."""
     from loadtests.limits import limits as measure
 
-    def work(folder: Path, console: Console, k6: str) -> Path:
+    def work(folder: Path, console: Console, k6: str) -> Page:
         return measure(folder, seconds, repeats, console, k6)
 
     _experiment("limits", out, work)
@@ -185,8 +188,9 @@ def numbers(text: str) -> list[int]:
     return found
 
 
-def _experiment(name: str, out: Path | None, work: Callable[[Path, Console, str], Path]) -> None:
-    """Do the work in a folder of its own; exit code 2 with the reason when it cannot be done."""
+def _experiment(name: str, out: Path | None, work: Callable[[Path, Console, str], Page]) -> None:
+    """Do the work in a folder of its own, and say what came out. Exit code 1: something wanted was not shown; 2: it
+    cannot be done, and why."""
     console = Console()
     folder = out or ROOT / ".spillway" / "loadtests" / time.strftime(f"%Y%m%d-%H%M%S-{name}")
     try:
@@ -195,7 +199,10 @@ def _experiment(name: str, out: Path | None, work: Callable[[Path, Console, str]
     except (ServiceError, GeneratorError, NoVerdict, OSError, ValueError) as error:
         console.print(f"[bold red]no result:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    for line in (*page.warnings, *page.reasons, page.verdict):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {folder / name}.html", highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if page.passed is False else 0)
 
 
 def _target(

@@ -21,6 +21,7 @@ class Answers:
     reads: set[str] = field(default_factory=set)
     requests: int = 0
     read_count: int = 0
+    short_reads: int = 0  # accepted answers with fewer documents read than writes, after one that had as many
     # Accepted writes whose id had been given to another accepted write: at most one of them can be stored.
     repeated: list[str] = field(default_factory=list)
     # Requests without a usable answer: each may have stored up to `writes_per_request` documents, or none.
@@ -34,6 +35,7 @@ class Answers:
     ends_s: array[float] = field(default_factory=lambda: array("d"))
     took_ms: array[float] = field(default_factory=lambda: array("f"))
     failed_ends_s: array[float] = field(default_factory=lambda: array("d"))
+    _was_full: bool = False
 
     @property
     def writes(self) -> int:
@@ -105,6 +107,9 @@ class Answers:
         self.requests += 1
         self.read_count += len(reads)
         self.reads.update(reads)
+        is_full = len(set(reads)) == self.writes_per_request  # an empty collection cannot fill one, later it can
+        self.short_reads += self._was_full and not is_full
+        self._was_full = self._was_full or is_full
         for identity in writes:
             if identity in self.accepted:
                 self.repeated.append(identity)

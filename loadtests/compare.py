@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,13 +13,12 @@ from loadtests.contender import Contender
 from loadtests.contest import Loss, Round
 from loadtests.generator import Load
 from loadtests.laboratory import Target, Trial, conduct, stop_if_interrupted
-from loadtests.page import milliseconds, number
+from loadtests.page import Page, milliseconds, number
 from loadtests.spillway import Spillway
 from loadtests.strike import Strike
 from loadtests.throughput import warm_up
 from loadtests.verify import ANSWERS
 
-WARM_UP_S = 3.0
 KILL_USERS = 64
 KILL_SHARE = 0.4  # of the time under load, after which the kill comes
 
@@ -34,15 +32,15 @@ def contenders(folder: Path) -> list[Contender]:
 
 def compare(
     folder: Path, loads: Sequence[int], seconds: float, repeats: int, with_kill: bool, console: Console, k6: str
-) -> Path:
-    """Run everything, keep compare.html and compare.json in the folder up to date, and return the page's path.
+) -> Page:
+    """Run everything, keep compare.html and compare.json in the folder up to date, and return the page.
 
     Raises what `conduct` raises, and ServiceError when a contender does not start.
     """
     everyone = {contender.name: contender for contender in contenders(folder)}
     rounds: list[Round] = []
     losses: list[Loss] = []
-    about = {**facts.machine(), **facts.code(), **facts.generator(k6)}
+    about = facts.where(k6)
     for repeat in range(repeats):
         for name in contest.order(list(everyone), repeat):
             contender = everyone[name]
@@ -54,8 +52,7 @@ def compare(
                     versions = facts.servers(target.redis_url, target.mongodb_uri)
                     about |= {f"{part}, {name}": version for part, version in versions.items()}
                 base = folder / f"{repeat + 1}-{_slug(name)}"
-                warm = Load("flood", target.urls, base / "warm-up", users=16, seconds=WARM_UP_S)
-                warm_up(warm, console, k6)
+                warm_up(Load("flood", target.urls, base), console, k6)
                 for users in loads:
                     load = Load("flood", target.urls, base / f"users{users}", users=users, seconds=seconds)
                     trial = conduct(load, target, console, k6)
@@ -69,26 +66,25 @@ def compare(
             finally:
                 with console.status(f"stopping {name}"):
                     contender.stop()
-            _keep(folder, list(everyone.values()), rounds, losses, about)
-    return folder / "compare.html"
+            page = _keep(folder, list(everyone.values()), rounds, losses, about)
+    return page
 
 
 def _keep(
     folder: Path, everyone: Sequence[Contender], rounds: list[Round], losses: list[Loss], about: dict[str, str]
-) -> None:
+) -> Page:
     """After each contender: what was measured stays when a later one cannot be."""
     found = contest.standings(rounds)
-    content = compare_page.json_of(found, losses, rounds, about)
-    (folder / "compare.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     names = [(contender.name, contender.about) for contender in everyone]
     page = compare_page.page_of(found, losses, rounds, names, about)
-    (folder / "compare.html").write_text(page.html(), encoding="utf-8")
+    page.write(folder, "compare", compare_page.json_of(found, losses, rounds, about))
+    return page
 
 
 def _round(name: str, users: int, trial: Trial) -> Round:
     k6 = trial.generator
-    figures, problems = trial.outcome.figures(), trial.problems()
-    return Round(name, users, figures, problems, k6.saturated, k6.cores, k6.service_us_per_request)
+    figures = trial.outcome.figures() | {"lag_most_s": trial.lag_most_s()}
+    return Round(name, users, figures, trial.problems(), k6.warnings(), k6.cores, k6.service_us_per_request)
 
 
 def _kill(contender: Contender, target: Target, folder: Path, seconds: float, console: Console, k6: str) -> Loss:
@@ -118,12 +114,13 @@ def _line(trial: Trial) -> str:
     figures = trial.outcome.figures()
     return (
         f"{number(figures['requests_per_second'])} requests/s, p95 {milliseconds(figures['p95_ms'])}, "
-        f"p99 {milliseconds(figures['p99_ms'])}, backlog {number(figures['backlog_at_stop_writes'])}"
+        f"p99 {milliseconds(figures['p99_ms'])}, lag {number(trial.lag_most_s(), ' s', 2)} at most; "
+        f"{trial.outcome.final_line()}"
     )
 
 
 def _loss_line(loss: Loss) -> str:
-    return f"lost {number(loss.lost)} of {loss.accepted:,} accepted, back after {loss.back_s:.1f} s"
+    return f"lost {loss.told} of {loss.accepted:,} accepted, back after {loss.back_s:.1f} s"
 
 
 def _slug(name: str) -> str:

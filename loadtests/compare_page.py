@@ -34,13 +34,7 @@ def page_of(
     faults = [problem for item in rounds if item.contender == ours for problem in item.problems]
     faults += [f"when it was killed: {fault}" for loss in losses if loss.contender == ours for fault in loss.problems]
     passed = all(met for _, met in goals) and not faults if goals or faults else None
-    saturated = sorted(
-        {
-            f"{item.contender}, {item.users:,} users: the generator was {item.saturated}."
-            for item in rounds
-            if item.saturated
-        }
-    )
+    warnings = {f"{item.contender}, {item.users:,} users: {warning}" for item in rounds for warning in item.warnings}
     users = sorted({item.users for item in found})
     names = [name for name, _ in about]
 
@@ -56,7 +50,7 @@ def page_of(
         passed=passed,
         verdict=VERDICTS[passed],
         reasons=[f"{'✓' if met else '✗'} {text}" for text, met in goals] + faults,
-        warnings=saturated,
+        warnings=sorted(warnings),
         tables=[*_tables(found, ours, users), _loss_table(losses), Table("Who they are", (), list(about))],
         plots=[
             Bars("Requests per second", "requests/s", labels, bars("requests_per_second")),
@@ -68,8 +62,8 @@ def page_of(
 
 def _tables(found: Sequence[Standing], ours: str, users: Sequence[int]) -> list[Table]:
     head = (
-        "", "requests/s", "ours is", "p50", "p95", "p99", "not accepted", "backlog at stop", "k6 (cores)",
-        "all but k6, µs of CPU a request",
+        "", "requests/s", "ours is", "p50", "p95", "p99", "not accepted", "fewer reads", "documents/s", "lag, most",
+        "backlog at stop", "k6 (cores)", "all but k6, µs of CPU a request",
     )  # fmt: skip
     tables = []
     for load in users:
@@ -85,7 +79,8 @@ def _tables(found: Sequence[Standing], ours: str, users: Sequence[int]) -> list[
                     number(item.medians["requests_per_second"]),
                     "-" if times is None or item is mine else f"{times:.2f} times",
                     *(milliseconds(item.medians[name]) for name in ("p50_ms", "p95_ms", "p99_ms")),
-                    number(item.medians["not_accepted"]),
+                    *(number(item.medians[name]) for name in ("not_accepted", "short_reads", "documents_per_second")),
+                    number(item.medians["lag_most_s"], " s", 2),
                     number(item.medians["backlog_at_stop_writes"]),
                     number(item.k6_cores, digits=2),
                     number(item.service_us),
@@ -101,7 +96,7 @@ def _loss_table(losses: Sequence[Loss]) -> Table:
         (
             loss.contender,
             number(loss.accepted),
-            "unknown" if loss.lost is None else number(loss.lost),
+            loss.told,
             number(loss.queued),
             number(loss.doubled),
             number(loss.ghosts),

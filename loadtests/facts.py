@@ -20,6 +20,11 @@ _GIB = 1024**3
 _PACKAGES = ("ray", "fastapi", "uvicorn", "redis", "pymongo", "uvloop")
 
 
+def where(k6: str) -> dict[str, str]:
+    """The machine, the code, and k6."""
+    return {**machine(), **code(), **generator(k6)}
+
+
 def machine() -> dict[str, str]:
     """The machine, by name."""
     cores = psutil.cpu_count() or 0

@@ -8,13 +8,14 @@ from statistics import mean
 from typing import Any
 
 from loadtests.answers import Answers
-from loadtests.generator import Threshold
+from loadtests.generator import Threshold, values_of
 from loadtests.processes import GENERATOR, LABORATORY
 from loadtests.samples import Sample
 from loadtests.scenario import Plan, Step
 
 FULL = 0.95  # of the machine: whoever wants more CPU takes it from somebody
 GREEDY = 0.5  # of the machine: the generator measures itself
+OTHERS = 0.2  # cores
 WINDOW = 5  # samples, one a second: a shorter burst of k6 changes no figure of a run
 DROPPED = 0.01
 BREAKING_P95_MS = 2_000.0
@@ -34,15 +35,27 @@ class Generator:
     share_of_used: float
     share_of_machine: float
     machine_busy: float
-    machine_cores: int
+    machine_cores: float
     cpu_us_per_request: float | None
     service_us_per_request: float | None
     others_cores: float  # what programs took that are no part of the run
     saturated: str | None
 
+    def warnings(self) -> list[str]:
+        """What a reader must know before believing the figures."""
+        found = []
+        if self.saturated:
+            found.append(f"The generator was {self.saturated}. The service may do better.")
+        if self.others_cores > OTHERS:
+            found.append(
+                f"Programs that are no part of this run took {self.others_cores:.1f} cores meanwhile: "
+                "on a quiet machine the figures would be others."
+            )
+        return found
+
 
 def generator_of(
-    samples: Sequence[Sample], cores: int, seconds: float, requests: int, dropped: int, unwatched: str | None = None
+    samples: Sequence[Sample], cores: float, seconds: float, requests: int, dropped: int, unwatched: str | None = None
 ) -> Generator:
     """Judge the generator by the samples of the loaded time, which lasted `seconds`.
 
@@ -74,17 +87,22 @@ def generator_of(
     )
 
 
-def _greedy(samples: Sequence[Sample], cores: int) -> str | None:
+def _greedy(samples: Sequence[Sample], cores: float) -> str | None:
     """Where k6 took what the service lacked, in any window: a mean over a run hides a peak behind its ramps."""
     width = min(WINDOW, len(samples))
     for end in range(width, len(samples) + 1) if samples else ():
         window = samples[end - width : end]
-        busy = mean(sample.usage.machine_busy for sample in window)
+        busy = mean(_busy(sample, cores) for sample in window)
         share = mean(sample.usage.cpu_cores.get(GENERATOR, 0.0) for sample in window) / cores
         if busy >= FULL and share >= GREEDY:
             took = f"saturated: k6 took {share:.0%} of a machine that was {busy:.0%} busy for {width} s"
             return f"{took}: it measured itself as well"
     return None
+
+
+def _busy(sample: Sample, cores: float) -> float:
+    """The machine's share in use; where a container may use a part of the machine only, that of its part."""
+    return max(sample.usage.machine_busy, min(sum(sample.usage.cpu_cores.values()) / cores, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +140,9 @@ def steps_of(plan: Plan, summary: Mapping[str, Any], answers: Answers) -> list[S
 
     Answered is what was answered within the step: k6's own count has those too that came after its end.
     """
-    metrics = summary.get("metrics", {})
     if len(plan.steps) < 2:
         return []
-    return [_figures(step, metrics, answers.ended(step.start_s, step.seconds)) for step in plan.steps]
+    return [_figures(step, summary, answers.ended(step.start_s, step.seconds)) for step in plan.steps]
 
 
 def wanted_of(plan: Plan, steps: Sequence[StepFigures]) -> list[Threshold]:
@@ -135,10 +152,9 @@ def wanted_of(plan: Plan, steps: Sequence[StepFigures]) -> list[Threshold]:
     return [Threshold(f"answered/s of {name}", f">={least:g}", rate >= least, rate) for name, rate, least in pairs]
 
 
-def _figures(step: Step, metrics: Mapping[str, Any], answered: int) -> StepFigures:
-    def of(metric: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = metrics.get(f"{metric}{{scenario:{step.name}}}", {}).get("values", {})
-        return found
+def _figures(step: Step, summary: Mapping[str, Any], answered: int) -> StepFigures:
+    def of(metric: str) -> Mapping[str, float]:
+        return values_of(summary, f"{metric}{{scenario:{step.name}}}")
 
     time, checks = of("http_req_duration"), of("checks")
     checked = checks.get("passes", 0) + checks.get("fails", 0)

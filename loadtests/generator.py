@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loadtests import scenario
 from loadtests.preflight import FEW_USERS, k6_limit_bytes
@@ -151,6 +152,17 @@ def reason(code: int) -> str:
 
 def _variables(load: Load) -> list[str]:
     return [word for name, value in load.environment().items() for word in ("-e", f"{name}={value}")]
+
+
+def values_of(summary: Mapping[str, Any], metric: str) -> Mapping[str, float]:
+    """k6's figures of one metric; empty when it has none of it."""
+    found: Mapping[str, float] = summary.get("metrics", {}).get(metric, {}).get("values", {})
+    return found
+
+
+def dropped(summary: Mapping[str, Any]) -> int:
+    """Requests of an open model that could not be begun."""
+    return int(values_of(summary, "dropped_iterations").get("count", 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,17 @@ from rich.console import Console
 
 from loadtests import generator, preflight, samples, stored
 from loadtests.findings import Generator, StepFigures, generator_of, steps_of, wanted_of
-from loadtests.generator import ABORTED, FINISHED, INTERRUPTED, GeneratorError, Load, Threshold, inspect, thresholds_of
+from loadtests.generator import (
+    ABORTED,
+    FINISHED,
+    INTERRUPTED,
+    THRESHOLDS_FAILED,
+    GeneratorError,
+    Load,
+    Threshold,
+    inspect,
+    thresholds_of,
+)
 from loadtests.k6_run import k6_run, last_words
 from loadtests.processes import LISTENERS, Watch
 from loadtests.report import Outcome, keep
@@ -55,6 +65,12 @@ class Trial:
     steps: list[StepFigures]
     stamps: list[Stamp] = field(default_factory=list)
 
+    def lag_most_s(self) -> float | None:
+        """The age of the oldest write that was not stored yet, at most (s), while load was offered; None: not told."""
+        began_s = self.outcome.answers.started_s or 0.0
+        loaded = samples.within(self.samples, began_s, began_s + self.plan.seconds)
+        return max((sample.lag_s for sample in loaded if sample.lag_s is not None), default=None)
+
     def problems(self) -> list[str]:
         """Why it did not pass: the judge's findings, then the thresholds missed, then how k6 ended."""
         found = self.outcome.problems()
@@ -69,6 +85,8 @@ class Trial:
             found.append("k6 left no figures, so its thresholds were not judged")
         elif self.plan.has_thresholds and not any(metric.get("thresholds") for metric in metrics.values()):
             found.append("the scenario has thresholds, and k6's figures say of none whether it was met")
+        elif self.code == THRESHOLDS_FAILED and all(threshold.met for threshold in self.thresholds):
+            found.append("k6 missed a threshold, and its figures do not say which")
         return found
 
 
@@ -134,8 +152,8 @@ def _size(path: Path) -> int:
 def _prepare(plan: Plan, load: Load, watch: Watch) -> str | None:
     """Check the machine, raise our own limit, and tell the addresses k6 has to call from. Raises GeneratorError."""
     need = preflight.need_of(plan, preflight.k6_limit_bytes(plan.users))
-    limits = preflight.file_limits(watch.pids(*LISTENERS))
-    machine = preflight.survey(load.base_urls[0], load.out, limits)
+    limits = preflight.file_limits(watch.pids(*LISTENERS), load.base_urls[0])
+    machine = preflight.survey(load.base_urls[0], load.out, limits, watch.pids("HAProxy"))
     lacks = preflight.lacks(need, machine)
     if lacks:
         lines = [f"  {lack.what}\n    → {lack.command}" for lack in lacks]
@@ -146,9 +164,7 @@ def _prepare(plan: Plan, load: Load, watch: Watch) -> str | None:
 
 def _trial(load: Load, target: Target, plan: Plan, code: int, outcome: Outcome, sampler: Sampler) -> Trial:
     summary, seen = outcome.summary, sampler.seen
-    metrics = summary.get("metrics", {})
-    steps = steps_of(plan, summary, outcome.answers)
-    dropped = int(metrics.get("dropped_iterations", {}).get("values", {}).get("count", 0))
+    steps, dropped = steps_of(plan, summary, outcome.answers), generator.dropped(summary)
     if steps:  # beyond the breaking point it is the service that holds the users up
         dropped = sum(step.dropped for step in steps if not step.broken)
     answers, cores = outcome.answers, preflight.cores()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -42,33 +42,47 @@ OURS_DIRECT, HELLO_DIRECT = "ours, direct port", "hello world, uvicorn"
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How many a second, and the CPU of one (µs) by part of what ran; `listener` took and answered them. Where k6
-    asked, its cores and how it was saturated (see `Generator`)."""
+    asked, its cores and its warnings (see `Generator`)."""
 
     name: str
     per_s: float
     cpu_us: dict[str, float]
     listener: str = ""
     k6_cores: float | None = None
-    saturated: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def answering_us(self) -> float:
         """CPU of what takes the request and answers it."""
         return sum(self.cpu_us.get(part, 0.0) for part in (self.listener, "HAProxy"))
 
+    @property
+    def keeping_us(self) -> float:
+        """The same, and all of the buffers and Redis: without them ours may not answer. Their part of the drain is in
+        it, which comes after the answer."""
+        return self.answering_us + sum(self.cpu_us.get(part, 0.0) for part in ("Buffers", "Redis"))
 
-def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str) -> Path:
-    """Measure each in turn, `repeats` times; keep limits.json and limits.html, and return the page's path.
+
+def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str) -> Page:
+    """Measure each in turn, `repeats` times; keep limits.json and limits.html up to date, and return the page.
 
     Raises ServiceError when something does not start, GeneratorError, OSError.
     """
     bench = _Bench(folder, seconds, console, k6)
     paces: list[Pace] = []
+    about = facts.where(k6)
 
     def note(pace: Pace) -> None:
         paces.append(pace)
+        keep()
         k6_part = "" if pace.k6_cores is None else f"; k6 {pace.k6_cores:.2f} cores"
         console.print(f"  {pace.name}: {number(pace.per_s)}/s {_parts(pace)}{k6_part}", highlight=False)
+
+    def keep() -> Page:
+        """After each: what was measured stays when a later one cannot be."""
+        page = page_of(paces, seconds, about)
+        page.write(folder, "limits", {"paces": [asdict(pace) for pace in paces], "facts": about})
+        return page
 
     service = Spillway(folder / "spillway")
     with console.status("starting the service"):
@@ -98,12 +112,7 @@ def limits(folder: Path, seconds: float, repeats: int, console: Console, k6: str
         note(_hello(bench))
         note(_ray_calls(seconds))
         note(_appends(folder, seconds))
-    about = {**facts.machine(), **facts.code(), **facts.generator(k6)}
-    content = {"paces": [asdict(pace) for pace in paces], "facts": about}
-    (folder / "limits.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    page = folder / "limits.html"
-    page.write_text(page_of(paces, seconds, about).html(), encoding="utf-8")
-    return page
+    return keep()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +134,10 @@ class _Bench:
         drained: Callable[[], None] = lambda: None,
     ) -> Pace:
         """One address, without thought or at `rate` requests/s; what is still to be done then belongs to the cost."""
-        out = self.folder / name.replace(" ", "-").replace(",", "")
+        slug = name.replace(" ", "-").replace(",", "")
+        out = self.folder / f"{slug}-{1 + len(list(self.folder.glob(f'{slug}-[0-9]*')))}"  # of each round
         load = Load("bare", (url,), out, users=None if rate else USERS, seconds=self.seconds, rate=rate)
-        warm_up(Load("bare", (url,), out / "warm-up", users=16, seconds=2), self.console, self.k6)
+        warm_up(load, self.console, self.k6)
         drained()
         watch.look()
         began = time.monotonic()
@@ -136,7 +146,7 @@ class _Bench:
         took = time.monotonic() - began
         cores = watch.look().cpu_cores
         cpu_us = {part: used * took / got.requests * 1e6 for part, used in cores.items() if used}
-        return Pace(name, got.per_s, cpu_us, listener, got.generator.cores, got.generator.saturated)
+        return Pace(name, got.per_s, cpu_us, listener, got.generator.cores, got.generator.warnings())
 
 
 def _drain(url: str) -> None:
@@ -190,9 +200,10 @@ def _appends(folder: Path, seconds: float) -> Pace:
 
 
 _NOTE = (
-    "To answer: the replica that was asked and HAProxy, or uvicorn. Ours includes its drain. Users without thought get "
-    "more through hello world, and the fuller a turn of an event loop, the less of it each request pays; so what a "
-    "request costs is told by equal load."
+    "To answer: the replica that was asked and HAProxy, or uvicorn. Until it is kept: the buffers and Redis as well, "
+    "with their part of the drain; the rest of the drain stands among the parts. Users without thought get more "
+    "through hello world, and the fuller a turn of an event loop, the less of it each request pays; so what a request "
+    "costs is told by equal load."
 )
 
 
@@ -201,23 +212,31 @@ def page_of(paces: Sequence[Pace], seconds: float, about: dict[str, str]) -> Pag
     names = dict.fromkeys(pace.name for pace in paces)
     found = {name: _median([pace for pace in paces if pace.name == name]) for name in names}
     rows = [
-        (name, number(pace.per_s), number(pace.answering_us or None), _parts(pace), number(pace.k6_cores, digits=2))
+        (
+            name,
+            number(pace.per_s),
+            number(pace.answering_us or None),
+            number(pace.keeping_us if pace.keeping_us > pace.answering_us else None),
+            _parts(pace),
+            number(pace.k6_cores, digits=2),
+        )
         for name, pace in found.items()
     ]
     ratios = [
-        (f"{ours} / {hello}", number(found[ours].answering_us / found[hello].answering_us, "", 2))
+        f"{ours} / {hello}: {found[ours].answering_us / found[hello].answering_us:.2f} to answer, "
+        f"{found[ours].keeping_us / found[hello].answering_us:.2f} until it is kept"
         for ours, hello in ((OURS_SAME, HELLO_SAME), (OURS_SERVE, HELLO_SERVE), (OURS_DIRECT, HELLO_DIRECT))
         if ours in found and hello in found and found[hello].answering_us
     ]
-    saturated = sorted({f"{pace.name}: the generator was {pace.saturated}." for pace in paces if pace.saturated})
-    head = ("", "a second", "µs CPU to answer one", "µs CPU by part", "k6 (cores)")
+    warnings = {f"{pace.name}: {warning}" for pace in paces for warning in pace.warnings}
+    head = ("", "a second", "µs CPU to answer one", "until it is kept", "µs CPU by part", "k6 (cores)")
     return Page(
         title="What could be reached at most",
         subtitle=f"{USERS} users or callers, or so many requests a second; {seconds:.0f} s each, medians; "
         + time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         passed=None,
-        verdict="; ".join(f"{name}: {value}" for name, value in ratios),
-        warnings=saturated,
+        verdict="; ".join(ratios),
+        warnings=sorted(warnings),
         tables=[Table("Paces", head, rows, _NOTE)],
         facts=about,
     )

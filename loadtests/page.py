@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -49,6 +51,14 @@ class Page:
         """One file: no script, nothing is loaded from anywhere. Plots without data are left out."""
         drawings = [(plot, Markup(svg(plot))) for plot in self.plots if not plot.empty]
         return _TEMPLATES.get_template("page.html").render(page=self, drawings=drawings)
+
+    def write(self, folder: Path, name: str, content: Mapping[str, Any]) -> Path:
+        """Write it as NAME.html, and `content`, the same as plain values, as NAME.json beside it; returns the page's
+        path. Raises OSError."""
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        page = folder / f"{name}.html"
+        page.write_text(self.html(), encoding="utf-8")
+        return page
 
 
 def number(value: float | None, unit: str = "", digits: int = 0) -> str:

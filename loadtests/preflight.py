@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ STORED_REQUEST_BYTES = 5 * 900  # five documents in a MongoDB on this machine
 BUSIEST_PER_S = 3_000  # requests/s assumed where users do not think
 RESERVE_BYTES = 512 * 1024 * 1024
 MIB = 1024 * 1024
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 # Records of runs, and data of the services that experiments started.
 _LARGE = r"\( -name answers.log -o -name 'state-*' -o -name 'run-*' \)"
 
@@ -38,6 +39,7 @@ class Need:
 
     users: int
     files: int
+    kept_connections: int  # at once, which stay open between requests
     ports: int
     memory_bytes: int
     disk_bytes: int
@@ -46,7 +48,8 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the machine has to give. `listeners`: file limits of the processes that answer, by process id."""
+    """What the machine has to give. `listeners`: file limits of the processes that are asked, by process id; `proxies`:
+    those of them that are HAProxy."""
 
     hard_files: int  # -1: no limit
     first_port: int
@@ -55,6 +58,7 @@ class Machine:
     disk_bytes: int
     loopback: bool
     listeners: Mapping[int, int] = field(default_factory=dict)
+    proxies: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ def need_of(plan: Plan, k6_limit_bytes: int) -> Need:
     return Need(
         users=plan.users,
         files=plan.users + SPARE_FILES,
+        kept_connections=0 if plan.fresh_connections else plan.users,
         ports=plan.users + (int(rate * min(TIME_WAIT_S, plan.seconds)) if plan.fresh_connections else 0),
         memory_bytes=int(most_bytes),
         disk_bytes=int(requests * RECORDED_REQUEST_BYTES + RESERVE_BYTES),
@@ -121,6 +126,13 @@ def lacks(need: Need, machine: Machine) -> list[Lack]:
                     f"sudo prlimit --pid {pid} --nofile={need.files}:{need.files}",
                 )
             )
+        elif pid in machine.proxies and 0 <= files < (most := _proxy_files(need.kept_connections)):
+            found.append(
+                Lack(
+                    f"HAProxy may have {files} open files; {need.kept_connections} connections at once need {most}",
+                    f"sudo prlimit --pid $$ --nofile={most}:{most}  # then start the service again in this shell",
+                )
+            )
     ports = (machine.last_port - machine.first_port + 1) * (LOOPBACK_ADDRESSES if machine.loopback else 1)
     if need.ports > ports:
         found.append(
@@ -150,7 +162,12 @@ def lacks(need: Need, machine: Machine) -> list[Lack]:
     return found
 
 
-def survey(base_url: str, out: Path, listeners: Mapping[int, int]) -> Machine:
+def _proxy_files(connections: int) -> int:
+    """HAProxy takes no more connections than it has files for at its start: two and a half for each, and some 60."""
+    return connections * 5 // 2 + 60
+
+
+def survey(base_url: str, out: Path, listeners: Mapping[int, int], proxies: Collection[int] = ()) -> Machine:
     """The machine as it is now. Raises OSError."""
     first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
     memory = psutil.virtual_memory().available + psutil.swap_memory().free
@@ -162,15 +179,19 @@ def survey(base_url: str, out: Path, listeners: Mapping[int, int]) -> Machine:
         disk_bytes=shutil.disk_usage(out).free,
         loopback=(urlsplit(base_url).hostname or "").startswith("127."),
         listeners=listeners,
+        proxies=proxies,
     )
 
 
-def file_limits(pids: list[int]) -> dict[int, int]:
-    """The soft limit of open files of each process that still lives and may be asked."""
-    limits = {}
+def file_limits(pids: Sequence[int], base_url: str) -> dict[int, int]:
+    """The soft limit of open files of each process that listens where `base_url` asks, and lets itself be looked at."""
+    limits, port = {}, urlsplit(base_url).port
     for pid in pids:
         try:
-            limits[pid] = psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)[0]
+            process = psutil.Process(pid)
+            sockets = process.net_connections("tcp")
+            if any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets):
+                limits[pid] = process.rlimit(psutil.RLIMIT_NOFILE)[0]
         except (psutil.Error, OSError):
             continue
     return limits
@@ -183,6 +204,11 @@ def allow_files(files: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def cores() -> float:
+    """Cores this process may use: those it may run on, or fewer where its container has a quota (control group v2)."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return allowed
+    return allowed if quota == "max" else min(allowed, int(quota) / int(period))

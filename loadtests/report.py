@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests.answers import Answers
+from loadtests.generator import values_of
 from loadtests.service import Drain, backlog_of
 from loadtests.verdict import Verdict
 from loadtests.window import WRITING, Traffic
@@ -80,7 +81,7 @@ class Outcome:
         backlog = backlog_of(answers.status_at_stop)
         rate = answers.writes / seconds if seconds else None
         stored_in = seconds + self.drain.seconds if seconds and self.drain.seconds is not None else None
-        time = _latency(self.summary)
+        time, connecting = _latency(self.summary), values_of(self.summary, "http_req_connecting")
         commands = self.traffic.commands if self.traffic else {}
         writing = sum(commands.get(name, 0) for name in WRITING)
         return {
@@ -89,12 +90,16 @@ class Outcome:
             "unknown_requests": answers.unknown,
             "refused_requests": answers.refused,
             "reads": answers.read_count,
+            "short_reads": answers.short_reads,
             "seconds": round(seconds, 3),
             "requests_per_second": self._requests_per_second(),
             "p50_ms": time.get("med"),
             "p95_ms": time.get("p(95)"),
             "p99_ms": time.get("p(99)"),
             "max_ms": time.get("max"),
+            "connecting_p95_ms": connecting.get("p(95)"),
+            "connecting_p99_ms": connecting.get("p(99)"),
+            "connecting_max_ms": connecting.get("max"),
             "backlog_at_stop_writes": backlog,
             "backlog_at_stop_seconds": round(backlog / rate, 3) if backlog is not None and rate else None,
             "drain_seconds": None if self.drain.seconds is None else round(self.drain.seconds, 3),
@@ -142,16 +147,14 @@ def _latency(summary: Mapping[str, Any]) -> Mapping[str, float]:
 
     Empty for a run of several steps: percentiles over a light step and a heavy one are those of neither.
     """
-    metrics = summary.get("metrics", {})
-    if any("{scenario:" in name for name in metrics):
+    if any("{scenario:" in name for name in summary.get("metrics", {})):
         return {}
-    found: Mapping[str, float] = metrics.get("http_req_duration{expected_response:true}", {}).get("values", {})
-    return found
+    return values_of(summary, "http_req_duration{expected_response:true}")
 
 
 def _requests(summary: Mapping[str, Any]) -> int:
     """The requests of the load: k6 asks of those, and not of its questions before and after, whether they failed."""
-    failed = summary.get("metrics", {}).get("http_req_failed", {}).get("values", {})
+    failed = values_of(summary, "http_req_failed")
     return int(failed.get("passes", 0) + failed.get("fails", 0))
 
 
@@ -182,6 +185,7 @@ def show(outcome: Outcome, console: Console) -> None:
 
 def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Names and figures for people."""
+
     def of(name: str, unit: str = "", digits: int = 0) -> str:
         value = figures[name]
         return "-" if value is None else f"{value:,.{digits}f}{unit}"
@@ -199,6 +203,9 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     if figures["p50_ms"] is not None:
         latency = f"p50 {of('p50_ms', ' ms', 1)}, p95 {of('p95_ms', ' ms', 1)}, p99 {of('p99_ms', ' ms', 1)}"
         rows.insert(2, ("latency", latency))
+    if figures["connecting_p95_ms"]:  # 0 where connections are kept
+        waits = (of(f"connecting_{name}_ms", " ms", 1) for name in ("p95", "p99", "max"))
+        rows.insert(3, ("connecting", "p95 {}, p99 {}, {} at most: k6 does not count it as latency".format(*waits)))
     if figures["commands_by_name"]:
         names = ", ".join(f"{name} {count:,}" for name, count in figures["commands_by_name"].items())
         rows.append(("commands", f"{of('commands')} ({names}), {of('writes_per_command', '', 1)} writes each"))
@@ -206,6 +213,8 @@ def rows(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     if figures["unknown_requests"] or figures["refused_requests"]:
         unknown = f"{of('unknown_requests')} unknown ({of('documents_of_unknown_outcome')} documents stored)"
         rows.append(("not accepted", f"{of('refused_requests')} refused, {unknown}"))
+    if figures["short_reads"]:
+        rows.append(("reads", f"{of('reads')}; {of('short_reads')} answers brought fewer than one before"))
     if figures["documents_undated"]:
         rows.append(("undated", f"{of('documents_undated')} documents of unknown age, not judged"))
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +18,6 @@ from loadtests.plots import Curve, Plot
 from loadtests.serve_api import set_replicas
 from loadtests.spillway import Spillway
 from loadtests.throughput import warm_up
-
-WARM_UP_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +48,32 @@ class Cell:
     verdict: str
     problems: list[str]
     k6_cores: float
-    saturated: str | None
+    warnings: list[str]
     versions: dict[str, str]
 
 
-def scale(folder: Path, axes: Sequence[Axis], users: int, seconds: float, console: Console, k6: str) -> Path:
-    """Measure each cell, keep scale.html and scale.json in the folder up to date, and return the page's path.
+def scale(folder: Path, axes: Sequence[Axis], users: int, seconds: float, console: Console, k6: str) -> Page:
+    """Measure each cell, keep scale.html and scale.json in the folder up to date, and return the page.
 
     Raises what `conduct` raises, and ServiceError when the service does not start or Serve does not change.
     """
     cells: list[Cell] = []
-    about = {**facts.machine(), **facts.code(), **facts.generator(k6)}
+    about = facts.where(k6)
     for axis in axes:
         if not axis.values:
             continue
         console.print(axis.name, style="bold")
         for value, service in _services(axis, folder, console):
-            load = Load("flood", service.target().urls, folder / f"{axis.name}-{value}".replace(" ", "-"))
-            load = Load(load.scenario, load.base_urls, load.out, users=users, seconds=seconds)
-            warm = Load("flood", load.base_urls, load.out / "warm-up", users=16, seconds=WARM_UP_S)
-            warm_up(warm, console, k6)
+            out = folder / f"{axis.name}-{value}".replace(" ", "-")
+            load = Load("flood", service.target().urls, out, users=users, seconds=seconds)
+            warm_up(load, console, k6)
             trial = conduct(load, service.target(), console, k6)
             stop_if_interrupted(trial)
             cells.append(_cell(axis, value, trial))
             trial_page.write(trial, load.out, cells[-1].versions)
             console.print(f"  {value}: {_line(cells[-1])}", highlight=False)
             _keep(folder, axes, cells, users, seconds, {**about, **cells[-1].versions})
-    return folder / "scale.html"
+    return page_of(axes, cells, users, seconds, about)
 
 
 def _keep(
@@ -85,9 +81,7 @@ def _keep(
 ) -> None:
     """After each cell: what was measured stays when a later one cannot be."""
     content = {"cells": [asdict(cell) for cell in cells], "users": users, "seconds": seconds, "facts": about}
-    (folder / "scale.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    page = page_of(axes, cells, users, seconds, about)
-    (folder / "scale.html").write_text(page.html(), encoding="utf-8")
+    page_of(axes, cells, users, seconds, about).write(folder, "scale", content)
 
 
 def _services(axis: Axis, folder: Path, console: Console) -> Iterator[tuple[int, Spillway]]:
@@ -118,7 +112,6 @@ def _running(folder: Path, settings: dict[str, str], console: Console) -> Iterat
 
 def _cell(axis: Axis, value: int, trial: Trial) -> Cell:
     figures = trial.outcome.figures()
-    lags = [sample.lag_s for sample in trial.samples if sample.lag_s is not None]
     return Cell(
         axis=axis.name,
         value=value,
@@ -126,14 +119,14 @@ def _cell(axis: Axis, value: int, trial: Trial) -> Cell:
         p95_ms=figures["p95_ms"],
         p99_ms=figures["p99_ms"],
         documents_per_s=figures["documents_per_second"],
-        lag_most_s=max(lags, default=None),
+        lag_most_s=trial.lag_most_s(),
         writes_per_command=figures["writes_per_command"],
         worst_window=figures["worst_window"],
         limit=figures["limit"],
         verdict=trial.outcome.final_line(),
         problems=trial.problems(),
         k6_cores=trial.generator.cores,
-        saturated=trial.generator.saturated,
+        warnings=trial.generator.warnings(),
         versions=facts.servers(trial.target.redis_url, trial.target.mongodb_uri),
     )
 
@@ -141,7 +134,7 @@ def _cell(axis: Axis, value: int, trial: Trial) -> Cell:
 def page_of(axes: Sequence[Axis], cells: Sequence[Cell], users: int, seconds: float, about: dict[str, str]) -> Page:
     """One table and one plot for each axis."""
     faults = [f"{cell.axis} {cell.value}: {problem}" for cell in cells for problem in cell.problems]
-    saturated = [f"{cell.axis} {cell.value}: the generator was {cell.saturated}." for cell in cells if cell.saturated]
+    warnings = [f"{cell.axis} {cell.value}: {warning}" for cell in cells for warning in cell.warnings]
     passed = not faults and bool(cells)
     tables, plots = [], []
     for axis in axes:
@@ -156,7 +149,7 @@ def page_of(axes: Sequence[Axis], cells: Sequence[Cell], users: int, seconds: fl
         passed=passed,
         verdict=f"All {len(cells)} cells passed the judge" if passed else f"{len(faults)} faults in {len(cells)} cells",
         reasons=faults,
-        warnings=saturated,
+        warnings=warnings,
         tables=tables,
         plots=plots,
         facts=about,

@@ -13,6 +13,7 @@ from loadtests.window import SECOND_NS, Stamp
 
 Floats = NDArray[np.float64]
 PERCENTILES = (50, 95, 99)
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,13 @@ def cpu(samples: Sequence[Sample], start_s: float) -> tuple[Floats, dict[str, Fl
     parts = {part for sample in samples for part in sample.usage.cpu_cores}
     curves = {part: np.array([sample.usage.cpu_cores.get(part, 0.0) for sample in samples]) for part in parts}
     return second, dict(sorted(curves.items(), key=lambda item: (-float(item[1].sum()), item[0])))
+
+
+def memory(samples: Sequence[Sample], start_s: float) -> tuple[Floats, dict[str, Floats]]:
+    """Seconds since the start, and the resident memory (MiB) of each part there."""
+    second = np.array([sample.at_s - start_s for sample in samples])
+    parts = sorted({part for sample in samples for part in sample.usage.rss_bytes})
+    return second, {part: np.array([sample.usage.rss_bytes.get(part, 0) / MIB for sample in samples]) for part in parts}
 
 
 def gauge(samples: Sequence[Sample], start_s: float, name: str) -> tuple[Floats, Floats]:

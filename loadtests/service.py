@@ -53,7 +53,10 @@ def find_service(environment: Mapping[str, str] | None = None) -> Addresses:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
         found = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise ServiceError("no running service was found: start it with `make up` in another terminal") from error
+        raise ServiceError(
+            "no running service was found: start it with `make up` in another terminal, or name one that runs "
+            "elsewhere by both --base-url and --mongodb-uri"
+        ) from error
     if not isinstance(found, dict):
         raise ServiceError(f"`python -m cluster status --json` answered no object: {str(found)[:80]}")
     record, token = found.get("witness_record"), found.get("ray_token_file")

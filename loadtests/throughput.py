@@ -12,12 +12,14 @@ from rich.console import Console
 from loadtests import generator, preflight
 from loadtests.answers import load_answers
 from loadtests.findings import Generator, generator_of
-from loadtests.generator import FINISHED, INTERRUPTED, GeneratorError, Load, inspect
+from loadtests.generator import FINISHED, INTERRUPTED, GeneratorError, Load, inspect, values_of
 from loadtests.k6_run import k6_run, last_words
 from loadtests.processes import Watch
 from loadtests.samples import Sampler
 from loadtests.scenario import Plan
 from loadtests.verify import ANSWERS, SUMMARY
+
+WARM_UP_USERS, WARM_UP_S = 16, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,12 @@ class Throughput:
 
 
 def warm_up(load: Load, console: Console, k6: str) -> None:
-    """Run a scenario of which nothing is wanted; requests may fail.
+    """Run a few seconds of what `load` will be, in a folder below its own; requests may fail.
 
     Raises GeneratorError when k6 did not come to its end, KeyboardInterrupt after Ctrl-C, OSError.
     """
-    _unjudged(load, console, k6)
+    out = load.out / "warm-up"
+    _unjudged(Load(load.scenario, load.base_urls, out, users=WARM_UP_USERS, seconds=WARM_UP_S), console, k6)
 
 
 def throughput(load: Load, console: Console, k6: str) -> Throughput:
@@ -46,8 +49,8 @@ def throughput(load: Load, console: Console, k6: str) -> Throughput:
     Raises what `warm_up` raises, and GeneratorError when a request failed: a refusal is quick, so a rate that counts
     refusals is no capacity.
     """
-    plan, metrics, sampler = _unjudged(load, console, k6)
-    failed = metrics.get("http_req_failed", {}).get("values", {})
+    plan, summary, sampler = _unjudged(load, console, k6)
+    failed = values_of(summary, "http_req_failed")
     if failed.get("rate", 0.0) > 0:
         made = failed["passes"] + failed["fails"]
         raise GeneratorError(
@@ -55,17 +58,17 @@ def throughput(load: Load, console: Console, k6: str) -> Throughput:
             f"no capacity: the service's log says why; k6's record is in {load.out}"
         )
     answers = load_answers(load.out / ANSWERS)
-    made = int(metrics["http_reqs"]["values"]["count"])
+    made = int(values_of(summary, "http_reqs")["count"])
     answered = made if answers.started_s is None else answers.ended(0.0, plan.seconds)
     seen = sampler.seen
     watched_s = seen[-1].at_s - seen[0].at_s if seen else 0.0
-    dropped = int(metrics.get("dropped_iterations", {}).get("values", {}).get("count", 0))
+    dropped = generator.dropped(summary)
     k6_part = generator_of(seen[1:], preflight.cores(), watched_s, made, dropped, sampler.unwatched)
     return Throughput(answered / plan.seconds, answered, k6_part)
 
 
 def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str, Any], Sampler]:
-    """One run of k6 to its end; its plan, its metrics, and what was seen meanwhile."""
+    """One run of k6 to its end; its plan, its figures, and what was seen meanwhile."""
     load.out.mkdir(parents=True, exist_ok=True)
     plan = inspect(k6, load)
     with k6_run(k6, load, plan, Watch(None), None, console, load.out.name) as (code, sampler):
@@ -74,8 +77,8 @@ def _unjudged(load: Load, console: Console, k6: str) -> tuple[Plan, Mapping[str,
         raise KeyboardInterrupt
     if code not in FINISHED:
         raise GeneratorError(f"{generator.reason(code)}: {last_words(load)}")
-    summary = load.out / SUMMARY
-    if not summary.exists():
+    path = load.out / SUMMARY
+    if not path.exists():
         raise GeneratorError(f"k6 left no figures: {last_words(load)}")
-    metrics: Mapping[str, Any] = json.loads(summary.read_text(encoding="utf-8"))["metrics"]
-    return plan, metrics, sampler
+    summary: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return plan, summary, sampler

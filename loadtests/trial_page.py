@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -16,14 +15,13 @@ from loadtests.findings import breaking_point
 from loadtests.laboratory import Trial
 from loadtests.page import Page, Table, milliseconds, number
 from loadtests.plots import Curve, Plot
+from loadtests.processes import GENERATOR, LABORATORY
 from loadtests.report import rows
 
-PAGE, SUMMARY_JSON = "report.html", "report.json"
 NO_WITNESS = (
     "There is no witness in this run: the number of commands is what the service says of itself. "
     "With one: python -m cluster up --witness"
 )
-OTHERS = 0.2  # cores
 CLOSED = (
     " Users wait for their answers here, so a slow service is asked less: claims about latency come from `rate`, whose "
     "requests come whether or not the ones before were answered."
@@ -32,16 +30,12 @@ LONG_S = 600.0
 SORTED = (
     " For its thresholds k6 sorts all latencies of the run every two seconds: its own CPU grows with the run's length."
 )
-MIB = 1024 * 1024
 _SMALL_PARTS = 0.02  # cores; what takes less on average is drawn as one
 
 
 def write(trial: Trial, folder: Path, facts: Mapping[str, str]) -> Path:
     """Write both files and return the page's path. Raises OSError."""
-    page = page_of(trial, facts)
-    (folder / SUMMARY_JSON).write_text(json.dumps(json_of(trial, facts), indent=1) + "\n", encoding="utf-8")
-    (folder / PAGE).write_text(page.html(), encoding="utf-8")
-    return folder / PAGE
+    return page_of(trial, facts).write(folder, "report", json_of(trial, facts))
 
 
 def page_of(trial: Trial, facts: Mapping[str, str]) -> Page:
@@ -77,17 +71,8 @@ def _latency_tiles(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def warnings_of(trial: Trial) -> list[str]:
     """What a reader must know before believing the figures."""
-    found = []
-    if trial.generator.saturated:
-        found.append(f"The generator was {trial.generator.saturated}. The service may do better.")
-    if trial.target.witness_record is None and trial.target.limit is not None:
-        found.append(NO_WITNESS)
-    if trial.generator.others_cores > OTHERS:
-        found.append(
-            f"Programs that are no part of this run took {trial.generator.others_cores:.1f} cores meanwhile: "
-            "on a quiet machine the figures would be others."
-        )
-    return found
+    blind = trial.target.witness_record is None and trial.target.limit is not None
+    return [*trial.generator.warnings(), *([NO_WITNESS] if blind else [])]
 
 
 def _users(trial: Trial) -> str:
@@ -144,7 +129,7 @@ def _parts(trial: Trial) -> Table:
                 f"{curve.mean():.2f}",
                 f"{curve.max():.2f}",
                 number(us_per_core and curve.mean() * us_per_core),
-                f"{max(memory) / MIB:,.0f}",
+                f"{max(memory) / series.MIB:,.0f}",
             )
         )
     head = (
@@ -219,6 +204,7 @@ def plots_of(trial: Trial) -> list[Plot]:
         Plot("Lag", seconds, "seconds", [Curve("age of the oldest write", *lag)], note=told),
         witnessed,
         _cpu(trial, start_s),
+        _memory(trial, start_s),
     ]
     return [replace(plot, x_max=max(until_s - start_s, 1.0)) for plot in plots]
 
@@ -245,6 +231,13 @@ def _cpu(trial: Trial, start_s: float) -> Plot:
     if trial.plan.has_thresholds and trial.plan.seconds >= LONG_S:
         note += SORTED
     return Plot("CPU by part", "seconds since the start", "cores", curves, stacked=True, note=note)
+
+
+def _memory(trial: Trial, start_s: float) -> Plot:
+    """The service's; k6's, which collects its garbage late, would dwarf it."""
+    second, parts = series.memory(trial.samples, start_s)
+    curves = [Curve(name, second, curve) for name, curve in parts.items() if name not in (GENERATOR, LABORATORY)]
+    return Plot("Memory by part, without k6", "seconds since the start", "resident MiB", curves)
 
 
 def json_of(trial: Trial, facts: Mapping[str, str]) -> dict[str, Any]:

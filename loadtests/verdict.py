@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import bson
 from bson import ObjectId
 
 from loadtests.answers import Answers
@@ -51,7 +52,7 @@ class Verdict:
     undated: int = 0  # never accepted, and nothing tells when they were made: no part of the verdict
     documents: int = 0  # all documents of the collection
     of_run: int = 0  # those of this run
-    least_bytes: int = 0  # that the commands had which stored what was accepted: ids and payloads alone
+    least_bytes: int = 0  # that the commands had which stored what was accepted: its documents alone
 
     @property
     def faults(self) -> int:
@@ -91,7 +92,7 @@ class Comparison:
             if accepted[identity] > 1:
                 self._verdict.doubled.add(identity)
                 return
-            self._verdict.least_bytes += len(identity) + len(str(document.get("payload", "")))
+            self._verdict.least_bytes += len(bson.encode(document))
         else:
             made = _made_at(document)
             if made is None:

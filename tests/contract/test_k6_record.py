@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import threading
@@ -22,7 +23,7 @@ from cluster.embedded import ports
 from cluster.embedded.steps import Steps
 from cluster.embedded.toolchain import BuildFailed
 from cluster.embedded.toolchain import k6 as find_k6
-from loadtests import scenario
+from loadtests import preflight, scenario
 from loadtests.answers import Answers, load_answers
 from loadtests.generator import THRESHOLDS_FAILED, Load, inspect, start_k6, thresholds_of
 from tests.conftest import missing
@@ -153,3 +154,15 @@ def test_k6_takes_every_scenario(name: str, k6: str, tmp_path: Path) -> None:
     assert plan.has_thresholds
     assert plan.seconds > 0
     assert plan.users >= max(step.users for step in plan.steps) > 0
+    quick = inspect(k6, Load(name, ("http://127.0.0.1:1",), tmp_path, quick=True))
+    assert [step.users for step in quick.steps] == [step.users for step in plan.steps]
+    assert quick.seconds < plan.seconds
+
+
+def test_who_does_not_listen_where_is_asked_is_not_looked_at() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert list(preflight.file_limits([os.getpid()], f"http://127.0.0.1:{port}")) == [os.getpid()]
+    assert preflight.file_limits([os.getpid()], f"http://127.0.0.1:{port}") == {}

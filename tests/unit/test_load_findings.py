@@ -59,6 +59,11 @@ def test_requests_that_were_not_begun_are_the_generators_fault() -> None:
     assert generator_of(samples(0.1, 0.1, 0.2), 2, 10.0, 1000, 5).saturated is None
 
 
+def test_k6_that_fills_the_quota_of_its_container_is_saturated_though_the_host_is_idle() -> None:
+    assert generator_of(samples(1.0, 0.95, 0.03), 2, 10.0, 1000, 0).saturated is not None
+    assert generator_of(samples(1.0, 0.95, 0.03), 64, 10.0, 1000, 0).saturated is None
+
+
 def test_of_a_generator_that_nobody_watched_nobody_knows_whether_it_was_saturated() -> None:
     found = generator_of([], 2, 0.0, 0, 0)
     assert (found.cores, found.share_of_used, found.cpu_us_per_request) == (0.0, 0.0, None)
@@ -171,9 +176,9 @@ def test_only_what_was_given_reaches_the_scenario(tmp_path: Any) -> None:
 # ------------------------------------------------------------------------------------------------------ the contest
 
 
-def played(name: str, users: int, rate: float, p99: float = 50.0, waits_s: float | None = 0.5) -> Round:
+def played(name: str, users: int, rate: float, p99: float = 50.0, lag_s: float | None = 0.5) -> Round:
     found: dict[str, Any] = {"requests_per_second": rate, "p99_ms": p99, "unknown_requests": 1, "refused_requests": 2}
-    found["backlog_at_stop_seconds"] = waits_s
+    found["lag_most_s"] = lag_s
     return Round(name, users, found, [])
 
 
@@ -196,7 +201,7 @@ def met(*rounds: Round) -> list[bool]:
 
 
 def test_goals_are_judged_for_the_loads_that_were_measured() -> None:
-    few = [played("ours", 64, 170.0), played("rival", 64, 100.0, waits_s=9.0)]
+    few = [played("ours", 64, 170.0), played("rival", 64, 100.0, lag_s=9.0)]
     assert met(*few) == [True, True]
     assert met(played("ours", 64, 169.0), few[1]) == [True, False]
     many = [played("ours", 1000, 250.0, p99=1000.0), played("rival", 1000, 100.0)]
@@ -205,8 +210,8 @@ def test_goals_are_judged_for_the_loads_that_were_measured() -> None:
 
 
 def test_a_drain_that_does_not_keep_up_wins_nothing() -> None:
-    assert met(played("ours", 100, 900.0, waits_s=1.0)) == [False]
-    assert met(played("ours", 100, 900.0, waits_s=None)) == [False]
+    assert met(played("ours", 100, 900.0, lag_s=1.0)) == [False]
+    assert met(played("ours", 100, 900.0, lag_s=None)) == [False]
 
 
 def killed(name: str, *problems: str) -> Loss:
@@ -235,6 +240,13 @@ def test_what_may_still_wait_is_not_called_lost() -> None:
         return Loss("x", 100, missing, queued, 0, 0, 0, 0, 1.0, []).lost
 
     assert (lost(10, 4), lost(10, 0), lost(10, None), lost(0, 9)) == (None, 10, 10, 0)
+
+
+def test_what_nobody_can_tell_apart_lies_between_two_numbers() -> None:
+    def told(missing: int, queued: int | None) -> str:
+        return Loss("x", 9_000, missing, queued, 0, 0, 0, 0, 1.0, []).told
+
+    assert (told(5_000, 4_000), told(10, 40), told(5_000, 0)) == ("1,000 to 5,000", "0 to 10", "5,000")
 
 
 # ------------------------------------------------------------------------------------------------------ Serve's API

@@ -180,7 +180,20 @@ def test_the_report_of_a_long_run_says_why_k6_takes_more_and_more(seconds: float
     target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
     plan = Plan("flood", (Step("flood", 0.0, seconds, 64),), 64, False, has_thresholds=True)
     trial = Trial(load(tmp_path), target, plan, 0, outcome, {}, [], nothing, [], [])
-    assert (trial_page.SORTED in trial_page.plots_of(trial)[-1].note) is told
+    (cpu,) = (plot for plot in trial_page.plots_of(trial) if plot.title == "CPU by part")
+    assert (trial_page.SORTED in cpu.note) is told
+
+
+def test_lag_counts_while_load_is_offered(tmp_path: Path) -> None:
+    """What grows while the last answers come, or the backlog is poured, is no lag under load."""
+    outcome: Any = SimpleNamespace(answers=read_answers(["started 1000000", "stopped 1090000 null"]))
+    target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
+    lags = {999.0: 9.0, 1000.0: 8.0, 1002.0: 0.2, 1005.0: 0.4, 1008.0: None, 1011.0: 7.0}
+    seen = [Sample(at_s, Usage(), lag_s=lag_s) for at_s, lag_s in lags.items()]
+    trial = Trial(load(tmp_path), target, PLAN, 0, outcome, {}, seen, nothing, [], [])
+    assert trial.lag_most_s() == 0.4
+    trial.samples = []
+    assert trial.lag_most_s() is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -221,7 +234,7 @@ def test_what_the_judge_will_need_is_looked_for_before_the_load(
     ("code", "summary", "problems"),
     [
         (0, {"metrics": {"checks": {}}}, []),
-        (99, {"metrics": {"checks": {}}}, []),
+        (99, {"metrics": {"checks": {}}}, ["k6 missed a threshold, and its figures do not say which"]),
         (0, {}, ["k6 left no figures, so its thresholds were not judged"]),
         (101, {"metrics": {"checks": {}}}, ["k6 ended with 101"]),
         (-9, {}, ["k6 ended with -9", "k6 left no figures, so its thresholds were not judged"]),

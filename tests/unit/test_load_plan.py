@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,6 +113,24 @@ def test_the_judge_begins_when_k6_has_ended(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(preflight.psutil, "virtual_memory", memory(24 * GIB, 4 * GIB))
     tight = need_of(plan(), preflight.k6_limit_bytes(10_000))
     assert lacks(tight, replace(LARGE, memory_bytes=4 * GIB - 1)) == []  # looked at a moment later
+
+
+def test_haproxy_takes_no_more_connections_than_it_had_files_for_at_its_start() -> None:
+    """To raise its limit changes nothing while it runs, and where connections are not kept there are never so many."""
+    behind_it = replace(LARGE, listeners={77: 20_000}, proxies=[77, 78])
+    (lack,) = lacks(need_of(plan(fresh=False), K6_BYTES), behind_it)
+    assert lack.command.startswith("sudo prlimit --pid $$ --nofile=25060:25060  # then start the service again")
+    assert lacks(need_of(plan(), K6_BYTES), behind_it) == []
+    assert lacks(need_of(plan(fresh=False), K6_BYTES), replace(behind_it, proxies=[78])) == []
+
+
+@pytest.mark.parametrize(("quota", "found"), [("50000 100000", 0.5), ("max 100000", None), ("", None)])
+def test_a_containers_quota_bounds_the_cores(
+    quota: str, found: float | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(preflight, "_QUOTA", tmp_path / "cpu.max")
+    assert preflight.cores() == (found or len(os.sched_getaffinity(0)))
 
 
 def test_k6_calls_from_more_addresses_only_when_one_has_too_few_ports() -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
 from bson import ObjectId
 from rich.console import Console
@@ -230,7 +231,7 @@ LATENCY = {
 }
 
 
-LEAST_BYTES = 20 * (36 + 512)  # ids and payloads
+LEAST_BYTES = 20 * len(bson.encode(document(uuid7(1))))
 
 
 def outcome(**changes: Any) -> Outcome:
@@ -254,6 +255,30 @@ def test_a_good_run() -> None:
     figures = good.figures()
     assert (figures["requests_per_second"], figures["writes_per_command"], figures["commands"]) == (0.4, 10.0, 3)
     assert (figures["backlog_at_stop_seconds"], figures["p99_ms"]) == (2.0, 3.0)
+
+
+def test_an_answer_that_brings_fewer_documents_than_one_before_is_told() -> None:
+    """A read that is left out under load makes a service look faster than one that answers it."""
+
+    def body(at: int, reads: list[str]) -> str:
+        return json.dumps({"status": "success", "writes": [uuid7(at + number) for number in range(5)], "reads": reads})
+
+    five = ["a", "b", "c", "d", "e"]
+    answers = read_answers([body(0, []), body(10, five[:4]), body(20, five), body(30, ["a"] * 5), body(40, five[:4])])
+    assert (answers.requests, answers.short_reads) == (5, 2)
+    figures = outcome(answers=answers).figures()
+    assert dict(rows(figures))["reads"] == "18; 2 answers brought fewer than one before"
+    assert "reads" not in dict(rows(outcome().figures()))
+
+
+def test_what_connecting_took_is_shown_where_connections_are_not_kept() -> None:
+    for values, shown in (
+        ({"p(95)": 0, "p(99)": 0.2, "max": 3.0}, None),
+        ({"p(95)": 0.5, "p(99)": 1.5, "max": 1003.0},
+         "p95 0.5 ms, p99 1.5 ms, 1,003.0 ms at most: k6 does not count it as latency"),
+    ):  # fmt: skip
+        found = outcome(summary={"metrics": {**LATENCY, "http_req_connecting": {"values": values}}})
+        assert dict(rows(found.figures())).get("connecting") == shown
 
 
 def test_answers_after_the_load_are_none_of_its_rate() -> None:
@@ -282,7 +307,7 @@ def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
     [
         ({"traffic": Traffic(101, {"insert": 500}, LEAST_BYTES)}, "101 commands"),
         ({"traffic": Traffic(0, {}, 0)}, "saw no command"),
-        ({"traffic": Traffic(9, {"insert": 9}, LEAST_BYTES - 1)}, "not whole: its writing commands have 10,959 bytes"),
+        ({"traffic": Traffic(9, {"insert": 9}, LEAST_BYTES - 1)}, "not whole: its writing commands have 12,459 bytes"),
         ({"traffic": Traffic(9, {"insert": 9}, LEAST_BYTES, reaches_back=False)}, "not whole: it was dropped"),
         ({"answers": Answers(started_s=1.0, stopped_s=2.0)}, "nothing was accepted"),
         ({"drain": Drain(None, 12)}, "12 writes"),
