@@ -129,12 +129,17 @@ class Outflow:
     async def flush(self, entries: list[Entry]) -> None:
         """Pour `entries`, the oldest open ones, until a Report names each of their writes; then they are resolved."""
         rejected: dict[Place, _Rejection] = {}
+        skip: set[Place] = set()
         while True:
-            planned = plan(entries, rejected.keys(), Origin(self._log.stream, self._log.epoch))
+            planned = plan(entries, skip, Origin(self._log.stream, self._log.epoch))
             fresh = await self._apply(planned)
             rejected.update(fresh)
-            if not any(later in fresh for later in planned.superseded.values()):
-                break  # else: what a rejected write had made superfluous counts again
+            # What a rejected write had made superfluous counts again. The writes of its key go again, in their order,
+            # and those of no other: MongoDB may refuse now what it has stored (a patch, after the next one).
+            again = {_key(entries, place) for place, later in planned.superseded.items() if later in fresh}
+            if not again:
+                break
+            skip = rejected.keys() | {place for place in _places(entries) if _key(entries, place) not in again}
         if rejected:
             await self._bury(entries, rejected)
             await self._forget_buried(entries)
@@ -249,3 +254,11 @@ class Outflow:
                 attempt += 1
                 self.last_error = str(error)
                 await self._clock.sleep(backoff_s(attempt, most_s=0.5))
+
+
+def _places(entries: list[Entry]) -> list[Place]:
+    return [Place(e, w) for e, entry in enumerate(entries) for w in range(len(entry.writes))]
+
+
+def _key(entries: list[Entry], place: Place) -> tuple[str, str]:
+    return entries[place.entry].writes[place.write][1:3]

@@ -76,7 +76,8 @@ class Pour:
     async def add(self, *writes: Write) -> str:
         payload = encode_writes(list(writes))
         position = (await self.log.append(payload)).position
-        self.backlog.add(Entry(position, decode_writes(payload), len(payload), accepted_s(position)))
+        at_s = accepted_s(position, self.clock.wall_s())
+        self.backlog.add(Entry(position, decode_writes(payload), len(payload), at_s))
         self.outflow.wake()
         await settle()
         return position
@@ -282,6 +283,22 @@ async def test_a_refused_write_makes_what_it_had_replaced_count_again(pour: Pour
     sent = [decode for batch in pour.sink.batches for c in batch if c.verb == Verb.UPDATE for decode in c.bodies]
     assert sent == [put("a", n=3).body, put("a", n=2).body]
     assert list(pour.log.shelf.letters) == [f"0of1/{position}/3"]
+
+
+async def test_what_a_refusal_makes_count_again_takes_no_other_key_with_it(pour: Pour) -> None:
+    """The first of two patches, stored long ago, would be refused after the second: a dead letter of a stored write."""
+    position = await pour.add(patch("k", n=1), patch("k", n=2), put("m", n=1), patch("m", n=2), put("m", n=3))
+
+    def refuse_m(commands: list[Command]) -> list[Report]:
+        return [
+            Report(bytes(REJECTED if id_ == "m" else STORED for id_ in c.ids), dict.fromkeys(range(len(c.ids)), "no"))
+            for c in commands
+        ]
+
+    pour.sink.answers = [refuse_m]
+    await pour.clock.advance(0.05)
+    assert pour.sink.ids == [["k", "m"], ["k"], ["m"], ["m"]]
+    assert list(pour.log.shelf.letters) == [f"0of1/{position}/4"]
 
 
 async def test_a_later_patch_waits_until_the_report_of_what_it_is_based_on(pour: Pour) -> None:
