@@ -130,7 +130,9 @@ def too_old(server: Mapping[str, Any]) -> str:
 async def refuse_unsafe(client: Client) -> None:
     """Raise `UnsafeLog` when this Redis is too old, or could lose or evict what it acknowledged; each reason is named.
 
-    Raises `LogUnavailable` when it does not answer.
+    Raises `LogUnavailable` when it does not answer, or writes its append-only file anew: after `CONFIG SET appendonly
+    yes` it says yes at once, and keeps nothing in the file before that has ended (AOF_WAIT_REWRITE in its aof.c). An
+    ordinary rewrite looks the same from outside; it is waited for too, which takes a buffer's start a moment.
     """
     async with reading(client):
         with suppress(ResponseError):  # it may be hidden: then the log itself will show
@@ -151,3 +153,8 @@ async def refuse_unsafe(client: Client) -> None:
             f"this Redis may lose acknowledged writes: {', '.join(wrong)}. Fix: {fixes}; and keep it in its "
             "configuration file. For development only, SPILLWAY_ALLOW_UNSAFE_REDIS=true starts all the same."
         )
+    async with reading(client):
+        with suppress(ResponseError):
+            file = await client.info("persistence")
+            if file.get("aof_rewrite_in_progress") or file.get("aof_rewrite_scheduled"):
+                raise LogUnavailable("Redis writes its append-only file anew and may keep nothing until it has", 1.0)
