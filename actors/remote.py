@@ -20,7 +20,7 @@ from actors.adapters.redis_cache import RedisCache
 from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
-from actors.adapters.redis_log import RedisLog, follow, is_empty, streams
+from actors.adapters.redis_log import RedisLog, follow, is_poured, streams
 from actors.adapters.telemetry import RayTelemetry
 from actors.budget import Budget
 from actors.buffer import Buffer
@@ -174,15 +174,16 @@ class BufferActor:
     async def _build(self) -> Buffer:
         config = self._config
         older = [name for name in await streams(self._redis, config.key_prefix) if not _of_pool(name, config.shards)]
-        empty = dict.fromkeys(older, False)
+        heirs = {name: f"{heir_of(_index(name), config.shards)}of{config.shards}" for name in older}
+        poured = dict.fromkeys(older, False)
 
         async def predecessors_empty() -> bool:
-            for name in older:
+            for name, heir in heirs.items():
                 try:
-                    empty[name] = empty[name] or await is_empty(self._redis, config.key_prefix, name)
+                    poured[name] = poured[name] or await is_poured(self._redis, config.key_prefix, name, heir)
                 except (LogUnavailable, OutcomeUnknown):
                     return False
-            return all(empty.values())
+            return all(poured.values())
 
         return self._buffer_of(older, predecessors_empty)
 
@@ -214,6 +215,7 @@ class BufferActor:
             once_ttl_s=config.once_ttl_s,
             once_max=config.once_max,
             allow_unsafe=config.allow_unsafe_redis,
+            owner=config.stream,
         )
 
 

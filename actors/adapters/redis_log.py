@@ -1,9 +1,9 @@
 """RedisLog: a durable stream in one Redis with `appendfsync always`.
 
 Keys, all under one prefix: `stream:{name}` the entries, `owner:{name}` the epoch of the stream's owner and
-`owner:{name}:by` who that is, `streams` the names of all streams there ever were, `pool` the size of the present pool,
-`once:{digest}` the idempotency records, `once` how many of them there are, by the second at which the last of them is
-gone.
+`owner:{name}:by` who that is (the stream of its buffer, and a name of its own), `streams` the names of all streams
+there ever were, `pool` the size of the present pool, `once:{digest}` the idempotency records, `once` how many of them
+there are, by the second at which the last of them is gone.
 """
 
 from __future__ import annotations
@@ -118,9 +118,11 @@ class RedisLog:
         once_ttl_s: int,
         once_max: int = 1_000_000,
         allow_unsafe: bool = False,
+        owner: str = "",
     ) -> None:
         """`once_ttl_s`: how long an idempotency key is remembered. `once_max`: how many are, of all streams together;
-        beyond it new ones are refused, because to forget one early would double the write it stands for."""
+        beyond it new ones are refused, because to forget one early would double the write it stands for. `owner`: the
+        stream of the buffer that opens this one, where that is another."""
         self._client = client
         self._prefix = prefix
         self._stream = stream
@@ -132,7 +134,7 @@ class RedisLog:
         self._once_max = once_max
         self._allow_unsafe = allow_unsafe
         self._epoch = 0
-        self._me = uuid4().hex
+        self._me = f"{owner or stream}/{uuid4().hex}"
         self._script = client.register_script(_APPEND)
         self._open = client.register_script(_OPEN)
         self._reopen = client.register_script(_REOPEN)
@@ -253,10 +255,12 @@ async def streams(client: Client, prefix: str) -> list[str]:
         return sorted(name.decode() for name in await client.smembers(f"{prefix}:streams"))
 
 
-async def is_empty(client: Client, prefix: str, stream: str) -> bool:
-    """Holds `stream` nothing? Raises `LogUnavailable`."""
-    async with reading(client):
-        return int(await client.xlen(f"{prefix}:stream:{stream}")) == 0
+async def is_poured(client: Client, prefix: str, stream: str, heir: str) -> bool:
+    """Does `stream` hold nothing, and for good? Before the buffer of the stream `heir` has opened it, an earlier owner
+    may still add to it. Raises `LogUnavailable`."""
+    async with reading(client), client.pipeline() as pipe:
+        owner, entries = await pipe.get(f"{prefix}:owner:{stream}:by").xlen(f"{prefix}:stream:{stream}").execute()
+    return (owner or b"").startswith(f"{heir}/".encode()) and entries == 0
 
 
 def _answer(text: str) -> KeyedAnswer:

@@ -15,7 +15,7 @@ from actors.adapters.redis_cache import RedisCache
 from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
-from actors.adapters.redis_log import RedisLog, follow, is_empty, streams
+from actors.adapters.redis_log import RedisLog, follow, is_poured, streams
 from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
 from actors.core.ports import Keyed, WriteLog
 from actors.core.position import NOTHING, order
@@ -210,6 +210,13 @@ async def test_a_redis_that_may_lose_what_it_acknowledged_is_refused_and_the_set
         assert await log_on(redis, allow_unsafe=True).open() == 1
     finally:
         await redis.config_set(setting, safe)
+        await rewritten(redis)
+
+
+async def rewritten(redis: Any) -> None:
+    async with asyncio.timeout(LONG_S):
+        while (await redis.info("persistence"))["aof_rewrite_in_progress"]:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_redis_that_is_not_there_is_told_apart_from_one_that_does_not_answer(redis_url: str) -> None:
@@ -364,14 +371,42 @@ async def test_a_redis_that_hangs_is_noticed_long_before_an_append_gives_up(wire
 
 async def test_all_streams_there_ever_were_are_known(redis: Any) -> None:
     prefix = f"t{uuid.uuid4().hex}"
-    letters = RedisDeadLetters(redis, prefix)
     for name in ("1of2", "0of2"):
-        log = RedisLog(redis, prefix, name, letters, once_ttl_s=60)
-        await log.open()
-        assert await is_empty(redis, prefix, name)
-        await log.append(b"x")
-        assert not await is_empty(redis, prefix, name)
+        await RedisLog(redis, prefix, name, RedisDeadLetters(redis, prefix), once_ttl_s=60).open()
     assert await streams(redis, prefix) == ["0of2", "1of2"]
+
+
+async def test_a_stream_is_not_poured_before_its_heir_has_opened_it(redis: Any) -> None:
+    """Empty alone proves nothing: an owner who still lives could add to it, and an older write follow a newer one."""
+    prefix = f"t{uuid.uuid4().hex}"
+    letters = RedisDeadLetters(redis, prefix)
+    before = RedisLog(redis, prefix, "0of1", letters, once_ttl_s=60)
+    await before.open()
+    assert not await is_poured(redis, prefix, "0of1", "0of2")
+    position = (await before.append(b"x")).position
+    heir = RedisLog(redis, prefix, "0of1", letters, once_ttl_s=60, owner="0of2")
+    await heir.open()
+    assert not await is_poured(redis, prefix, "0of1", "0of2")
+    await heir.acknowledge(position)
+    assert await is_poured(redis, prefix, "0of1", "0of2")
+    with pytest.raises(Fenced):
+        await before.append(b"y")
+
+
+async def test_a_log_opens_when_the_file_that_keeps_it_is_there(redis: Any) -> None:
+    """`CONFIG GET appendonly` says yes at once after it was set; until its first rewrite has ended nothing is kept."""
+    await redis.mset({f"filler{number}": "x" for number in range(40)})
+    await redis.config_set("rdb-key-save-delay", 20_000)  # microseconds: the rewrite takes 0.8 s
+    await redis.config_set("appendonly", "no")
+    await redis.config_set("appendonly", "yes")
+    try:
+        with pytest.raises(LogUnavailable, match="append-only file anew"):
+            await log_on(redis).open()
+    finally:
+        await redis.config_set("rdb-key-save-delay", 0)
+        await rewritten(redis)
+        await redis.delete(*(f"filler{number}" for number in range(40)))
+    assert await log_on(redis).open() == 1
 
 
 async def test_an_idempotency_record_has_an_end(redis: Any) -> None:
