@@ -19,7 +19,7 @@ def _one(name: str, promise: str, file: str, old: str, new: str, *tests: str) ->
 
 BUDGET, PACING, WRITER = "actors/budget.py", "actors/core/pacing.py", "actors/writer.py"
 INFLOW, OUTFLOW, BATCHING = "actors/inflow.py", "actors/outflow.py", "actors/core/batching.py"
-LOG = "actors/adapters/redis_log.py"
+LOG, LINK = "actors/adapters/redis_log.py", "actors/adapters/redis_link.py"
 
 RING = "tests/unit/test_pacing.py::test_no_window_of_a_second_holds_more_than_r_commands_at_the_server"
 CAP = "tests/unit/test_exact_cap.py::"
@@ -52,6 +52,21 @@ CompletionRing = TokenBucket
 class WindowGauge:'''
 
 MUTANTS = (
+    _one(
+        "a log that opens while its file is not there yet", "I1", LINK,
+        'if file.get("aof_rewrite_in_progress") or', "if False and file or",
+        TEST_LOG + "test_a_log_opens_when_the_file_that_keeps_it_is_there",
+    ),
+    _one(
+        "an empty stream of an earlier pool believed before its heir has it", "I5", LOG,
+        ' and entries == 0\n', " or entries == 0\n",
+        TEST_LOG + "test_a_stream_is_not_poured_before_its_heir_has_opened_it",
+    ),
+    _one(
+        "all of a batch again for one refused write", "I2", OUTFLOW,
+        " | {place for place in _places(entries) if _key(entries, place) not in again}", "",
+        TEST_OUTFLOW + "test_what_a_refusal_makes_count_again_takes_no_other_key_with_it",
+    ),
     _one(
         "acknowledge before append", "I1", INFLOW,
         "                    appended = await self._log.append(payload, keyed)\n",
