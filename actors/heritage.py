@@ -68,7 +68,7 @@ class Heritage:
         self._oldest_s = await self._patiently(self._count)
         self._is_counted = True
         for log in self._logs:
-            while page := await self._patiently(partial(_page, log)):
+            while page := await self._patiently(partial(_page, log, self._clock.wall_s())):
                 await self._pour_page(log, page)
         self._later_writes = self._later_bytes = 0
         self._oldest_s = None
@@ -82,7 +82,7 @@ class Heritage:
             async for logged in log.replay():
                 writes += len(decode_writes(logged.payload))
                 size += len(logged.payload)
-                at_s = accepted_s(logged.position)
+                at_s = accepted_s(logged.position, self._clock.wall_s())
                 oldest_s = at_s if oldest_s is None else min(oldest_s, at_s)
         self._later_writes, self._later_bytes = writes, size
         return oldest_s
@@ -117,13 +117,12 @@ class Heritage:
                 await self._clock.sleep(_PAUSE_S)
 
 
-async def _page(log: WriteLog) -> list[Entry]:
+async def _page(log: WriteLog, now_s: float) -> list[Entry]:
     page: list[Entry] = []
     size = 0
     async for logged in log.replay():
-        page.append(
-            Entry(logged.position, decode_writes(logged.payload), len(logged.payload), accepted_s(logged.position))
-        )
+        at_s = accepted_s(logged.position, now_s)
+        page.append(Entry(logged.position, decode_writes(logged.payload), len(logged.payload), at_s))
         size += len(logged.payload)
         if len(page) == _PAGE or size >= _PAGE_BYTES:
             break

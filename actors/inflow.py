@@ -224,7 +224,7 @@ class Inflow:
                     self._add(answer.position.rpartition("/")[2], writes, len(item.payload))
 
     def _add(self, position: str, writes: list[Write], size: int) -> None:
-        self._backlog.add(Entry(position, writes, size, accepted_s(position)))
+        self._backlog.add(Entry(position, writes, size, accepted_s(position, self._clock.wall_s())))
         self.accepted.note(self._clock.now_ns(), len(writes))
 
     def _answer(self, group: list[Call], appended: Appended) -> None:

@@ -59,6 +59,20 @@ async def test_nothing_is_told_while_nothing_drains() -> None:
     await service.stop()
 
 
+async def test_a_clock_that_is_set_back_hides_no_lag() -> None:
+    """Redis goes on from its last millisecond, so what it keeps from now on seems to come from the future."""
+    service = await behind(20.0)
+    service.store.faults.clear()
+    await service.clock.advance(60.0)
+    service.store.faults.plan("probe", *[CommandNotSent("down")] * 1_000)
+    service.store.faults.plan("store", CommandNotSent("down"))
+    service.clock.step_wall(-600.0)
+    await service.keep(insert("a"))
+    await service.clock.advance(300.0)
+    assert service.buffer.stats()["lag_s"] == pytest.approx(300.0, abs=1.0)
+    await service.stop()
+
+
 async def test_the_lag_is_the_age_of_the_oldest_write_and_grows_with_an_outage() -> None:
     service = await behind(20.0)
     assert service.buffer.stats()["lag_s"] == pytest.approx(20.0, abs=0.1)

@@ -69,7 +69,11 @@ def test_no_text_makes_the_decoder_stumble(text: str) -> None:
 
 def test_positions_are_ordered_by_number_and_not_by_letter() -> None:
     assert sorted(["10-0", "9-11", "9-2"], key=order) == ["9-2", "9-11", "10-0"]
-    assert accepted_s("1800000000500-3") == 1_800_000_000.5
+
+
+def test_no_write_was_accepted_in_the_future() -> None:
+    assert accepted_s("1800000000500-3", 1_800_000_001.0) == 1_800_000_000.5
+    assert accepted_s("1800000000500-3", 1_800_000_000.0) == 1_800_000_000.0
 
 
 outcomes = st.lists(st.sampled_from(list(Outcome)), max_size=8)
