@@ -5,13 +5,14 @@ A full Redis refuses appends with an error of its own, long after our bounds sho
 
 from __future__ import annotations
 
+from actors.adapters.redis_cache import MAX_DOCUMENT_BYTES
 from cluster.settings import MIB, Settings
 
 SHARE = 0.75  # of Redis' limit that our bounds may fill; the rest is for dead letters, rewrites and connections
 _ENTRY_BYTES = 200  # a stream's own share of an entry with one write, the worst case
 _SLACK = 1.25  # of the allocator, on large values
 _KEY_BYTES = 300  # an idempotency record with its name and its end
-_CACHED_BYTES = 1_024  # a cached document; the bound is on their number
+_CACHED_BYTES = MAX_DOCUMENT_BYTES + 200  # the largest document that is cached, with its name and its end
 
 
 def needed_bytes(settings: Settings) -> int:

@@ -10,7 +10,7 @@ from actors.core.errors import SpillwayError
 
 # A buffer keeps 20,000 documents here (`cache_max_entries`). At this size they have 160 MiB, and the log beside them
 # has the memory it needs; a cache that filled Redis would stop every write until its documents expire.
-_MAX_DOCUMENT_BYTES = 8 * 1024
+MAX_DOCUMENT_BYTES = 8 * 1024
 
 
 class RedisCache:
@@ -37,7 +37,7 @@ class RedisCache:
             return [None] * len(keys)  # a failing cache is a miss; that Redis is away is told by the log
 
     async def put(self, documents: dict[str, bytes]) -> None:
-        small = {key: document for key, document in documents.items() if len(document) <= _MAX_DOCUMENT_BYTES}
+        small = {key: document for key, document in documents.items() if len(document) <= MAX_DOCUMENT_BYTES}
         if not self._ttl_s or not small:
             return
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from actors.adapters.redis_cache import MAX_DOCUMENT_BYTES
 from cluster.footprint import SHARE, least_maxmemory_bytes, needed_bytes, shortage
 from cluster.settings import MIB, load
 
@@ -18,6 +19,11 @@ def test_the_defaults_fit_into_the_redis_we_start() -> None:
 )
 def test_every_bound_counts(more: dict[str, int]) -> None:
     assert needed_bytes(load(**more)) > needed_bytes(load())
+
+
+def test_a_cached_document_counts_with_all_it_may_have() -> None:
+    few, many = (needed_bytes(load(cache_max_entries=entries, buffers=2)) for entries in (20_000, 30_000))
+    assert many - few >= 10_000 * 2 * MAX_DOCUMENT_BYTES
 
 
 def test_a_cache_that_is_off_needs_nothing() -> None:
