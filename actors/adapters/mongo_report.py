@@ -30,13 +30,14 @@ def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Ou
     """
     count = len(command.ids)
     errors = answer.get("writeErrors", [])
+    unknown = Report.all(Outcome.RETRY, count)._replace(grown=_grown(command, answer))  # the count knows all the same
     if answer.get("writeConcernError"):
-        return Report.all(Outcome.RETRY, count)
+        return unknown
     told = answer.get("n", 0) + len(errors) if command.verb != Verb.DELETE or (errors and "n" not in answer) else count
     if told != count:  # every insert and every upsert finds or makes one, so some write is not spoken of
         if errors and errors[0].get("code") not in _PASSING and command.verb != Verb.INSERT:
             raise CommandRefused(f"{errors[0].get('errmsg', 'refused by MongoDB')} (code {errors[0].get('code')})")
-        return Report.all(Outcome.RETRY, count)
+        return unknown
     outcomes = bytearray(Report.all(Outcome.STORED, count).outcomes)
     reasons: dict[int, str] = {}
     for error in errors:
@@ -52,13 +53,14 @@ def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Ou
         else:
             outcomes[index] = Outcome.REJECTED
             reasons[index] = f"{error.get('errmsg', 'refused by MongoDB')} (code {code})"
-    if command.verb == Verb.INSERT:
-        grown = int(answer.get("n", 0))
-    elif command.verb == Verb.UPDATE:
-        grown = len(answer.get("upserted", []))
-    else:
-        grown = -int(answer.get("n", 0))
-    return Report(bytes(outcomes), reasons, grown)
+    return Report(bytes(outcomes), reasons, unknown.grown)
+
+
+def _grown(command: Command, answer: Mapping[str, Any]) -> int:
+    """How many documents the collection has more than before."""
+    if command.verb == Verb.UPDATE:
+        return len(answer.get("upserted", []))
+    return int(answer.get("n", 0)) * (1 if command.verb == Verb.INSERT else -1)
 
 
 def _names_no_index(error: Mapping[str, Any]) -> bool:
