@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from actors.adapters.redis_link import SAFE
+from cluster.footprint import shortage
 from cluster.head import LOGICAL_CPUS, OBJECT_STORE_BYTES
 from cluster.ray_environment import max_connections, tuning
 from cluster.settings import Settings
@@ -106,8 +107,8 @@ def _redis_memory(documents: Sequence[Document], settings: Settings) -> Iterator
             if said.get(key) != value:
                 yield Fault(where, f"{key} is {said.get(key)}, must be {value}")
         memory = int(quantity(said.get("maxmemory", "0").replace("gb", "Gi").replace("mb", "Mi")))
-        if memory < 4 * settings.max_queue_bytes:
-            yield Fault(where, f"maxmemory {memory} is below four times max_queue_bytes ({settings.max_queue_bytes})")
+        if short := shortage(settings, memory):
+            yield Fault(where, short)
         for pod in pods(documents):
             if pod.labels.get("app.kubernetes.io/component") == "redis":
                 limit = pod.limit("memory")

@@ -212,7 +212,7 @@ MISTAKES: dict[str, tuple[Plant, str, str]] = {
     "a Redis that is full before the bound": (
         lambda all_: redis_conf(all_, "maxmemory 1gb", "maxmemory 512mb"),
         AGREEMENT,
-        "maxmemory 536870912 is below four times max_queue_bytes",
+        "maxmemory is 512 MiB, and the bounds of the settings may need 881 MiB",
     ),
     "a Redis killed for its memory": (
         lambda all_: redis_conf(all_, "maxmemory 1gb", "maxmemory 2gb"),
