@@ -214,6 +214,11 @@ MISTAKES: dict[str, tuple[Plant, str, str]] = {
         AGREEMENT,
         "maxmemory is 512 MiB, and the bounds of the settings may need 881 MiB",
     ),
+    "a Redis without a bound": (
+        lambda all_: redis_conf(all_, "maxmemory 1gb\n", ""),
+        AGREEMENT,
+        "maxmemory is not set",
+    ),
     "a Redis killed for its memory": (
         lambda all_: redis_conf(all_, "maxmemory 1gb", "maxmemory 2gb"),
         AGREEMENT,
