@@ -67,7 +67,7 @@ unit contract distributed acceptance: $(TOOLS)
 	fi
 
 venv: $(SERVICE)
-tools: $(TOOLS)
+tools: $(TOOLS) ## What the load tests and the tests need on top of `make up`, into .venv
 
 clean: down ## Stop the service, then remove its logs, run files and the virtual environment; its data stays
 	@$(BIN)/python -m cluster clean
