@@ -123,11 +123,12 @@ class Status(BaseModel):
     ready: bool = Field(description="Can writes be accepted?")
     mongodb: str
     redis: str
-    accepted_total: int = 0
-    dead_lettered_total: int = Field(0, description="Writes MongoDB refused, since the buffers started.")
+    accepted_total: int | None = Field(None, description="Since the buffers started; null while one does not answer.")
+    drained_total: int | None = Field(None, description="Stored, or dead letters; null as accepted_total.")
+    dead_lettered_total: int | None = Field(None, description="Writes MongoDB refused; null as accepted_total.")
     dead_letters: int | None = Field(None, description="Those on the shelf now; null when it does not answer.")
-    accepted_per_s: float = 0
-    drained_per_s: float = 0
+    accepted_per_s: float | None = None
+    drained_per_s: float | None = None
     backlog: Backlog | None = None
     lag_s: float | None = Field(None, description="Age of the oldest write not yet stored; null as the backlog.")
     drain_eta_s: float | None = Field(

@@ -14,27 +14,29 @@ def summarize(
     """`GET /v1/status`. None stands for a part that did not answer: it is shown as away, and never as fine.
 
     What a silent buffer holds is in its log, or what one has inherited and not counted yet, so nobody knows how much
-    waits: backlog, lag and ETA are null then. A sum
-    without it would say "drained" while a thousand accepted writes have yet to reach MongoDB.
+    waits: backlog, lag and ETA are null then. A sum without it would say "drained" while a thousand accepted writes
+    have yet to reach MongoDB, and counters without it would fall and rise again: an alert takes that for new ones.
     `dead_letters` are those on the shelf now, whoever put them there.
     """
     there = [buffer for buffer in buffers if buffer is not None]
     all_there = len(there) == len(buffers)
-    all_told = all_there and all(buffer["writes"] is not None for buffer in there)
-    writes = sum(buffer["writes"] for buffer in there) if all_told else None
-    size = sum(buffer["bytes"] for buffer in there) if all_told else None
-    accepted_per_s = sum(buffer["accepted_per_s"] for buffer in there)
-    drained_per_s = sum(buffer["drained_per_s"] for buffer in there)
+
+    def total(name: str) -> Any:
+        """Over all buffers; None as soon as one of them does not tell it."""
+        told = [buffer and buffer[name] for buffer in buffers]
+        return None if None in told else sum(told)
+
+    writes, accepted_per_s, drained_per_s = total("writes"), total("accepted_per_s"), total("drained_per_s")
     return {
         "ready": all_there and all(buffer["ready"] for buffer in there),
-        "accepted_total": sum(buffer["accepted_total"] for buffer in there),
-        "drained_total": sum(buffer["drained_total"] for buffer in there),
-        "dead_lettered_total": sum(buffer["dead_lettered_total"] for buffer in there),
+        "accepted_total": total("accepted_total"),
+        "drained_total": total("drained_total"),
+        "dead_lettered_total": total("dead_lettered_total"),
         "dead_letters": dead_letters,
-        "accepted_per_s": round(accepted_per_s, 1),
-        "drained_per_s": round(drained_per_s, 1),
-        "backlog": {"writes": writes, "bytes": size},
-        "lag_s": max((buffer["lag_s"] for buffer in there), default=0.0) if all_told else None,
+        "accepted_per_s": accepted_per_s and round(accepted_per_s, 1),
+        "drained_per_s": drained_per_s and round(drained_per_s, 1),
+        "backlog": {"writes": writes, "bytes": total("bytes")},
+        "lag_s": None if writes is None else max((buffer["lag_s"] for buffer in there), default=0.0),
         "drain_eta_s": drain_eta_s(writes, accepted_per_s, drained_per_s),
         "commands": writer["commands"] if writer else {"last_second": None, "worst_window": None, "limit": None},
         "batch": {name: writer.get(name) if writer else None for name in _BATCH},

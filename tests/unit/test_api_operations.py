@@ -12,8 +12,10 @@ from fake_intake import UP, FakeIntake
 from actors.core.errors import QueueFull
 from actors.core.ports import State
 from actors.core.receipt import Receipt
+from actors.core.status import summarize
 from serve_app.errors import FAULTS
 from serve_app.health import MAX_AGE_S, StatusBoard
+from serve_app.schemas import Status
 
 RECEIPT = Receipt("0", "5-0", 2, "shop.orders", "o1")
 
@@ -51,6 +53,11 @@ async def test_not_ready(client: EdgeClient) -> None:
 
 async def test_status_as_the_intake_tells_it(client: EdgeClient) -> None:
     assert (await client.get("/v1/status")).json() == UP
+
+
+async def test_a_status_in_which_nobody_answers_is_one_the_document_describes(client: EdgeClient) -> None:
+    client.intake.up = summarize([None], None)
+    Status.model_validate((await client.get("/v1/status")).json(), strict=True)
 
 
 async def test_probes_are_cheap() -> None:

@@ -186,7 +186,8 @@ def test_the_status_adds_up_the_buffers() -> None:
     assert status["lag_s"] == 2.0
     assert status["drain_eta_s"] == 400 / (100.0 - 80.0)
     assert (status["mongodb"], status["redis"]) == ("up", "up")
-    assert status["dead_lettered_total"] == 2
+    assert (status["accepted_total"], status["drained_total"], status["dead_lettered_total"]) == (1_000, 800, 2)
+    assert (status["accepted_per_s"], status["drained_per_s"]) == (80.0, 100.0)
 
 
 def test_a_part_that_does_not_answer_is_never_shown_as_fine() -> None:
@@ -194,6 +195,8 @@ def test_a_part_that_does_not_answer_is_never_shown_as_fine() -> None:
     assert not status["ready"]
     assert status["backlog"] == {"writes": None, "bytes": None}, "what the silent one holds is not nothing"
     assert (status["lag_s"], status["drain_eta_s"]) == (None, None)
+    for name in ("accepted_total", "drained_total", "dead_lettered_total", "accepted_per_s", "drained_per_s"):
+        assert status[name] is None, "a counter that falls and rises again would be new writes to an alert"
     assert status["mongodb"] == "down"
     assert status["commands"]["worst_window"] is None
     assert status["buffers"][1]["last_error"] == "this buffer does not answer"
