@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from cluster import telegraph
-from cluster.board import Board
+from cluster.board import line
 from cluster.dead_letters import app as dead_letters
 from cluster.ray_environment import client_environment
 from cluster.terminal import err, fail, out, running, settings_and_folder
@@ -73,10 +73,7 @@ def status(
             out.print(f"{name:<22}{escape(str(value))}", soft_wrap=True)
     for name, part in record.parts.items():
         out.print(f"{escape(name):<22}pid {part.pid}{'' if part.lives() else ' (ended)'}")
-    board = Board()
-    if numbers is not None:
-        board.update(numbers, 0.0)
-    out.print(board.line(numbers, record.state), soft_wrap=True)
+    out.print(line(numbers, record.state), soft_wrap=True)
 
 
 @app.command()

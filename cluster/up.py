@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from types import FrameType
+from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -16,8 +17,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from cluster import reaper, telegraph
-from cluster.board import Board, count
+from cluster import board, reaper, telegraph
 from cluster.embedded import ports
 from cluster.embedded.child import Child, ChildFailed, Recipe, State, tail
 from cluster.embedded.steps import Steps
@@ -58,7 +58,7 @@ class Run:
         self._console = console
         self._steps = Steps(console)
         self._children: list[Child] = []
-        self._board = Board()
+        self._backlog: int | None = None  # the last one that was known
         self._stops = 0
         # The drain itself, then the writer that lets its lease go.
         self._drain_s = settings.drain_timeout_s + settings.mongodb_timeout_s + DRAIN_MARGIN_S
@@ -167,19 +167,20 @@ class Run:
         self._console.print(f"[yellow]![/yellow] {time.strftime('%H:%M:%S')} {escape(text)}", soft_wrap=True)
 
     def _sample(self) -> Text:
-        status = telegraph.status(self.record.http_url)
-        if status is not None:
-            self._board.update(status, time.monotonic())
         waiting = [child.name for child in self._children if child.state is not State.RUNNING]
-        return self._board.line(status, f"restarting {', '.join(waiting)}" if waiting else "")
+        return board.line(self._status(), f"restarting {', '.join(waiting)}" if waiting else "")
+
+    def _status(self, timeout_s: float = 1.5) -> dict[str, Any] | None:
+        status = telegraph.status(self.record.http_url, timeout_s)
+        writes = board.number(status, "backlog", "writes")
+        self._backlog = self._backlog if writes is None else int(writes)
+        return status
 
     def _drain(self) -> int:
         """Runs `python -m cluster drain` and shows the backlog until it ends, is out of time, or Ctrl-C comes again."""
         self._save("draining")
         self._stops = 1
-        status = telegraph.status(self.record.http_url)
-        if status is not None:
-            self._board.update(status, time.monotonic())
+        self._status()
         log = self._folder.logs / "drain.log"
         environment = {
             **os.environ,
@@ -211,17 +212,15 @@ class Run:
                 time.sleep(TICK_S)
         left = drained_to(tail(log, 3))
         if left is None:  # then the last number the service told is the best we have
-            left = self._board.backlog
+            left = self._backlog or 0
             self._event(f"the drain was {outcome or 'broken off'}, log: {log}")
         elif left == 0:
             self._console.print("[green]✓[/green] Drained")
         return left
 
     def _drain_line(self) -> Text:
-        status = telegraph.status(self.record.http_url, timeout_s=0.5)
-        if status is not None:
-            self._board.update(status, time.monotonic())
-        return Text(f"draining: {count(self._board.backlog)} writes left")
+        self._status(timeout_s=0.5)
+        return Text(f"draining: {board.count(self._backlog)} writes left")
 
     def _check_public_port(self) -> None:
         port = self._settings.http_port
@@ -278,7 +277,7 @@ def up(settings: Settings, folder: StateFolder, console: Console, witness: bool 
         finally:
             left = run.stop()
         if left:
-            console.print(f"{count(left)} writes stay in the log; the next `make up` stores them.")
+            console.print(f"{board.count(left)} writes stay in the log; the next `make up` stores them.")
     return code
 
 

@@ -4,73 +4,69 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.board import Board, number, size
+import pytest
+
+from actors.core.status import summarize
+from cluster.board import line, number, size
 from cluster.up import drained_to
 from cluster.welcome import without_password
 
 
-def answer(total: int = 0, **other: Any) -> dict[str, Any]:
+def answer(**other: Any) -> dict[str, Any]:
     return {
-        "accepted_total": total,
+        "ready": True,
+        "accepted_per_s": 1_500.4,
         "backlog": {"writes": 1200, "bytes": 3 * 1024 * 1024},
         "lag_s": 1.25,
         "commands": {"last_second": 97, "worst_window": 99, "limit": 100},
         "mongodb": "up",
         "redis": "up",
+        "dead_letters": 0,
         **other,
     }
 
 
-def test_the_rate_is_a_difference_over_the_time_between_two_answers() -> None:
-    board = Board()
-    board.update(answer(1_000), 10.0)
-    assert board.accepted_per_s == 0
-    board.update(answer(4_000), 12.0)
-    assert board.accepted_per_s == 1_500  # 3,000 in 2 s
-
-
-def test_a_restarted_service_begins_anew_without_a_negative_rate() -> None:
-    board = Board()
-    board.update(answer(1_000), 10.0)
-    board.update(answer(5), 11.0)
-    assert board.accepted_per_s == 0
-
-
 def test_the_line_holds_what_a_person_looks_for() -> None:
-    board = Board()
-    board.update(answer(), 0.0)
-    line = board.line(answer()).plain
-    assert "backlog 1,200 (3.0 MiB)" in line
-    assert "97 of 100" in line
-    assert "worst 99" in line
-    assert "lag 1.2 s" in line
-    assert "down" not in line
+    seen = "accepted 1,500/s · backlog 1,200 (3.0 MiB) · commands 97 of 100 in 1 s, worst 99 · lag 1.2 s"
+    assert line(answer()).plain == seen, "and says nothing of what is well"
 
 
-def test_what_is_down_is_named() -> None:
-    assert "mongodb down" in Board().line(answer(mongodb="down")).plain
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"mongodb": "down"}, " · mongodb down"),
+        ({"ready": False}, " · writes are refused"),
+        ({"dead_letters": 1_234}, " · dead letters 1,234 (make letters)"),
+        ({"commands": {"last_second": 97, "worst_window": 101, "limit": 100}}, ", worst 101"),
+    ],
+)
+def test_what_is_wrong_is_named_in_red(wrong: dict[str, Any], told: str) -> None:
+    text = line(answer(**wrong))
+    assert [text.plain[span.start : span.end] for span in text.spans if span.style == "red"] == [told]
 
 
 def test_a_silent_service_is_told_as_such() -> None:
-    assert Board().line(None, "restarting Redis").plain == "restarting Redis  the service does not answer"
+    assert line(None, "restarting Redis").plain == "restarting Redis  the service does not answer"
 
 
-def test_a_backlog_that_nobody_knows_is_not_shown_as_none() -> None:
-    board = Board()
-    board.update(answer(), 0.0)
-    away = answer(backlog={"writes": None, "bytes": None}, lag_s=None)
-    board.update(away, 1.0)
-    assert "backlog unknown, a buffer does not answer" in board.line(away).plain
-    assert board.backlog == 1200
+@pytest.mark.parametrize(
+    "status",
+    [
+        summarize([None], None),
+        {"ready": False, "mongodb": "unknown", "redis": "unknown"},
+        {"backlog": None, "commands": [], "lag_s": "x"},
+    ],
+)
+def test_what_nobody_knows_is_not_shown_as_none(status: dict[str, Any]) -> None:
+    told = line(status).plain
+    assert told.startswith("accepted unknown · backlog unknown · commands unknown · lag unknown")
+    assert "letters" not in told
 
 
-def test_a_strange_answer_does_no_harm() -> None:
-    board = Board()
-    strange: dict[str, Any] = {"backlog": None, "commands": [], "lag_s": "x"}
-    board.update(strange, 1.0)
-    assert "backlog 0" in board.line(strange).plain
-    assert number({"a": {"b": True}}, "a", "b") == 1.0
-    assert number(None, "a") == 0.0
+def test_a_number_is_found_or_is_none() -> None:
+    assert number({"a": {"b": 2}}, "a", "b") == 2.0
+    assert number({"a": {"b": None}}, "a", "b") is None
+    assert number(None, "a") is None
 
 
 def test_sizes() -> None:

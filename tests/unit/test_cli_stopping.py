@@ -16,6 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from cluster import down as stopping
+from cluster import telegraph
 from cluster import up as running
 from cluster.__main__ import app
 from cluster.down import clean, down
@@ -221,6 +222,24 @@ def test_a_drain_gets_its_time_from_when_it_can_begin_and_then_the_writer_may_le
     run._drain()
     assert 100 < Drain.killed_s < 130
     assert run.record.stop_s > Drain.killed_s + 60
+
+
+def test_a_drain_that_tells_nothing_has_left_the_last_backlog_that_was_known(
+    folder: StateFolder, console: Console, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Drain:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def poll(self) -> int:
+            return 1
+
+    told = iter([{"backlog": {"writes": 1_234}}, {"backlog": {"writes": None}}, {"ready": False}, None])
+    monkeypatch.setattr(subprocess, "Popen", Drain)
+    monkeypatch.setattr(telegraph, "status", lambda *_: next(told))
+    run = Run(load(), folder, console)
+    for _ in range(3):
+        run._sample()
+    assert run._drain() == 1_234
 
 
 def test_a_stop_notes_what_is_left(folder: StateFolder, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,11 +114,12 @@ def test_the_board_is_where_its_provider_looks() -> None:
     assert SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] in places
 
 
-def test_every_metric_on_the_board_is_documented() -> None:
+def test_every_metric_on_the_board_is_documented_and_it_shows_what_needs_a_person() -> None:
     documented = set(METRIC.findall((ROOT / "docs/operations.md").read_text()))
     used = {name for panel in BOARD["panels"] for each in panel["targets"] for name in METRIC.findall(each["expr"])}
     assert len(used) >= 8
     assert used <= documented
+    assert {"spillway_ready", "spillway_dead_letters"} <= used
 
 
 def test_no_two_panels_overlap_and_each_says_what_it_shows() -> None:
