@@ -14,6 +14,15 @@ def count(number: float | None, form: str = "{:,.0f}") -> str:
     return UNKNOWN if number is None else form.format(number)
 
 
+def left(writes: int | None) -> str:
+    """What is said of accepted writes that a run has left in the log; nothing where there are none."""
+    if writes == 0:
+        return ""
+    known = f"{count(writes)} accepted writes are still in the log"
+    told = "How many accepted writes are in the log is not known" if writes is None else known
+    return f"{told}; the next `make up` stores them."
+
+
 def size(number: float) -> str:
     """Bytes, in the unit that gives one to three digits before the point."""
     for unit in ("B", "KiB", "MiB"):

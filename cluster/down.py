@@ -10,7 +10,7 @@ import psutil
 from rich.console import Console
 from rich.markup import escape
 
-from cluster.board import count
+from cluster import board
 from cluster.embedded.steps import Steps
 from cluster.reaper import clear_leftovers
 from cluster.state import Record, StateFolder
@@ -38,7 +38,7 @@ def down(folder: StateFolder, console: Console) -> int:
         return 1
     with lock:
         clear_leftovers(folder, console)
-    console.print(f"Stopped.{_left(folder)}" if lived else "Clean now.", soft_wrap=True)
+    console.print(f"{'Stopped.' if lived else 'Clean now.'}{_left(folder)}", soft_wrap=True)
     return 0
 
 
@@ -95,5 +95,5 @@ def _stopped(record: Record, console: Console) -> bool:
 
 
 def _left(folder: StateFolder) -> str:
-    left = folder.left()
-    return f" {count(left)} accepted writes are still in the log; the next `make up` stores them." if left else ""
+    left = board.left(folder.left())
+    return left and f" {left}"

@@ -170,13 +170,15 @@ class StateFolder:
         """Removes the record; logs and data stay."""
         self.record_file.unlink(missing_ok=True)
 
-    def note_left(self, writes: int) -> None:
-        """Keeps for `left` how many accepted writes a run has left in the log."""
+    def note_left(self, writes: int | None) -> None:
+        """Keeps for `left` how many accepted writes a run has left in the log; None when nobody knows."""
         self._left_file.write_text(f"{writes}\n")
 
-    def left(self) -> int:
-        """Accepted writes that the last run knew to be in the log when it stopped; 0 when it did not say."""
+    def left(self) -> int | None:
+        """Accepted writes in the log, as the last run noted it; 0 when none has run here yet."""
         try:
             return int(self._left_file.read_text())
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return 0
+        except (OSError, ValueError):
+            return None

@@ -98,8 +98,8 @@ class Run:
             head = parts.head()
         except ValueError as error:
             raise CannotStart(str(error)) from None
+        self._folder.note_left(None)  # writes are accepted from here on; if this run is killed, nobody knows
         self._bring(head, "Starting Ray and Serve (15 to 30 s)")
-        self._folder.note_left(0)  # if this run is killed, nobody knows
         self._save("running")
 
     def watch(self) -> None:
@@ -119,12 +119,13 @@ class Run:
                         self._console.print(line, soft_wrap=True)
                 time.sleep(TICK_S)
 
-    def stop(self) -> int:
-        """Drains, then ends everything the run has started, last first. Returns how many writes stay in the log."""
-        left = 0
+    def stop(self) -> int | None:
+        """Drains, then ends everything the run has started, last first. Returns how many writes it has left in the log,
+        None when nobody knows."""
+        left: int | None = 0
         head = next((child for child in self._children if child.name == HEAD), None)
-        if head is not None and head.state is State.RUNNING:
-            left = self._drain()
+        if head is not None:
+            left = self._drain() if head.state is State.RUNNING else None
             self._folder.note_left(left)
         for child in reversed(self._children):
             if child.state is not State.STOPPED:
@@ -176,7 +177,7 @@ class Run:
         self._backlog = self._backlog if writes is None else int(writes)
         return status
 
-    def _drain(self) -> int:
+    def _drain(self) -> int | None:
         """Runs `python -m cluster drain` and shows the backlog until it ends, is out of time, or Ctrl-C comes again."""
         self._save("draining")
         self._stops = 1
@@ -212,7 +213,7 @@ class Run:
                 time.sleep(TICK_S)
         left = drained_to(tail(log, 3))
         if left is None:  # then the last number the service told is the best we have
-            left = self._backlog or 0
+            left = self._backlog
             self._event(f"the drain was {outcome or 'broken off'}, log: {log}")
         elif left == 0:
             self._console.print("[green]✓[/green] Drained")
@@ -276,8 +277,8 @@ def up(settings: Settings, folder: StateFolder, console: Console, witness: bool 
             code = 1
         finally:
             left = run.stop()
-        if left:
-            console.print(f"{board.count(left)} writes stay in the log; the next `make up` stores them.")
+        if left != 0:
+            console.print(board.left(left), soft_wrap=True)
     return code
 
 

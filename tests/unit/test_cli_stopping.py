@@ -123,6 +123,20 @@ def test_down_of_a_drained_run_has_nothing_to_add(
     assert console.export_text().splitlines()[-1] == "Stopped."
 
 
+def test_after_a_killed_run_nobody_knows_what_is_left(
+    folder: StateFolder, console: Console, time: Time, owner: Owner
+) -> None:
+    assert down(folder, console) == 0
+    assert console.export_text().strip() == "Nothing to clean up.", "nothing has run here yet"
+    folder.save(record())
+    folder.note_left(None)
+    owner.alive = False
+    unknown = "How many accepted writes are in the log is not known; the next `make up` stores them."
+    for said in (f"Clean now. {unknown}", f"Nothing to clean up. {unknown}"):
+        assert down(folder, console) == 0
+        assert console.export_text().splitlines()[-1] == said
+
+
 def test_a_run_that_drains_for_long_is_left_alone_and_may_be_waited_for_again(
     folder: StateFolder, console: Console, time: Time, owner: Owner
 ) -> None:
@@ -249,12 +263,34 @@ def test_a_stop_notes_what_is_left(folder: StateFolder, console: Console, monkey
     folder.note_left(5)
     assert run.stop() == 0
     assert folder.left() == 5, "it never ran"
-    run._children.append(RunningHead())  # type: ignore[arg-type]
+    head = Head()
+    run._children.append(head)  # type: ignore[arg-type]
     assert run.stop() == 1_234
     assert folder.left() == 1_234
+    head.state = running.State.WAITING
+    assert run.stop() is None
+    assert folder.left() is None, "Ray was away, and nobody could drain"
 
 
-class RunningHead:
+def test_a_run_that_is_killed_while_it_accepts_has_noted_that_nobody_knows(
+    folder: StateFolder, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought: list[int | None] = []
+    monkeypatch.setattr(running, "Parts", lambda *_: NothingToBring())
+    monkeypatch.setattr(Run, "_check_public_port", lambda _: None)
+    monkeypatch.setattr(Run, "_bring", lambda *_: brought.append(folder.left()))
+    folder.note_left(5)
+    Run(load(), folder, console).start(witness=None)
+    assert brought == [None]
+
+
+class NothingToBring:
+    def redis(self) -> None: ...
+
+    mongodb = head = redis
+
+
+class Head:
     name = running.HEAD
     state = running.State.RUNNING
 
