@@ -72,17 +72,21 @@ each() {
 
 show_one() {
     local mark=✗
-    ! well "$2" "$3" "$5" || mark=✓
+    if well "$2" "$3" "$5"; then mark=✓; else lacking=yes; fi
     printf '%s %-35s %-14s wanted %-14s %s\n' "$mark" "$1" "${5:-none}" "$3" "$4"
 }
 
 show() {
+    local limit lacking="" mark=✓
     each show_one
-    local limit mark=✗
     limit=$(ulimit -Hn)
-    [[ $limit != unlimited ]] && ((limit < NOFILE)) || mark=✓
+    if [[ $limit != unlimited ]] && ((limit < NOFILE)); then
+        mark=✗
+        [[ -e $LIMITS ]] || lacking=yes # else it is applied, and waits for the next login
+    fi
     printf '%s %-35s %-14s wanted %-14s %s\n' "$mark" "nofile (hard, of this shell)" "$limit" "$NOFILE" \
-        "HAProxy takes 2.5 descriptors a connection, and does not start with fewer"
+        "HAProxy takes 2.5 descriptors a connection, and does not start with fewer; set, it holds from the next login on"
+    [[ -z $lacking ]] || printf '→ sudo k8s/tune-host.sh --apply\n'
 }
 
 set_to() {

@@ -50,10 +50,12 @@ def kernel(tmp_path: Path) -> Kernel:
 
 def test_showing_changes_nothing_and_tells_what_is_wanted_and_why(kernel: Kernel) -> None:
     before, files = kernel.values(), kernel.files()
-    marks = {line.split()[1]: line.split()[0] for line in kernel.tune().splitlines()}
+    *rows, last = kernel.tune().splitlines()
+    marks = {row.split()[1]: row.split()[0] for row in rows}
     assert marks["net.core.somaxconn"] == "✗"
     assert marks["net.ipv4.tcp_max_syn_backlog"] == "✓"
     assert len(marks) == len(FOUND) + 1  # and nofile
+    assert last == "→ sudo k8s/tune-host.sh --apply"
     assert (kernel.values(), kernel.files()) == (before, files)
 
 
@@ -61,6 +63,7 @@ def test_what_was_applied_is_well_survives_a_reboot_and_can_be_taken_back(kernel
     before, files = kernel.values(), kernel.files()
     kernel.tune("--apply")
     applied = kernel.values()
+    assert "--apply" not in kernel.tune(), "whatever this shell's nofile is until the next login"
     assert applied == {
         **before,
         "net/core/somaxconn": "16384",
