@@ -107,8 +107,9 @@ def _redis_memory(documents: Sequence[Document], settings: Settings) -> Iterator
             if said.get(key) != value:
                 yield Fault(where, f"{key} is {said.get(key)}, must be {value}")
         memory = int(quantity(said.get("maxmemory", "0").replace("gb", "Gi").replace("mb", "Mi")))
-        short = shortage(settings, memory) if memory else "maxmemory is not set: a full Redis would be killed, not refuse"
-        if short:
+        if not memory:
+            yield Fault(where, "maxmemory is not set: a full Redis is killed before it can refuse")
+        elif short := shortage(settings, memory):
             yield Fault(where, short)
         for pod in pods(documents):
             if pod.labels.get("app.kubernetes.io/component") == "redis":
