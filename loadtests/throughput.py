@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -64,6 +64,7 @@ def throughput(load: Load, console: Console, k6: str) -> Throughput:
     watched_s = seen[-1].at_s - seen[0].at_s if seen else 0.0
     dropped = generator.dropped(summary)
     k6_part = generator_of(seen[1:], preflight.cores(), watched_s, made, dropped, sampler.unwatched)
+    k6_part = replace(k6_part, others_cores=0.0)  # the service is not watched here, and would count among them
     return Throughput(answered / plan.seconds, answered, k6_part)
 
 

@@ -151,7 +151,7 @@ def test_a_sampler_that_cannot_go_on_says_since_when_nobody_watched(
         if len(self.seen) == 3:
             is_blind.set()
             raise OSError("no space left")
-        return Sample(100.0 + 4 * len(self.seen), Usage())
+        return Sample(100.0 + 4 * len(self.seen), Usage(machine_busy=1.0))
 
     def outlast(_k6: EndedK6, _timeout_s: float) -> int:
         assert is_blind.wait(30.0)
@@ -161,8 +161,9 @@ def test_a_sampler_that_cannot_go_on_says_since_when_nobody_watched(
     monkeypatch.setattr(samples, "PERIOD_S", 0.0)
     monkeypatch.setattr(Sampler, "take", blinded)
     k6_ends(monkeypatch, 0, made=500)
-    found = throughput(load(tmp_path), Console(quiet=True), "k6").generator.saturated
-    assert found == "not watched after 8 s (OSError: no space left), so it may have been saturated"
+    generator = throughput(load(tmp_path), Console(quiet=True), "k6").generator
+    assert generator.others_cores == 0.0, "the service, which is not watched here, is no stranger"
+    assert generator.saturated == "not watched after 8 s (OSError: no space left), so it may have been saturated"
 
 
 def test_plots_go_on_to_the_end_of_the_load_when_the_samples_do_not(tmp_path: Path) -> None:
