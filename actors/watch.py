@@ -22,9 +22,12 @@ class Watch:
         self._waiting: list[tuple[tuple[int, int], int, str, asyncio.Future[Resolved]]] = []
         self._ticket = count()
         self._asking: asyncio.Task[None] | None = None
+        self._last: Resolved | None = None
 
     async def until(self, position: str, timeout_s: float) -> Resolved | None:
         """How far the stream is once `position` is resolved; None when the time is up before."""
+        if self._last is not None and order(position) <= order(self._last.position):
+            return self._last  # and not behind a newer one, which somebody else waits for
         answer: asyncio.Future[Resolved] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (order(position), next(self._ticket), position, answer))
         if self._asking is None or self._asking.done():
@@ -47,6 +50,7 @@ class Watch:
             except SpillwayError:
                 await asyncio.sleep(0.1)  # it is being restarted
                 continue
+            self._last = resolved
             while self._waiting and self._waiting[0][0] <= order(resolved.position):
                 answer = heapq.heappop(self._waiting)[3]
                 if not answer.done():

@@ -371,6 +371,23 @@ async def test_to_wait_for_a_thousand_writes_of_one_entry_is_to_wait_once() -> N
     assert sum(state == State("stored") for state in states) == 999
 
 
+async def test_what_is_stored_long_since_does_not_wait_behind_a_newer_write() -> None:
+    """A request repeated under its key, while MongoDB is away and others wait for it."""
+    buffer = Resolving()
+    buffer.go_on.set()
+    intake = RemoteIntake([cast(Remote, buffer)], ["0of1"], remote(None), timeout_s=1.0)
+    old, new = (Receipt("0of1", position, 0, "d.c", "x") for position in ("1-0", "3-0"))
+    assert await intake.wait([old], 5.0) == [State("stored")]
+    buffer.go_on.clear()
+    newer = asyncio.create_task(intake.wait([new], 5.0))
+    await settle()
+    older = asyncio.create_task(intake.wait([old], 5.0))
+    await settle()
+    assert answer(older) == [State("stored")]
+    assert not newer.done()
+    newer.cancel()
+
+
 class Records:
     """What the buffers of all pools share in Redis: the idempotency records; and what they have kept."""
 
