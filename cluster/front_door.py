@@ -18,6 +18,15 @@ PAGES = {502: _UNKNOWN, 503: _REFUSED, 504: _UNKNOWN}
 when the answer to a request that had been sent did not come. Ray says 500 to all three."""
 
 
+_REQUESTS = (
+    "set-header X-Forwarded-For %[src]",  # who connected; what a client says there is replaced
+    # What Serve takes for orders to itself. With a time limit of the caller's it answers 408 for a write that is kept.
+    "del-header ^x-request-(timeout-seconds|disconnect-disabled)$ -m reg",
+    "del-header ^(x-session-id|serve[-_]multiplexed[-_]model[-_]id)$ -m reg",
+    "del-header x-request-id if { req.fhdr(x-request-id) -m reg [^!-~] }",  # Serve decodes it as UTF-8, or answers 500
+)
+
+
 def error_page(status: int) -> str:
     """The whole answer, headers included, that stands for HAProxy's own `status` (502, 503 or 504)."""
     code, answered, title, detail = PAGES[status]
@@ -46,13 +55,13 @@ def haproxy_wrapper(binary: str, pages: Path) -> str:
 
     Ray's template binds the statistics and metrics to every interface, and the statistics page can switch servers off
     without a password. The error pages become ours, also where it has not been told of a replica yet and says 404.
-    Nor does it tell the replicas who connected: X-Forwarded-For is set here, and what a client says there is replaced.
+    Requests are mended too (`_REQUESTS`).
     The configuration's path is the third argument of every start.
     """
     edits = ["s/bind \\*:/bind 127.0.0.1:/", "s/bind :/bind 127.0.0.1:/"]
     edits += ["s/http-request return status 404 .*/http-request return status 503 default-errorfiles/"]
     edits += [f"s|errorfile {status} .*|errorfile {status} {pages}/{status}.http|" for status in PAGES]
-    edits += ["/set-header X-Forwarded-For/d"]  # of an earlier start on the same file
-    edits += ["/^frontend http_frontend/a\\    http-request set-header X-Forwarded-For %[src]"]
+    edits += ["/# ours$/d"]  # of an earlier start on the same file
+    edits += [f"/^frontend http_frontend/a\\    http-request {rule} # ours" for rule in _REQUESTS]
     sed = " ".join(f"-e '{edit}'" for edit in edits)
     return f"#!/bin/sh\nsed -i {sed} \"$3\"\nexec '{binary}' \"$@\"\n"

@@ -53,6 +53,14 @@ def test_a_caller_of_the_front_door_cannot_name_itself(start: Callable[..., Serv
     assert statuses == [202, 429, 429]
 
 
+@pytest.mark.parametrize(("name", "value"), [("X_Request_Timeout_Seconds", "0.001"), ("X_Request_Id", "caf\u00e9")])
+def test_what_serve_takes_for_orders_is_not_taken_from_a_caller(service: Service, name: str, value: str) -> None:
+    """A 408 for a write that is kept, or a 500 for a header that is not UTF-8."""
+    for _ in range(20):
+        status, _, _ = service.request("POST", "/v1/d/c", b"{}", Content_Type="application/json", **{name: value})
+        assert status == 202
+
+
 def test_without_its_front_door_the_direct_port_goes_on(service: Service) -> None:
     direct = f"{service.addresses['direct_url']}/v1/d/c"
     service.haproxy().kill()

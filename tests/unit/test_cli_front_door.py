@@ -38,7 +38,12 @@ def test_the_wrapper_mends_the_configuration_and_becomes_haproxy(tmp_path: Path)
     assert "http-request return status 503 default-errorfiles" in lines
     assert "bind 127.0.0.1:9101" in lines
     assert "bind 127.0.0.1:8404" in lines
-    assert lines[lines.index("frontend http_frontend") + 1] == "http-request set-header X-Forwarded-For %[src]"
+    subprocess.run(["/bin/sh", str(wrapper), "-db", "-f", str(config)], capture_output=True, check=True)
+    again = [line.strip() for line in config.read_text().splitlines()]
+    assert again == lines, "a second start on the same file"
+    frontend = lines.index("frontend http_frontend")
+    assert lines[frontend + 1] == "http-request set-header X-Forwarded-For %[src] # ours"
+    assert [line.split()[1] for line in lines[frontend + 2 : frontend + 5]] == ["del-header"] * 3
     for status in (502, 503, 504):
         assert f"errorfile {status} {tmp_path}/pages/{status}.http" in lines
 
