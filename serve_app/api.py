@@ -20,6 +20,7 @@ from actors.core.ports import Intake
 from serve_app import contract
 from serve_app.answers import Answer, problem_answer
 from serve_app.appends import Appends
+from serve_app.bodies import Bodies
 from serve_app.data import Data
 from serve_app.dead_letters import DeadLetters
 from serve_app.docs_page import DocsPage
@@ -142,20 +143,33 @@ def make_app(
     def now_ns() -> int:
         return int(monotonic() * 1e9)
 
+    bodies = Bodies(limits.max_body_bytes)
     pool = Pool(intake, limits.data_namespace)
     data = Data(appends, reader, pool, board, callers, limits, monotonic=monotonic, now_ns=now_ns)
     table = routes(
         limits,
         data,
-        Writes(appends, callers, targets, limits, now_ns),
+        Writes(appends, callers, targets, bodies, limits, now_ns),
         reader,
         Receipts(intake),
         DeadLetters(intake, appends, near),
         Health(board),
         Metrics(board),
     )
-    unknown = str(FAULTS["outcome-unknown"].status)
-    return Edge([r._replace(handler=_answering(r.handler, unknown in r.details["responses"])) for r in table], appends)
+    return Edge([r._replace(handler=_whole(r, bodies)) for r in table], appends)
+
+
+def _whole(route: Route, bodies: Bodies) -> Handler:
+    """The handler of a route, with its body out of the way if it takes none, and every exception answered."""
+    keeps = str(FAULTS["outcome-unknown"].status) in route.details["responses"]
+    if "requestBody" in route.details:
+        return _answering(route.handler, keeps)
+
+    async def without_body(request: Request) -> Response:
+        await bodies.drop(request)
+        return await route.handler(request)
+
+    return _answering(without_body, keeps)
 
 
 def _answering(handler: Handler, keeps: bool = False) -> Handler:

@@ -8,6 +8,7 @@ import re
 from starlette.requests import ClientDisconnect, Request
 
 from serve_app.errors import Problem
+from serve_app.parameters import headers_of
 
 MAX_TOGETHER_BYTES = 256 * 1024 * 1024
 PATIENCE_S = 60.0
@@ -67,6 +68,14 @@ class Bodies:
             raise Problem(
                 "body-too-slow", f"It was not whole after {self._patience_s:g} s. Send less at once."
             ) from None
+
+    async def drop(self, request: Request) -> None:
+        """Of a request that has no use for one: Serve's server would go on collecting it, without a bound, until the
+        answer. Raises as `read`."""
+        for name, _ in request.scope["headers"]:
+            if name in (b"content-length", b"transfer-encoding"):
+                await self.read(request, headers_of(request))
+                return
 
     async def _gathered(self, request: Request, part: bytes, is_last: bool) -> bytes:
         parts: list[bytes] = []

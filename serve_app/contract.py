@@ -87,6 +87,7 @@ BODY = (
     "malformed-json", "invalid-document", "unsupported-media-type", "body-too-large", "body-too-slow",
     "document-too-large", "out-of-memory",
 )  # fmt: skip
+NO_BODY = ("body-too-large", "body-too-slow", "out-of-memory")  # of one that nobody asked for
 ELSEWHERE = ("not-found", "method-not-allowed")  # a path parameter out of its pattern leads to another address
 
 

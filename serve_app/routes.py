@@ -77,6 +77,8 @@ def routes(
     ) -> Route:
         if "{" in path:
             bad = (*bad, *c.ELSEWHERE)
+        if body is None:
+            bad = (*bad, *c.NO_BODY)
         details: dict[str, Any] = {"responses": good | c.problems(bad), "parameters": list(parameters)}
         return Route(
             method, path, handler, tag, summary, description, details | ({"requestBody": body} if body else {})

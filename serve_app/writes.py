@@ -67,6 +67,7 @@ class Writes:
         appends: Appends,
         callers: Callers,
         targets: Targets,
+        taken: bodies.Bodies,
         limits: EdgeLimits,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -74,7 +75,7 @@ class Writes:
         self._targets = targets
         self._callers = callers
         self._limits = limits
-        self._bodies = bodies.Bodies(limits.max_body_bytes)
+        self._bodies = taken
         self._large = Turns(limits.request_timeout_s, most=1)  # what is parsed takes many times the bytes of its body
         self._now_ns = now_ns
 

@@ -52,6 +52,24 @@ async def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
             await bodies.read(request(*pieces, goes_on=asyncio.Event()), {})
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("DELETE", "/v1/shop/orders/o1"), ("GET", "/v1/shop/orders/o1"), ("GET", "/api/data"), ("GET", "/v1/status")],
+)
+async def test_a_body_that_nobody_asked_for_is_bounded_too(method: str, path: str) -> None:
+    """Serve's server collects what comes until the answer does, which may wait for MongoDB."""
+    client = EdgeClient()
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 1_000
+
+    problem(await client.request(method, path, content=endless()), 413, "body-too-large")
+    assert client.intake.writes == []
+    without = await client.request(method, path)
+    assert (await client.request(method, path, content=b"{}")).status_code == without.status_code
+
+
 async def test_one_body_may_always_be_as_large_as_one_may_be() -> None:
     bodies = Bodies(max_bytes=100, max_together_bytes=1)
     assert await bodies.read(request(b"x" * 50, b"x" * 50, b""), {}) == b"x" * 100
