@@ -1,4 +1,4 @@
-"""What a pod may take and how it ends: requests and limits, pinned images, time to drain, confinement. Pure."""
+"""What a pod may take, when it is ready, how it ends: requests, limits, images, probes, drain, confinement. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DRAIN = ["python", "-m", "cluster", "drain"]
 
 def faults(documents: Sequence[Document], ray_version: str) -> list[Fault]:
     """`ray_version`: the one in requirements.txt, which the image holds."""
-    found = [fault for pod in pods(documents) for fault in (*_pod(pod), *_drain(pod))]
+    found = [fault for pod in pods(documents) for fault in (*_pod(pod), *_drain(pod), *_readiness(pod))]
     for service in ray_services(documents):
         said = service["spec"]["rayClusterConfig"].get("rayVersion")
         if said != ray_version:
@@ -70,3 +70,15 @@ def _drain(pod: Pod) -> Iterator[Fault]:
             if grace < longest_drain_s(settings):
                 needed = f"{longest_drain_s(settings):g} s"
                 yield Fault(pod.owner, f"terminationGracePeriodSeconds is {grace}, a drain may take {needed}")
+
+
+def _readiness(pod: Pod) -> Iterator[Fault]:
+    """The operator's own asks a head over HTTP, and a worker with a program that our image does not have."""
+    if not pod.owner.startswith("RayService/"):
+        return
+    probe = pod.containers[0].get("readinessProbe") or {}
+    if pod.owner.endswith(" head"):
+        if probe:
+            yield Fault(pod.owner, "must have no readinessProbe: Serve gets its configuration when the pod is ready")
+    elif (probe.get("httpGet") or {}).get("port") not in ("serve", pod.ports.get("serve", "serve")):
+        yield Fault(pod.owner, "needs a readinessProbe with httpGet on its port serve: the operator's calls wget")

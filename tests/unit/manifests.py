@@ -76,6 +76,15 @@ def container(documents: list[Document]) -> Document:
     return found
 
 
+def add_worker(documents: list[Document]) -> Document:
+    """A group of workers as components/worker-template makes it, a copy of the head; returns its pod's spec."""
+    cluster = find(documents, "RayService")["spec"]["rayClusterConfig"]
+    template: Document = copy.deepcopy(cluster["headGroupSpec"]["template"])
+    cluster["workerGroupSpecs"] = [{"groupName": "edge", "rayStartParams": {}, "template": template}]
+    found: Document = template["spec"]
+    return found
+
+
 def stateful(documents: list[Document], name: str) -> Document:
     """The pod's spec of a StatefulSet."""
     spec: Document = find(documents, "StatefulSet", name)["spec"]["template"]["spec"]

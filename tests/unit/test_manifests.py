@@ -15,7 +15,17 @@ from k8s.check import render
 from k8s.check.documents import Document, Fault
 from k8s.check.inspection import OVERLAYS, drift, inspect, ray_version
 from k8s.check.serve import config_faults
-from tests.unit.manifests import base, container, edit_serve, find, head, set_variable, stateful, without_mongodb
+from tests.unit.manifests import (
+    add_worker,
+    base,
+    container,
+    edit_serve,
+    find,
+    head,
+    set_variable,
+    stateful,
+    without_mongodb,
+)
 
 Plant = Callable[[list[Document]], Any]
 NAMES = "names, ports, Secrets, volumes"
@@ -133,6 +143,21 @@ MISTAKES: dict[str, tuple[Plant, str, str]] = {
         lambda all_: container(all_).pop("lifecycle"),
         LIMITS,
         "preStop of the head, and of no worker, must be: python -m cluster drain",
+    ),
+    "a head that waits for Serve": (
+        lambda all_: container(all_).update(readinessProbe={"httpGet": {"path": "/-/healthz", "port": "serve"}}),
+        LIMITS,
+        "RayService/spillway head: must have no readinessProbe",
+    ),
+    "a worker that is asked with wget": (
+        lambda all_: add_worker(all_),
+        LIMITS,
+        "RayService/spillway group edge: needs a readinessProbe",
+    ),
+    "a worker that is asked on another port": (
+        lambda all_: add_worker(all_)["containers"][0].update(readinessProbe={"httpGet": {"port": "direct"}}),
+        LIMITS,
+        "RayService/spillway group edge: needs a readinessProbe",
     ),
     "root": (
         lambda all_: stateful(all_, "spillway-redis")["securityContext"].pop("runAsNonRoot"),
