@@ -52,8 +52,7 @@ def ready(url: str, timeout_s: float = 1.0) -> bool:
 def status(url: str, timeout_s: float = 1.5) -> dict[str, Any] | None:
     """What GET /v1/status says; None when there is no answer in time or it is not a JSON object."""
     try:
-        with _OPENER.open(f"{url}/v1/status", timeout=timeout_s) as answer:
-            body = json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError):
+        reply = ask("GET", f"{url}/v1/status", timeout_s)
+    except ConnectionError:
         return None
-    return body if isinstance(body, dict) else None
+    return reply.body if reply.status == 200 and reply.body else None
