@@ -19,7 +19,7 @@ from cluster.embedded.steps import Steps
 from cluster.head import HeadConfig
 from cluster.settings import Settings
 from cluster.state import PROJECT_ROOT, Record, StateFolder
-from cluster.telegraph import ready
+from cluster.telegraph import serves
 
 MIB = 1024 * 1024
 SERVE_CONFIG = PROJECT_ROOT / "cluster" / "serve.yaml"
@@ -140,7 +140,7 @@ class Parts:
                 name=HEAD,
                 command=[sys.executable, "-m", "cluster.head", str(config_file)],
                 log=folder.logs / "serve.log",
-                ready=lambda: ready(url),
+                ready=lambda: serves(url),
                 environment={**environment, **own},
                 ready_timeout_s=120.0,
                 stop_timeout_s=30.0,

@@ -40,13 +40,13 @@ def _reply(status: int, headers: Any, raw: bytes) -> Reply:
     return Reply(status, body if isinstance(body, dict) else {}, float(seconds) if seconds.isdigit() else 0.0)
 
 
-def ready(url: str, timeout_s: float = 1.0) -> bool:
-    """Whether GET /readyz answers 200 in time."""
-    try:
-        with _OPENER.open(f"{url}/readyz", timeout=timeout_s) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
+def serves(url: str, timeout_s: float = 1.0) -> bool:
+    """Whether every buffer answers and has its log.
+
+    /readyz asks for room as well, for callers. A full backlog waits for MongoDB, which no restart of Serve brings back.
+    """
+    buffers = (status(url, timeout_s) or {}).get("buffers") or ()
+    return bool(buffers) and all(buffer.get("log_up") for buffer in buffers)
 
 
 def status(url: str, timeout_s: float = 1.5) -> dict[str, Any] | None:

@@ -74,7 +74,7 @@ class Run:
                 signal.signal(number, self._on_signal)
 
     def start(self, witness: bool | None) -> None:
-        """Brings every part up to a service that answers ready; `witness` None means: when MongoDB is ours.
+        """Brings every part up to a service that has its log; `witness` None means: when MongoDB is ours.
 
         Raises `CannotStart`, `Unsuitable`, `ChildFailed`, `NoRedisServer`, `BuildFailed` or `StopRequested`.
         """

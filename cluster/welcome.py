@@ -1,4 +1,4 @@
-"""What a person reads when the service is ready: where everything is, and three lines to try."""
+"""What a person reads when the service runs: where everything is, and three lines to try."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def welcome(console: Console, record: Record, folder: StateFolder) -> None:
         ("state, logs", str(folder.path)),
     ]
     text = "\n".join(f"{name:<15}{without_password(value)}" for name, value in rows if value)
-    console.print(Panel.fit(escape(text), title="Spillway is ready", border_style="green"))
+    console.print(Panel.fit(escape(text), title="Spillway runs", border_style="green"))
     body = "-H 'Content-Type: application/json' -d '{\"text\": \"hello\"}'"
     for line in ("/api/data", f"/v1/demo/notes {body}", "/v1/status"):
         console.print(f"  curl -s {record.http_url}{line}", soft_wrap=True, highlight=False, markup=False)

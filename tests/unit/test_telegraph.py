@@ -6,14 +6,28 @@ import http.client
 import io
 import json
 import urllib.error
+from collections.abc import Iterator
+from dataclasses import replace
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import pytest
+from composed import BOUNDS, Service, put
+from rich.console import Console
 
+from actors.core.errors import QueueFull
+from actors.core.status import summarize
 from cluster import telegraph
+from cluster.embedded import ports
+from cluster.embedded.child import Recipe
+from cluster.embedded.steps import Steps
+from cluster.parts import Parts
+from cluster.settings import load
+from cluster.state import Process, Record, StateFolder
 
 URL = "http://service"
+UP, SILENT = {"ready": True, "log_up": True}, {"ready": False, "last_error": "this buffer does not answer"}
 
 
 class Answer(io.BytesIO):
@@ -44,6 +58,18 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[io.BytesIO | Exception]:
     return coming
 
 
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
+    """The head's."""
+    monkeypatch.setattr(ports, "free_port", lambda *_, **__: 1)
+    monkeypatch.setattr(ports, "holder", lambda _: None)
+    monkeypatch.setattr(Parts, "_haproxy_wrapper", lambda _: tmp_path / "haproxy")
+    folder = StateFolder(tmp_path / "state")
+    folder.create()
+    yield Parts(load(), folder, Record("run", Process(1, 0.0)), Steps(Console())).head()
+    folder.sockets.rmdir()
+
+
 def said(body: Any) -> Answer:
     return Answer(json.dumps(body).encode())
 
@@ -52,3 +78,24 @@ def test_a_status_that_is_none_or_breaks_off_is_no_status(answers: list[io.Bytes
     refused = urllib.error.HTTPError(URL, 503, "", Message(), io.BytesIO(b'{"status": 503}'))
     answers += [Cut(), Answer(b"{"), said([]), OSError("refused"), refused, said({"ready": False})]
     assert [telegraph.status(URL) for _ in range(6)] == [None] * 5 + [{"ready": False}]
+
+
+async def test_a_head_over_a_full_log_has_started(answers: list[io.BytesIO | Exception], recipe: Recipe) -> None:
+    """With MongoDB away it stays full: whoever waited for room would end a healthy head again and again."""
+    service = await Service(bounds=replace(BOUNDS, max_writes=1)).start()
+    await service.keep(put("a"))
+    with pytest.raises(QueueFull):
+        await service.keep(put("b"))
+    told = summarize([service.buffer.stats()], service.writer.stats())
+    await service.stop()
+    assert (told["ready"], told["redis"]) == (False, "up")
+    answers.append(said(told))
+    assert recipe.ready()
+
+
+@pytest.mark.parametrize("buffers", [None, [], [SILENT], [UP, SILENT], [UP, UP | {"log_up": False}]])
+def test_a_head_has_not_started_before_every_buffer_answers_and_has_its_log(
+    answers: list[io.BytesIO | Exception], recipe: Recipe, buffers: list[dict[str, Any]] | None
+) -> None:
+    answers.append(said({"ready": False, "buffers": buffers}))
+    assert not recipe.ready()
