@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cluster.embedded import mongo_server, redis_server, toolchain
 from cluster.embedded.redis_server import RedisServer
+from cluster.embedded.steps import Steps
+from k8s.check import programs
 
 
 def options(command: list[str]) -> dict[str, str]:
@@ -66,6 +70,31 @@ def test_the_cache_follows_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_digest_depends_on_every_part_and_on_where_it_ends() -> None:
     assert toolchain.digest([b"ab", b"c"]) != toolchain.digest([b"a", b"bc"])
     assert toolchain.digest([b"ab", b"c"]) == toolchain.digest([b"ab", b"c"])
+
+
+@pytest.mark.parametrize(("version", "taken"), [((1, 24), False), ((1, 25), True)])
+def test_a_go_that_is_too_old_for_k6_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: tuple[int, int], taken: bool
+) -> None:
+    """With GOTOOLCHAIN=local it could not even fetch a newer one, and k6 1.8.1 asks for Go 1.25."""
+    found = tmp_path / "go"
+    found.touch()
+    monkeypatch.setattr(toolchain.shutil, "which", lambda _: str(found))
+    monkeypatch.setattr(toolchain.sys, "executable", str(tmp_path / "venv" / "python"))
+    monkeypatch.setattr(toolchain, "go_version", lambda _: version)
+    monkeypatch.setattr(toolchain, "run", lambda *_, **__: None)
+    if taken:
+        assert toolchain.go(Steps(Console())) == found
+    else:
+        with pytest.raises(toolchain.BuildFailed, match=r"Install Go 1\.25 or newer"):
+            toolchain.go(Steps(Console(quiet=True)))
+
+
+@pytest.mark.parametrize("sources", [toolchain.FERRETDB_SOURCE, programs.SOURCE])
+def test_no_go_mod_of_ours_asks_for_a_newer_go(sources: Path) -> None:
+    asked = re.search(r"^go (\d+)\.(\d+)", (sources / "go.mod").read_text(), re.MULTILINE)
+    assert asked is not None
+    assert (int(asked[1]), int(asked[2])) <= toolchain.OLDEST_GO
 
 
 def test_ferretdb_is_pinned_with_its_checksums() -> None:
