@@ -68,6 +68,13 @@ def test_the_service_is_given_the_time_to_drain() -> None:
     assert seconds(SERVICES["spillway"]["stop_grace_period"]) >= drain_s + END_OF_RAY_S
 
 
+def test_the_kernel_of_the_service_is_tuned_as_a_host_is() -> None:
+    rows = re.findall(r'^    "(net[^|]+)\|[^|]+\|([^|]+)\|', (ROOT / "k8s/tune-host.sh").read_text(), re.MULTILINE)
+    tuned = SERVICES["spillway"]["sysctls"]
+    assert {"net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"} <= set(tuned)
+    assert tuned.items() <= dict(rows).items()
+
+
 def test_redis_is_as_durable_as_the_service_demands() -> None:
     command = SERVICES["redis"]["command"]
     for wanted in ("--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
