@@ -13,6 +13,8 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -141,6 +143,17 @@ class StateFolder:
             file.close()
             return None
         return file
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Meanwhile systemd-tmpfiles spares `sockets`. It deletes what was not touched in /tmp for 10 days or so, open
+        files too, and passes over a folder that is locked."""
+        folder = os.open(self.sockets, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(folder)
 
     def is_locked(self) -> bool:
         """Whether somebody runs here, whatever the record says."""

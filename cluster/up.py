@@ -262,7 +262,7 @@ def up(settings: Settings, folder: StateFolder, console: Console, witness: bool 
         where = f" at {other.http_url} (pid {other.owner.pid})" if other else ""
         console.print(f"Spillway is running already{where}. Its addresses: python -m cluster status", soft_wrap=True)
         return 1
-    with lock:
+    with lock, folder.kept():
         reaper.clear_leftovers(folder, console)
         run = Run(settings, folder, console)
         run.listen_for_signals()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -282,6 +283,28 @@ def test_a_run_that_is_killed_while_it_accepts_has_noted_that_nobody_knows(
     folder.note_left(5)
     Run(load(), folder, console).start(witness=None)
     assert brought == [None]
+
+
+def test_nothing_sweeps_the_sockets_of_a_run_out_of_tmp_while_it_lasts(
+    folder: StateFolder, console: Console, handlers: dict[int, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swept() -> bool:
+        """By systemd-tmpfiles, which passes over a folder that it cannot have alone."""
+        opened = os.open(folder.sockets, os.O_RDONLY)
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(opened)
+        return True
+
+    seen: list[bool] = []
+    monkeypatch.setattr(Run, "start", lambda *_: seen.append(swept()))
+    monkeypatch.setattr(Run, "watch", lambda _: seen.append(swept()))
+    monkeypatch.setattr(Run, "stop", lambda _: 0)
+    assert running.up(load(), folder, console, witness=None) == 0
+    assert (seen, swept()) == ([False, False], True)
 
 
 class NothingToBring:
