@@ -372,7 +372,7 @@ async def test_of_an_inherited_stream_only_so_many_bytes_are_held_at_once(
         await old.append(encode_writes([put(id_, n=1)]))
     size = len(encode_writes([put("a", n=1)]))
     monkeypatch.setattr(heritage, "_PAGE_BYTES", size + 1)
-    assert [entry.writes[0].id for entry in await heritage._page(old)] == ["a", "b"]
+    assert [entry.writes[0].id for entry in await heritage._page(old, service.clock.wall_s())] == ["a", "b"]
     await service.restart_buffer(inherited=[old.another()])
     await service.clock.advance(3.0)
     assert service.stored == {id_: {"n": 1} for id_ in "abcd"}

@@ -167,7 +167,7 @@ class FakeAsyncRedis(FakeRedis):
     """The same, asked as the actors ask it."""
 
     async def info(self, section: str) -> dict[str, Any]:  # type: ignore[override]
-        return super().info(section)
+        return super().info(section) if section != "persistence" else {}
 
     async def config_get(self, name: str) -> dict[str, str]:  # type: ignore[override]
         return super().config_get(name)
