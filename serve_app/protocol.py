@@ -5,24 +5,27 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve_app.unread import Unread
 
 _MAX_HEAD_BYTES = 64 * 1024  # HAProxy's is a quarter of it
-_TOO_LARGE = b"The request line and the headers may have 64 KiB together.\n"
+_INVALID = b"400 Bad Request", b"This is not HTTP as it is spoken here.\n"
+_TOO_LARGE = b"431 Request Header Fields Too Large", b"The request line and the headers may have 64 KiB together.\n"
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, with three differences.
+    """uvicorn's, with differences.
 
     Head and body of an answer leave together: apart they are two system calls, two segments and two wake-ups of the
-    caller, a tenth of what a request costs here. And what comes before, between and behind a body is bounded: uvicorn
-    would collect a header without end. A trailer is no header: else a caller could name itself behind its proxy. And
-    answers that are not read do not stay for ever.
+    caller, a tenth of what a request costs here. What comes before, between and behind a body is bounded: uvicorn
+    would collect a header without end. A trailer is no header: else a caller could name itself behind its proxy.
+    Answers that are not read do not stay for ever. A refusal does not take the place of another answer.
     """
 
     _unread = Unread()  # of this process
+    _is_over = False
     _in_head = False
     _idle_bytes = 0  # since something came that the parser is done with
 
@@ -42,10 +45,17 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
+        self._unset_keepalive_if_required()
         self._idle_bytes += len(data)
-        super().data_received(data)
-        if self._idle_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse_head()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(*_INVALID)
+        else:
+            if self._idle_bytes > _MAX_HEAD_BYTES:
+                self._refuse(*_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -67,13 +77,19 @@ class Protocol(HttpToolsProtocol):
         self._idle_bytes = 0
         super().on_message_complete()
 
-    def _refuse_head(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.abort()  # another answer is on its way
-            return
-        head = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\nconnection: close\r\n"
-        self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(_TOO_LARGE), _TOO_LARGE))
-        self.transport.close()
+    def _refuse(self, status: bytes, why: bytes) -> None:
+        """Nothing that comes from now on is taken. It is said only to whoever waits for no other answer: it would pass
+        for that one, and what was asked for may be done all the same."""
+        self._is_over = True
+        cycle = self.cycle  # of the last request whose head was whole
+        if cycle is not None and cycle.more_body:
+            self.transport.close()
+        elif cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False  # all that came whole are answered first
+        else:
+            head = b"HTTP/1.1 %b\r\ncontent-type: text/plain\r\nconnection: close\r\n" % status
+            self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(why), why))
+            self.transport.close()
 
 
 class _Gathered:
