@@ -21,7 +21,8 @@ class Protocol(HttpToolsProtocol):
     Head and body of an answer leave together: apart they are two system calls, two segments and two wake-ups of the
     caller, a tenth of what a request costs here. What comes before, between and behind a body is bounded: uvicorn
     would collect a header without end. A trailer is no header: else a caller could name itself behind its proxy.
-    Answers that are not read do not stay for ever. A refusal does not take the place of another answer.
+    Answers that are not read do not stay for ever. A refusal does not take the place of another answer. An offer to
+    speak another protocol is not taken up: uvicorn would lose the body behind it.
     """
 
     _unread = Unread()  # of this process
@@ -51,6 +52,10 @@ class Protocol(HttpToolsProtocol):
         self._idle_bytes += len(data)
         try:
             self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            head = self._head_without_offer()
+            self.parser = httptools.HttpRequestParser(self)
+            self.data_received(head + data[offer.args[0] :])
         except httptools.HttpParserError:
             self._refuse(*_INVALID)
         else:
@@ -67,6 +72,10 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._idle_bytes = False, 0
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserError("This is no proxy.")
+            return  # the same head comes again
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -75,7 +84,15 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._idle_bytes = 0
-        super().on_message_complete()
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _head_without_offer(self) -> bytes:
+        """Of the request that has just come, which offers another protocol (RFC 9110, section 7.8). The parser takes
+        that for settled: it leaves out the body, and would take what comes next for a request."""
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = (b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        return b"%b%b\r\n" % (line, b"".join(headers))
 
     def _refuse(self, status: bytes, why: bytes) -> None:
         """Nothing that comes from now on is taken. It is said only to whoever waits for no other answer: it would pass

@@ -202,6 +202,48 @@ async def test_nor_for_the_answer_to_what_is_done_without_its_body(connection: C
     assert connection.is_closing()
 
 
+OFFER = (
+    b"POST /a?b HTTP/1.1\r\nHost: h\r\nConnection: %b\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n"
+    b"Content-Length: 37\r\n\r\n"
+)
+SMUGGLED = b"DELETE /x HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n"
+
+
+@pytest.mark.parametrize("connected", [b"Upgrade, HTTP2-Settings", b"close, Upgrade"], ids=["stays", "closes"])
+@pytest.mark.parametrize("cut", [1, 60, 120, 150, 170], ids=lambda cut: f"cut at {cut}")
+async def test_who_offers_another_protocol_is_answered_as_who_does_not(
+    connection: Connection, caplog: pytest.LogCaptureFixture, connected: bytes, cut: int
+) -> None:
+    """Java's client does with its first request, curl with --http2. The body is no request of its own."""
+    whole = OFFER % connected + SMUGGLED
+    await connection.receive(whole[:cut], whole[cut:])
+    if b"close" not in connected:
+        await connection.receive(whole + WHOLE)
+    assert [body for _, body in connection.requests] == [SMUGGLED, SMUGGLED, b"x"][: 1 if b"close" in connected else 3]
+    headers, _ = connection.requests[0]
+    assert headers == [
+        (b"host", b"h"), (b"connection", connected), (b"http2-settings", b"AAM"), (b"content-length", b"37"),
+    ]  # fmt: skip
+    assert connection.said.count(b"HTTP/1.1 ") == connection.said.count(b"HTTP/1.1 204 ") == len(connection.requests)
+    assert connection.is_closing() is (b"close" in connected)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+async def test_an_offer_behind_another_request_waits_for_its_turn(connection: Connection) -> None:
+    offer = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0", 1) + b"Connection: upgrade\r\nUpgrade: a\r\nUpgrade: b\r\n\r\n"
+    connection.protocol.data_received(WHOLE + offer)
+    await connection.receive(b"1\r\ny\r\n", b"0\r\n\r\n")
+    assert [body for _, body in connection.requests] == [b"x", b"y"]
+    assert connection.is_closing(), "as version 1.0 does"
+
+
+@pytest.mark.parametrize("target", [b"h:80", b"/"])
+async def test_this_is_no_proxy(connection: Connection, target: bytes) -> None:
+    await connection.receive(b"CONNECT %b HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n" % target)
+    assert connection.said.startswith(b"HTTP/1.1 400 ")
+    assert connection.is_closing()
+
+
 async def test_a_trailer_is_no_header(connection: Connection) -> None:
     await connection.receive(HEAD + b"X-Caller: a\r\n\r\n", b"1\r\nx\r\n", b"0\r\nX-Caller: b\r\n\r\n")
     ((headers, body),) = connection.requests
