@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve_app.unread import Unread
 
 _MAX_HEAD_BYTES = 64 * 1024  # HAProxy's is a quarter of it
+_PIECE_BYTES = 4096  # two hundred of the smallest requests
 _INVALID = b"400 Bad Request", b"This is not HTTP as it is spoken here.\n"
 _TOO_LARGE = b"431 Request Header Fields Too Large", b"The request line and the headers may have 64 KiB together.\n"
 
@@ -22,16 +25,19 @@ class Protocol(HttpToolsProtocol):
     caller, a tenth of what a request costs here. What comes before, between and behind a body is bounded: uvicorn
     would collect a header without end. A trailer is no header: else a caller could name itself behind its proxy.
     Answers that are not read do not stay for ever. A refusal does not take the place of another answer. An offer to
-    speak another protocol is not taken up: uvicorn would lose the body behind it.
+    speak another protocol is not taken up: uvicorn would lose the body behind it. Requests in advance are answered in
+    their order and wait as they came: uvicorn would take up all at once.
     """
 
     _unread = Unread()  # of this process
+    _rest: bytes | memoryview = b""  # not parsed yet; only while requests are queued
     _is_over = False
     _in_head = False
     _idle_bytes = 0  # since something came that the parser is done with
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
+        self.flow = _Flow(self.transport, self.pipeline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unread.end(self.transport)
@@ -46,16 +52,34 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if len(data) <= _PIECE_BYTES:
+            self._parse(data)
+        else:
+            self._rest = memoryview(data)
+            self._parse_rest()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._rest:
+            self._parse_rest()
+
+    def _parse_rest(self) -> None:
+        """A request that is queued takes a hundred times the memory of its bytes: so these wait until none is."""
+        while self._rest and not self.pipeline:
+            piece, self._rest = self._rest[:_PIECE_BYTES], self._rest[_PIECE_BYTES:]
+            self._parse(piece)
+
+    def _parse(self, data: bytes | memoryview) -> None:
         if self._is_over:
             return
-        self._unset_keepalive_if_required()
         self._idle_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             head = self._head_without_offer()
             self.parser = httptools.HttpRequestParser(self)
-            self.data_received(head + data[offer.args[0] :])
+            self._parse(head + data[offer.args[0] :])
         except httptools.HttpParserError:
             self._refuse(*_INVALID)
         else:
@@ -107,6 +131,19 @@ class Protocol(HttpToolsProtocol):
             head = b"HTTP/1.1 %b\r\ncontent-type: text/plain\r\nconnection: close\r\n" % status
             self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(why), why))
             self.transport.close()
+
+
+class _Flow(FlowControl):
+    """uvicorn's, but while requests are queued nothing is read. uvicorn reads on whenever one is answered or asks for
+    its body, so that they could come faster than they leave."""
+
+    def __init__(self, transport: asyncio.Transport, queued: Sized) -> None:
+        super().__init__(transport)
+        self._queued = queued
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._queued:
+            super().resume_reading()
 
 
 class _Gathered:

@@ -81,6 +81,8 @@ class Connection(Transport):
     def __init__(self) -> None:
         super().__init__()
         self.reads_bodies = True
+        self.is_read = True
+        self.behind: list[int] = []  # requests that were queued behind each
         self.requests: list[tuple[list[tuple[bytes, bytes]], bytes]] = []
         config = uvicorn.Config(self._answer, interface="asgi3", lifespan="off", http=Protocol, ws="none")
         config.load()
@@ -95,18 +97,24 @@ class Connection(Transport):
                 return
             body, more = body + message.get("body", b""), message.get("more_body", False)
         self.requests.append((scope["headers"], body))
+        self.behind.append(len(self.protocol.pipeline))
+        assert not (self.is_read and self.protocol.pipeline)
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
 
-    def pause_reading(self) -> None: ...
+    def pause_reading(self) -> None:
+        self.is_read = False
 
-    def resume_reading(self) -> None: ...
+    def resume_reading(self) -> None:
+        self.is_read = True
 
     async def receive(self, *pieces: bytes) -> None:
         for piece in pieces:
+            while not self.is_read:
+                await asyncio.sleep(0)
             if self.is_closing() or "aborted" in self.seen:
                 return
             self.protocol.data_received(piece)
@@ -175,7 +183,7 @@ async def test_what_is_not_http_is_refused(connection: Connection) -> None:
     [
         [WHOLE + WHOLE + b"\0"],
         [WHOLE + WHOLE + b"GET nonsense\r\n\r\n"],
-        [WHOLE + WHOLE, HEAD + b"A: " + b"x" * 100_000],
+        [WHOLE, HEAD + b"A: " + b"x" * 100_000],
     ],
     ids=["a byte too many", "no head", "a head without end"],
 )
@@ -186,11 +194,13 @@ async def test_a_refusal_is_not_taken_for_the_answer_to_what_came_whole(
     for piece in pieces:
         connection.protocol.data_received(piece)
     headers = list(connection.protocol.headers)
-    await connection.receive(b"\r\nB: c\r\nD: e\r\n\r\n")
+    connection.protocol.data_received(b"\r\nB: c\r\nD: e\r\n\r\n")
     assert connection.protocol.headers == headers
-    assert [body for _, body in connection.requests] == [b"x", b"x"]
-    assert connection.said.count(b"HTTP/1.1 ") == connection.said.count(b"HTTP/1.1 204 ") == 2
-    assert connection.is_closing()
+    while not connection.is_closing():
+        await asyncio.sleep(0)
+    whole = pieces[0].count(WHOLE)
+    assert [body for _, body in connection.requests] == [b"x"] * whole
+    assert connection.said.count(b"HTTP/1.1 ") == connection.said.count(b"HTTP/1.1 204 ") == whole
 
 
 @pytest.mark.parametrize("pieces", [[b"\r\nzz\r\n"], [b"\r\n", b"zz\r\n"]], ids=["at once", "answered before"])
@@ -242,6 +252,20 @@ async def test_this_is_no_proxy(connection: Connection, target: bytes) -> None:
     await connection.receive(b"CONNECT %b HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n" % target)
     assert connection.said.startswith(b"HTTP/1.1 400 ")
     assert connection.is_closing()
+
+
+@pytest.mark.parametrize("reads_bodies", [True, False])
+@pytest.mark.parametrize("packet", [1, 10, 1_000])
+async def test_requests_in_advance_are_answered_in_order_and_not_taken_up_at_once(
+    connection: Connection, packet: int, reads_bodies: bool
+) -> None:
+    """Each takes two kilobytes while it is queued, and the smallest has eighteen bytes."""
+    connection.reads_bodies = reads_bodies
+    asked = [b"GET / HTTP/1.1\r\nN:%d\r\n\r\n" % number for number in range(1_000)]
+    await connection.receive(*(b"".join(asked[begin : begin + packet]) for begin in range(0, len(asked), packet)), b"")
+    assert [dict(headers)[b"n"] for headers, _ in connection.requests] == [b"%d" % number for number in range(1_000)]
+    assert connection.said.count(b"HTTP/1.1 204 ") == 1_000
+    assert max(connection.behind) < 200
 
 
 async def test_a_trailer_is_no_header(connection: Connection) -> None:
