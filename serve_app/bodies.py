@@ -55,7 +55,7 @@ class Bodies:
     async def read(self, request: Request, headers: dict[bytes, bytes]) -> bytes:
         """All of it. Raises `Problem` body-too-large as soon as that is known, body-too-slow, out-of-memory, and
         `ClientDisconnect`."""
-        said = headers.get(b"content-length", b"0")
+        said = headers.get(b"content-length", b"0").lstrip(b"0")  # zeros in front may be more digits than int() takes
         if said.isdigit() and int(said) > self._max_bytes:
             raise self._too_large()
         try:

@@ -77,6 +77,14 @@ async def test_one_body_may_always_be_as_large_as_one_may_be() -> None:
         await bodies.read(request(b"x" * 50, b"x" * 51, b""), {})
 
 
+@pytest.mark.parametrize("said", [b"", b"0", b"0" * 5_000, b"0" * 5_000 + b"100"])
+async def test_a_length_may_have_zeros_in_front(said: bytes) -> None:
+    bodies = Bodies(max_bytes=100)
+    assert await bodies.read(request(b"x" * 100, b""), {b"content-length": said}) == b"x" * 100
+    with pytest.raises(Problem, match="body-too-large"):
+        await bodies.read(request(b""), {b"content-length": b"0" * 5_000 + b"101"})
+
+
 @pytest.mark.parametrize("waits_for", ["its turn", "its append", "MongoDB"])
 @pytest.mark.parametrize(
     ("method", "path", "text"),
