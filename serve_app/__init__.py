@@ -1,6 +1,7 @@
 """The HTTP edge: requests become writes and questions for an `Intake`, and what it says becomes answers.
 
 app.py          the Ray deployment around it; the only file here that knows Ray
+direct.py       the port it listens on itself; protocol.py HTTP there, and where Serve listens
 api.py          the ASGI callable; routes.py the table of what it serves
 data.py         GET /api/data, GET /api/stats
 writes.py       POST, PUT, PATCH, DELETE and batches of documents

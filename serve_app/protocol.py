@@ -1,4 +1,4 @@
-"""Protocol: HTTP/1.1 as it is spoken to a socket of a replica."""
+"""Protocol: HTTP/1.1 as it is spoken to a socket of a replica, Serve's and our own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sized
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -18,38 +19,29 @@ _INVALID = b"400 Bad Request", b"This is not HTTP as it is spoken here.\n"
 _TOO_LARGE = b"431 Request Header Fields Too Large", b"The request line and the headers may have 64 KiB together.\n"
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, with differences.
+def install() -> None:
+    """Every uvicorn that this process starts from now on speaks `Protocol`, unless it is told what to speak. Serve's is
+    not; it stands behind the front door, starts when the replica is made, and has no option for this."""
+    auto.AutoHTTPProtocol = Protocol
 
-    Head and body of an answer leave together: apart they are two system calls, two segments and two wake-ups of the
-    caller, a tenth of what a request costs here. What comes before, between and behind a body is bounded: uvicorn
-    would collect a header without end. A trailer is no header: else a caller could name itself behind its proxy.
-    Answers that are not read do not stay for ever. A refusal does not take the place of another answer. An offer to
-    speak another protocol is not taken up: uvicorn would lose the body behind it. Requests in advance are answered in
-    their order and wait as they came: uvicorn would take up all at once.
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with other rules for what comes.
+
+    What comes before, between and behind a body is bounded: uvicorn would collect a header without end. A trailer is no
+    header: else a caller could name itself behind its proxy. A refusal does not take the place of another answer. An
+    offer to speak another protocol is not taken up: uvicorn would lose the body behind it. Requests in advance are
+    answered in their order and wait as they came: uvicorn would take up all at once.
     """
 
-    _unread = Unread()  # of this process
     _rest: bytes | memoryview = b""  # not parsed yet; only while requests are queued
     _is_over = False
     _in_head = False
     _idle_bytes = 0  # since something came that the parser is done with
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
-        self.flow = _Flow(self.transport, self.pipeline)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._unread.end(self.transport)
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread.begin(self.transport)
-
-    def resume_writing(self) -> None:
-        self._unread.end(self.transport)
-        super().resume_writing()
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -131,6 +123,31 @@ class Protocol(HttpToolsProtocol):
             head = b"HTTP/1.1 %b\r\ncontent-type: text/plain\r\nconnection: close\r\n" % status
             self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(why), why))
             self.transport.close()
+
+
+class DirectProtocol(Protocol):
+    """Where HAProxy does not stand in front, with rules for the answers too.
+
+    Head and body of one leave together: apart they are two system calls, two segments and two wake-ups of the caller, a
+    tenth of what a request costs here. Answers that are not read do not stay for ever.
+    """
+
+    _unread = Unread()  # of this process
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unread.end(self.transport)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        self._unread.end(self.transport)
+        super().resume_writing()
 
 
 class _Flow(FlowControl):

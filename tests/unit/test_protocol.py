@@ -11,7 +11,7 @@ import uvicorn
 from loop_clock import stop_clock
 from uvicorn.server import ServerState
 
-from serve_app.protocol import Protocol, _Gathered
+from serve_app.protocol import DirectProtocol, _Gathered
 from serve_app.unread import Unread
 
 
@@ -84,9 +84,9 @@ class Connection(Transport):
         self.is_read = True
         self.behind: list[int] = []  # requests that were queued behind each
         self.requests: list[tuple[list[tuple[bytes, bytes]], bytes]] = []
-        config = uvicorn.Config(self._answer, interface="asgi3", lifespan="off", http=Protocol, ws="none")
+        config = uvicorn.Config(self._answer, interface="asgi3", lifespan="off", http=DirectProtocol, ws="none")
         config.load()
-        self.protocol = Protocol(config, ServerState(), {}, asyncio.get_running_loop())
+        self.protocol = DirectProtocol(config, ServerState(), {}, asyncio.get_running_loop())
         self.protocol.connection_made(cast(asyncio.Transport, self))
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
@@ -279,7 +279,7 @@ async def test_a_caller_that_does_not_read_its_answer_is_cut_off(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its answer would lie in memory for as long as it likes."""
-    monkeypatch.setattr(Protocol, "_unread", Unread(patience_s=60.0))
+    monkeypatch.setattr(DirectProtocol, "_unread", Unread(patience_s=60.0))
     advance = stop_clock(monkeypatch)
     connection.protocol.pause_writing()
     await advance(59.0)
@@ -291,16 +291,16 @@ async def test_a_caller_that_does_not_read_its_answer_is_cut_off(
     assert connection.seen == []
     await advance(1.1)
     assert connection.seen == ["aborted"]
-    assert len(Protocol._unread) == 0
+    assert len(DirectProtocol._unread) == 0
 
 
 async def test_a_connection_that_ends_is_not_counted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Protocol, "_unread", Unread())
+    monkeypatch.setattr(DirectProtocol, "_unread", Unread())
     one = Connection()
     one.protocol.pause_writing()
-    assert len(Protocol._unread) == 1
+    assert len(DirectProtocol._unread) == 1
     one.protocol.connection_lost(None)
-    assert len(Protocol._unread) == 0
+    assert len(DirectProtocol._unread) == 0
 
 
 async def test_answers_that_are_not_read_are_bounded_together() -> None:

@@ -1,0 +1,90 @@
+"""The server that Serve starts in a replica: what HAProxy, in front of it, passes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.serve._private.http_util import start_asgi_http_server
+from ray.serve.config import HTTPOptions
+from uvicorn.protocols.http import auto
+
+from cluster import launch
+from cluster.settings import load
+from serve_app import app
+
+
+class Server:
+    """Serve's, with an application that notes each request and answers 202."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, list[tuple[bytes, bytes]], bytes]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        self.requests.append((scope["method"], scope["client"][0], scope["headers"], body))
+        await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask(self, *packets: bytes) -> bytes:
+        """All it says until it closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        for packet in packets:
+            writer.write(packet)
+            await asyncio.sleep(0.1)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        return answer
+
+
+@pytest.fixture
+async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+    """In a process where a replica has been made."""
+
+    async def safe(*_: Any) -> None: ...
+
+    monkeypatch.setattr(launch, "ensure_actors", lambda settings: None)
+    monkeypatch.setattr(launch, "refuse_unsafe_log", safe)
+    monkeypatch.setattr(app, "calm_collector", lambda: None)
+    monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # as it is now, when the test has ended
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "level", logging.CRITICAL)  # Serve sets it
+    edge: Any = app.Edge.func_or_class.__mro__[1]
+    await edge.__init__(SimpleNamespace(), load(direct_port=0))
+    one = Server()
+    options = HTTPOptions(host="127.0.0.1", port=0)
+    serving, started = await start_asgi_http_server(one, options, event_loop=asyncio.get_running_loop())
+    while not started.started:
+        await asyncio.sleep(0.01)
+    one.port = started.servers[0].sockets[0].getsockname()[1]
+    yield one
+    started.should_exit = True
+    await serving
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nX-Caller: a\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: %b\r\n"
+
+
+async def test_a_trailer_does_not_name_the_caller(server: Server) -> None:
+    """HAProxy sets the header of that name itself, and passes trailers on."""
+    body = b"1\r\nx\r\n0\r\nX-Caller: b\r\nX-Forwarded-For: 192.0.2.2\r\n\r\n"
+    await server.ask(HEAD % b"close" + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+    ((_, client, headers, body),) = server.requests
+    assert client == "192.0.2.1"
+    assert [value for name, value in headers if name == b"x-caller"] == [b"a"]
+    assert body == b"x"
+
+
+async def test_a_body_behind_an_offer_is_no_request(server: Server) -> None:
+    """HAProxy takes out h2c, and passes every other name on."""
+    body = b"DELETE / HTTP/1.1\r\n\r\n"
+    offer = b"Upgrade: another\r\nContent-Length: %d\r\n\r\n" % len(body)
+    answer = await server.ask(HEAD % b"close, upgrade" + offer, body)
+    assert [(method, body) for method, _, _, body in server.requests] == [("POST", body)]
+    assert answer.startswith(b"HTTP/1.1 202 ")
