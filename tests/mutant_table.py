@@ -26,6 +26,7 @@ CAP = "tests/unit/test_exact_cap.py::"
 TEST_WRITER = "tests/unit/test_writer.py::"
 TEST_INFLOW = "tests/unit/test_inflow.py::"
 TEST_OUTFLOW = "tests/unit/test_outflow.py::"
+TEST_PROTOCOL = "tests/unit/test_protocol.py::"
 TEST_LOG = "tests/contract/test_write_log.py::"
 
 _BUCKET = '''class TokenBucket(CompletionRing):
@@ -212,6 +213,21 @@ MUTANTS = (
         "a replica takes up whatever comes", "I7", "serve_app/turns.py",
         "            self._free -= 1\n", "            pass\n",
         "tests/unit/test_turns.py::test_so_many_at_once_and_the_others_in_the_order_they_came",
+    ),
+    _one(
+        "a request in advance is a reason to read on", "I7", "serve_app/protocol.py",
+        " and not self._queued", "",
+        TEST_PROTOCOL + "test_requests_in_advance_are_answered_in_order_and_not_taken_up_at_once",
+    ),
+    _one(
+        "a refusal in place of the answer to a write", "I3", "serve_app/protocol.py",
+        "        elif cycle is not None and not cycle.response_complete:\n", "        elif False:\n",
+        TEST_PROTOCOL + "test_a_refusal_is_not_taken_for_the_answer_to_what_came_whole",
+    ),
+    _one(
+        "what stands behind an offer is a request", "I3", "serve_app/protocol.py",
+        "            self._parse(head + data[offer.args[0] :])\n", "            self._parse(head)\n",
+        TEST_PROTOCOL + "test_who_offers_another_protocol_is_answered_as_who_does_not",
     ),
     _one(
         "a dead log is noticed by its callers only", "I8", INFLOW,
