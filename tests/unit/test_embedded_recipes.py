@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cluster.doctor import _tools
 from cluster.embedded import mongo_server, redis_server, toolchain
 from cluster.embedded.redis_server import RedisServer
 from cluster.embedded.steps import Steps
+from cluster.parts import Parts
+from cluster.settings import load
+from cluster.state import Process, Record, StateFolder
 from k8s.check import programs
+
+OLD, NEW = "appendonly.aof", "appendonlydir/appendonly.aof.1.incr.aof"
+MANIFEST = "appendonlydir/appendonly.aof.manifest"
 
 
 def options(command: list[str]) -> dict[str, str]:
@@ -41,6 +48,50 @@ def test_where_no_redis_can_be_brought_the_command_that_installs_one_is_named(mo
         redis_server.find()
 
 
+@pytest.mark.parametrize(
+    ("files", "version", "why"),
+    [
+        ({}, (6, 2), None),
+        ({OLD: 9}, (6, 2), None),
+        ({OLD: 9}, (7, 0), None),
+        ({NEW: 9}, (7, 0), None),
+        ({NEW: 9}, (10, 1), None),
+        ({NEW: 9, OLD: 0}, (7, 0), None),  # an older one was started, and nothing came of it
+        ({MANIFEST: 9, OLD: 9}, (7, 0), None),  # killed while it took the old file over
+        ({NEW: 0}, (6, 2), "is of Redis 7 or newer, and the redis-server on PATH is 6.2"),
+        ({NEW: 9, MANIFEST: 9}, (6, 2), "is of Redis 7 or newer, and the redis-server on PATH is 6.2"),
+        ({NEW: 9, OLD: 9}, (7, 0), "Redis reads one: appendonlydir"),
+        ({NEW: 9, OLD: 9}, (6, 2), "Redis reads one: appendonlydir"),
+    ],
+)
+def test_a_redis_that_would_not_read_the_log_is_not_started_and_the_doctor_says_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, int],
+    version: tuple[int, int],
+    why: str | None,
+) -> None:
+    """It would begin with an empty one, and what was accepted be out of sight."""
+    folder = StateFolder(tmp_path)
+    data = folder.data_of("redis")
+    for name, size in files.items():
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_bytes(b"x" * size)
+    monkeypatch.setattr(redis_server.shutil, "which", lambda _: "/opt/redis-server")
+    monkeypatch.setattr(redis_server, "_version", lambda _: version)
+    parts = Parts(load(), folder, Record("run", Process(1, 0.0)), Steps(Console()))
+    monkeypatch.setattr(parts, "_port", lambda *_: 6390)
+    finding = next(finding for finding in _tools(folder) if finding.what == "Redis server")
+    if why is None:
+        assert parts.redis() is not None
+        assert finding.well
+        return
+    with pytest.raises(redis_server.NoRedisServer, match=why):
+        parts.redis()
+    assert why in finding.detail
+    assert "touched" in finding.remedy
+
+
 def test_redis_may_take_as_long_as_the_size_of_its_log_asks_for(tmp_path: Path) -> None:
     server = RedisServer(Path("/opt/redis-server"), "on PATH")
 
@@ -48,8 +99,7 @@ def test_redis_may_take_as_long_as_the_size_of_its_log_asks_for(tmp_path: Path) 
         return redis_server.recipe(server, 6390, tmp_path, tmp_path / "log", memory).ready_timeout_s
 
     assert patience_s(1 << 30) == pytest.approx(120 + 102.4)
-    (tmp_path / "appendonlydir").mkdir()
-    with (tmp_path / "appendonlydir" / "appendonly.aof").open("wb") as log:
+    with (tmp_path / "appendonly.aof").open("wb") as log:
         log.truncate(10 << 30)  # takes no room
     assert patience_s(1 << 30) == pytest.approx(120 + 1024)
     assert patience_s(20 << 30) == pytest.approx(120 + 2048), "the log of a later start may be as large as that"
