@@ -37,7 +37,7 @@ def find(run_id: str, sessions: Iterable[int] | None = None) -> list[psutil.Proc
 
 def end(processes: Iterable[psutil.Process], grace_s: float = 5.0) -> int:
     """SIGTERM, then SIGKILL after `grace_s`. Returns how many lived; psutil checks each one's start time first."""
-    living = [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    living = [process for process in processes if _lives(process)]
     for process in living:
         _try(process.terminate)
     _, stubborn = psutil.wait_procs(living, timeout=grace_s)
@@ -57,6 +57,13 @@ def clear_leftovers(folder: StateFolder, console: Console) -> int:
     if ended:
         console.print(f"  ended {ended} processes of a run that did not stop by itself")
     return ended
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # ended between the two questions
+        return False
 
 
 def _try(action: Callable[[], None]) -> None:

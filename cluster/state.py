@@ -125,10 +125,9 @@ class StateFolder:
         return folder
 
     def token(self) -> Path:
-        """The file with Ray's token, mode 0600; the token is made once and kept."""
+        """The file with Ray's token, mode 0600; the token is made once and kept. Raises `OSError`."""
         if not self.token_file.exists():
-            with os.fdopen(os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
+            _replace(self.token_file, secrets.token_hex(32))
         return self.token_file
 
     def lock(self) -> IO[str] | None:
@@ -166,11 +165,8 @@ class StateFolder:
         return lock is None
 
     def save(self, record: Record) -> None:
-        """Replaces the record in one step: a reader sees the old or the new one. It may hold passwords: mode 0600."""
-        partial = self.record_file.with_suffix(".new")
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(record.to_json(), file, indent=2)
-        partial.replace(self.record_file)
+        """Replaces the record; it may hold passwords: mode 0600. Raises `OSError`."""
+        _replace(self.record_file, json.dumps(record.to_json(), indent=2))
 
     def load(self) -> Record | None:
         """The record of the last run, living or not; None when there is none that this version can read."""
@@ -184,7 +180,10 @@ class StateFolder:
         self.record_file.unlink(missing_ok=True)
 
     def note_left(self, writes: int | None) -> None:
-        """Keeps for `left` how many accepted writes a run has left in the log; None when nobody knows."""
+        """Keeps for `left` how many accepted writes a run has left in the log; None when nobody knows.
+
+        Raises `OSError`; nobody knows then.
+        """
         self._left_file.write_text(f"{writes}\n")
 
     def left(self) -> int | None:
@@ -195,3 +194,11 @@ class StateFolder:
             return 0
         except (OSError, ValueError):
             return None
+
+
+def _replace(path: Path, text: str) -> None:
+    """In one step and with mode 0600: a reader sees the old or the new text, and on a full disk the old one stays."""
+    partial = path.with_suffix(".new")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    partial.replace(path)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from cluster import board, reaper, telegraph
 from cluster.embedded import ports
-from cluster.embedded.child import Child, ChildFailed, Recipe, State, tail
+from cluster.embedded.child import Child, Recipe, State, tail
 from cluster.embedded.steps import Steps
 from cluster.parts import HEAD, WITNESS, Parts
 from cluster.ray_environment import client_environment
@@ -76,7 +77,7 @@ class Run:
     def start(self, witness: bool | None) -> None:
         """Brings every part up to a service that has its log; `witness` None means: when MongoDB is ours.
 
-        Raises `CannotStart`, `Unsuitable`, `ChildFailed`, `NoRedisServer`, `BuildFailed` or `StopRequested`.
+        Raises `CannotStart`, `Unsuitable`, `ChildFailed`, `NoRedisServer`, `BuildFailed`, `OSError` or `StopRequested`.
         """
         self._check_public_port()
         parts = Parts(self._settings, self._folder, self.record, self._steps)
@@ -125,8 +126,12 @@ class Run:
         left: int | None = 0
         head = next((child for child in self._children if child.name == HEAD), None)
         if head is not None:
-            left = self._drain() if head.state is State.RUNNING else None
-            self._folder.note_left(left)
+            try:
+                left = self._drain() if head.state is State.RUNNING else None
+            except OSError as error:  # whatever happens, the parts are ended
+                self._event(f"the drain could not begin: {error}")
+                left = self._backlog
+            self._keep(lambda: self._folder.note_left(left))
         for child in reversed(self._children):
             if child.state is not State.STOPPED:
                 with self._steps.step(f"Stopping {child.name}"):
@@ -134,7 +139,7 @@ class Run:
         strays = reaper.end(reaper.find(self.record.run_id))
         if strays:
             self._steps.note(f"ended {strays} processes that had outlived their parents")
-        self._folder.forget()
+        self._keep(self._folder.forget)
         return left
 
     def _bring(self, recipe: Recipe, title: str) -> None:
@@ -153,15 +158,11 @@ class Run:
 
     def _tend(self, besides: Child | None = None) -> None:
         """Lets every child do what is due, shows what happened, and keeps the record's process ids true."""
-        changed = False
+        before = [child.pid for child in self._children]
         for child in self._children:
-            if child is besides:
-                continue
-            before = child.pid
-            for event in child.tend():
+            for event in child.tend() if child is not besides else []:
                 self._event(event)
-            changed = changed or child.pid != before
-        if changed:
+        if [child.pid for child in self._children] != before:
             self._save(self.record.state)
 
     def _event(self, text: str) -> None:
@@ -235,7 +236,14 @@ class Run:
         self.record.state = state
         found = {child.name: Process.of(child.pid) for child in self._children if child.pid is not None}
         self.record.parts.update({name: process for name, process in found.items() if process is not None})
-        self._folder.save(self.record)
+        self._keep(lambda: self._folder.save(self.record))
+
+    def _keep(self, note: Callable[[], None]) -> None:
+        """What is kept for other programs to read is not worth a run, which a full disk would end."""
+        try:
+            note()
+        except OSError as error:
+            self._event(f"make status and make down may say what is no longer true: {error}")
 
     def _interruptible(self) -> None:
         if self._stops:
@@ -272,8 +280,9 @@ def up(settings: Settings, folder: StateFolder, console: Console, witness: bool 
             run.watch()
         except StopRequested:
             console.print("Stopped before it was ready.")
-        except (CannotStart, ChildFailed, RuntimeError) as error:
-            console.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        except (RuntimeError, OSError) as error:  # CannotStart, ChildFailed and the like; a full disk
+            remedy = "\nWhat is lacking: make doctor" if isinstance(error, OSError) else ""
+            console.print(f"[red]{escape(str(error))}{remedy}[/red]", soft_wrap=True)
             code = 1
         finally:
             left = run.stop()

@@ -132,7 +132,7 @@ class Child:
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Starts the child and returns at once; `await_ready` or `tend` tell when it can be used."""
+        """Starts the child and returns at once; `await_ready` or `tend` tell when it can be used. Raises `OSError`."""
         self.recipe.before_start()
         self._process = self._spawn(self.recipe)
         self._enter(State.STARTING)
@@ -177,7 +177,10 @@ class Child:
         if self.state is State.WAITING and now >= self._since + self._backoff_s:
             self._backoff_s = min(2 * self._backoff_s, LAST_BACKOFF_S)
             self.restarts += 1
-            self.start()
+            try:
+                self.start()
+            except OSError as error:
+                return [self._fall(f"{self.name} could not be started: {error}")]
         return []
 
     def stop(self) -> None:

@@ -7,10 +7,13 @@ import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
+from cluster import reaper
 from cluster.__main__ import app
 from cluster.doctor import _disk
 from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
@@ -42,6 +45,36 @@ def test_a_record_may_hold_passwords_so_only_its_owner_reads_it(folder: StateFol
     assert folder.record_file.stat().st_mode & 0o077 == 0
     assert folder.token().stat().st_mode & 0o077 == 0
     assert folder.token().read_text() == folder.token().read_text()
+
+
+def test_a_disk_that_was_full_leaves_no_empty_token_and_no_torn_record(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.save(record())
+
+    def full(descriptor: int, mode: str) -> IO[str]:
+        os.close(descriptor)
+        return open("/dev/full", mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdopen", full)
+        with pytest.raises(OSError, match="No space left"):
+            folder.token()
+        with pytest.raises(OSError, match="No space left"):
+            folder.save(record())
+    assert folder.load() == record()
+    assert len(folder.token().read_text()) == 64
+
+
+def test_a_process_that_ends_while_it_is_asked_about_is_none_to_end() -> None:
+    class Ended:
+        def is_running(self) -> bool:
+            return True
+
+        def status(self) -> str:
+            raise psutil.NoSuchProcess(1)
+
+    assert reaper.end([Ended()]) == 0  # type: ignore[list-item]
 
 
 def test_a_folder_for_sockets_that_somebody_prepared_is_not_used(folder: StateFolder, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -242,14 +243,8 @@ def test_a_drain_gets_its_time_from_when_it_can_begin_and_then_the_writer_may_le
 def test_a_drain_that_tells_nothing_has_left_the_last_backlog_that_was_known(
     folder: StateFolder, console: Console, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Drain:
-        def __init__(self, *_: Any, **__: Any) -> None: ...
-
-        def poll(self) -> int:
-            return 1
-
     told = iter([{"backlog": {"writes": 1_234}}, {"backlog": {"writes": None}}, {"ready": False}, None])
-    monkeypatch.setattr(subprocess, "Popen", Drain)
+    monkeypatch.setattr(subprocess, "Popen", Drained)
     monkeypatch.setattr(telegraph, "status", lambda *_: next(told))
     run = Run(load(), folder, console)
     for _ in range(3):
@@ -271,6 +266,36 @@ def test_a_stop_notes_what_is_left(folder: StateFolder, console: Console, monkey
     head.state = running.State.WAITING
     assert run.stop() is None
     assert folder.left() is None, "Ray was away, and nobody could drain"
+
+
+def test_a_full_disk_keeps_nobody_from_draining_and_ending_all_parts(
+    folder: StateFolder, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.reaper.find", lambda _: [])
+    monkeypatch.setattr("cluster.up.drained_to", lambda _: 7)
+    for note in ("save", "note_left", "forget"):
+        monkeypatch.setattr(StateFolder, note, full)
+    run, head = Run(load(), folder, console), Head()
+    run._children.append(head)  # type: ignore[arg-type]
+    monkeypatch.setattr(subprocess, "Popen", Drained)
+    assert run.stop() == 7
+    assert head.state is running.State.STOPPED
+    monkeypatch.setattr(subprocess, "Popen", full)
+    head.state = running.State.RUNNING
+    run._backlog = 9
+    assert run.stop() == 9, "the last number that was told"
+    assert head.state is running.State.STOPPED
+    said = console.export_text()
+    assert "may say what is no longer true: [Errno 28] No space left on device" in said
+    assert "the drain could not begin: [Errno 28]" in said
+
+
+def test_a_full_disk_at_the_start_is_told_and_not_a_traceback(
+    folder: StateFolder, console: Console, handlers: dict[int, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "start", full)
+    assert running.up(load(), folder, console, witness=None) == 1
+    assert "No space left on device\nWhat is lacking: make doctor" in console.export_text()
 
 
 def test_a_run_that_is_killed_while_it_accepts_has_noted_that_nobody_knows(
@@ -313,11 +338,27 @@ class NothingToBring:
     mongodb = head = redis
 
 
+class Drained:
+    """A drain that has ended at once, and told nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def poll(self) -> int:
+        return 1
+
+
 class Head:
     name = running.HEAD
     state = running.State.RUNNING
+    pid = None
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        self.state = running.State.STOPPED
+
+
+def full(*_: object, **__: object) -> None:
+    """What any write to a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from pathlib import Path
 
@@ -28,6 +30,7 @@ class Stage:
         self.now = 0.0
         self.is_ready = False
         self.obeys = True
+        self.is_full = False
         self.puppets: list[Puppet] = []
         self.signals: list[int] = []
         self.cleared = 0
@@ -47,6 +50,8 @@ class Stage:
         self.cleared += 1
 
     def spawn(self, recipe: Recipe) -> Puppet:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.puppets.append(Puppet(100 + len(self.puppets)))
         return self.puppets[-1]
 
@@ -155,6 +160,21 @@ def test_a_restart_that_never_gets_ready_is_tried_again(stage: Stage) -> None:
     stage.now += 21
     assert "not ready within 20 s" in child.tend()[0]
     assert child.state is State.WAITING
+
+
+def test_a_restart_for_which_the_disk_has_no_room_is_tried_again(stage: Stage) -> None:
+    child = stage.running()
+    stage.puppets[-1].code = 1
+    child.tend()
+    stage.now += 1
+    stage.is_full = True
+    [event] = child.tend()
+    assert "Part could not be started: [Errno 28] No space left on device; it is started again in 0.5 s" in event
+    assert child.state is State.WAITING
+    stage.now += 1
+    stage.is_full = False
+    child.tend()
+    assert child.tend() == ["Part is back on the same data after 0.0 s (restart 2)"]
 
 
 def test_a_child_that_does_not_come_back_is_explained_once(stage: Stage) -> None:
