@@ -14,7 +14,7 @@ from cluster import telegraph
 from cluster.board import line
 from cluster.dead_letters import app as dead_letters
 from cluster.ray_environment import client_environment
-from cluster.terminal import err, fail, out, running, settings_and_folder
+from cluster.terminal import Unheard, err, fail, out, running, settings_and_folder
 from cluster.welcome import without_password
 
 app = typer.Typer(help="Spillway on this machine.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -32,7 +32,7 @@ def up(
     from cluster.up import up as run
 
     settings, folder = settings_and_folder()
-    raise typer.Exit(run(settings, folder, out, witness))
+    raise typer.Exit(run(settings, folder, Unheard(highlight=False), witness))
 
 
 @app.command()

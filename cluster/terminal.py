@@ -6,13 +6,26 @@ import os
 import stat
 import sys
 from collections.abc import Iterable
-from typing import NoReturn
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 
 from cluster.settings import Settings, SettingsError, load
 from cluster.state import Record, StateFolder
+
+
+class Unheard(Console):
+    """A run's: it says what it can, and no word of it ends the run. rich's own ends the program on a closed pipe."""
+
+    def on_broken_pipe(self) -> None:  # Ctrl-C in `make up | tee log` ends tee, and then the run drains
+        silence([self.file.fileno()])
+
+    def __exit__(self, *why: Any) -> None:  # whatever is said is said here
+        with suppress(OSError):  # of a log on a full disk
+            super().__exit__(*why)
+
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from rich.console import Console
+from rich.live import Live
 from typer.testing import CliRunner
 
 from cluster import down as stopping
@@ -22,9 +23,10 @@ from cluster import telegraph
 from cluster import up as running
 from cluster.__main__ import app
 from cluster.down import clean, down
+from cluster.embedded.steps import Steps
 from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
-from cluster.terminal import silence
+from cluster.terminal import Unheard, silence
 from cluster.up import Run
 
 PID = 4_321
@@ -404,3 +406,16 @@ def test_after_a_hangup_words_go_nowhere_but_those_of_a_file_still_to_it(tmp_pat
         closed.write(b"x")
         log.write(b"x")
     assert (tmp_path / "log").read_bytes() == b"x"
+
+
+def test_a_run_goes_on_where_nobody_can_hear_it() -> None:
+    reader, pipe = os.pipe()
+    os.close(reader)
+    with os.fdopen(pipe, "w") as closed, open("/dev/full", "w") as full_disk:
+        for file in (closed, full_disk):
+            console = Unheard(file=file)
+            with Steps(console).step("Stopping"), Live(console=console, transient=True) as live:
+                live.update("draining")
+                console.print("a word")
+        os.write(pipe, b"what else is written there")
+        os.dup2(pipe, full_disk.fileno())  # so that it can be closed
