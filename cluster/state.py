@@ -19,33 +19,34 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
-
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process as the record knows it; the start time tells it from a later one with the same id."""
+    """A process as the record knows it; when it was started tells it from a later one with the same id.
+
+    Counted from the machine's start: the time of day jumps, by NTP or after a suspension, and everything would be dead.
+    """
 
     pid: int
-    started: float
+    started_ticks: int
+    boot_id: str
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """The process that has this id now, if there is one."""
+        """The process that has this id now, if there is one; a zombie is none."""
         try:
-            return cls(pid, psutil.Process(pid).create_time())
-        except psutil.NoSuchProcess:
+            stat = Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
             return None
+        state, *others = stat.rpartition(b")")[2].split()  # before them, in brackets, any name
+        return None if state in (b"Z", b"X") else cls(pid, int(others[18]), _BOOT_ID.read_text().strip())
 
     def lives(self) -> bool:
-        """Whether this very process still runs; a zombie does not."""
-        try:
-            process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.started) < 0.05 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+        """Whether this very process still runs."""
+        return Process.of(self.pid) == self
 
 
 @dataclass

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> StateFolder:
 @pytest.fixture
 def parts(url: str, folder: StateFolder) -> Parts:
     """Those of a run whose settings name that Redis."""
-    record = Record("run", Process(os.getpid(), 0.0))
+    record = Record("run", Process(os.getpid(), 1, "boot"))
     return Parts(load(redis_url=url), folder, record, Steps(Console(stderr=True)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,8 @@ from cluster.embedded.steps import Steps
 from cluster.parts import Parts, Unsuitable
 from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
+
+RECORD = Record("run", Process(1, 1, "boot"))
 
 
 class FakeMongo:
@@ -55,8 +58,7 @@ def mongo(monkeypatch: pytest.MonkeyPatch) -> type[FakeMongo]:
 
 def given(folder: Path, uri: str) -> tuple[Parts, Console]:
     console = Console(record=True, width=200)
-    record = Record("run", Process(1, 0.0))
-    return Parts(load(mongodb_uri=uri), StateFolder(folder), record, Steps(console)), console
+    return Parts(load(mongodb_uri=uri), StateFolder(folder), dataclasses.replace(RECORD), Steps(console)), console
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ async def test_a_redis_without_the_commands_of_the_log_is_refused_before_anythin
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis.Redis, "from_url", lambda *_, **__: FakeRedis("6.0.16"))
-    parts = Parts(load(redis_url="redis://h/"), StateFolder(tmp_path), Record("run", Process(1, 0.0)), Steps(Console()))
+    parts = Parts(load(redis_url="redis://h/"), StateFolder(tmp_path), dataclasses.replace(RECORD), Steps(Console()))
     with pytest.raises(Unsuitable, match=OLD) as caught:
         parts.redis()
     assert "UNSAFE" not in str(caught.value), "no setting helps"
@@ -195,7 +197,7 @@ async def test_a_redis_that_is_new_enough_or_hides_its_version_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, told: bool
 ) -> None:
     monkeypatch.setattr(redis.Redis, "from_url", lambda *_, **__: FakeRedis(version, told))
-    parts = Parts(load(redis_url="redis://h/"), StateFolder(tmp_path), Record("run", Process(1, 0.0)), Steps(Console()))
+    parts = Parts(load(redis_url="redis://h/"), StateFolder(tmp_path), dataclasses.replace(RECORD), Steps(Console()))
     assert parts.redis() is None
     (finding,) = _redis(load(redis_url="redis://h/"), None)
     assert finding.well

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -120,8 +121,29 @@ def test_a_process_id_that_was_given_to_another_is_not_ours() -> None:
     me = Process.of(os.getpid())
     assert me is not None
     assert me.lives()
-    assert not Process(me.pid, me.started - 60).lives()
-    assert not Process(2**22 + 1, me.started).lives()
+    assert not dataclasses.replace(me, started_ticks=me.started_ticks - 1).lives()
+    assert not dataclasses.replace(me, boot_id="another").lives(), "the machine was started anew"
+    assert not dataclasses.replace(me, pid=2**22 + 1).lives()
+
+
+def test_a_process_lives_on_when_the_time_of_day_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil's `create_time` is a time of day, counted from a start of the machine that moves with it."""
+    me = Process.of(os.getpid())
+    assert me is not None
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: 0.0)
+    assert me.lives()
+
+
+@pytest.mark.parametrize("name", ["sh", "a) S (b"])
+def test_a_zombie_does_not_live_whatever_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/bin/sh")
+    with subprocess.Popen([tmp_path / name, "-c", "read _"], stdin=subprocess.PIPE) as child:
+        process = Process.of(child.pid)
+        assert process is not None
+        assert process.lives()
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not process.lives()
 
 
 def test_only_one_run_at_a_time(folder: StateFolder) -> None:

@@ -92,7 +92,7 @@ def owner(monkeypatch: pytest.MonkeyPatch) -> Owner:
 
 
 def record(state: str = "running", stop_s: float = 200.0) -> Record:
-    return Record("run", Process(PID, 1.0), state, stop_s=stop_s)
+    return Record("run", Process(PID, 1, "boot"), state, stop_s=stop_s)
 
 
 # down
@@ -157,7 +157,7 @@ def test_a_run_that_drains_for_long_is_left_alone_and_may_be_waited_for_again(
 
 
 def test_a_record_of_another_version_is_no_sign_that_nothing_runs(folder: StateFolder, console: Console) -> None:
-    folder.record_file.write_text(json.dumps({"run_id": "a", "owner": {"pid": PID}}))
+    folder.record_file.write_text(json.dumps({"run_id": "a", "owner": {"pid": PID, "started": 1.0}}))
     lock = folder.lock()
     assert lock is not None
     with lock:

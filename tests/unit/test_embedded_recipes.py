@@ -79,7 +79,7 @@ def test_a_redis_that_would_not_read_the_log_is_not_started_and_the_doctor_says_
         (data / name).write_bytes(b"x" * size)
     monkeypatch.setattr(redis_server.shutil, "which", lambda _: "/opt/redis-server")
     monkeypatch.setattr(redis_server, "_version", lambda _: version)
-    parts = Parts(load(), folder, Record("run", Process(1, 0.0)), Steps(Console()))
+    parts = Parts(load(), folder, Record("run", Process(1, 1, "boot")), Steps(Console()))
     monkeypatch.setattr(parts, "_port", lambda *_: 6390)
     finding = next(finding for finding in _tools(folder) if finding.what == "Redis server")
     if why is None:

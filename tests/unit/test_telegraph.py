@@ -66,7 +66,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
     monkeypatch.setattr(Parts, "_haproxy_wrapper", lambda _: tmp_path / "haproxy")
     folder = StateFolder(tmp_path / "state")
     folder.create()
-    yield Parts(load(), folder, Record("run", Process(1, 0.0)), Steps(Console())).head()
+    yield Parts(load(), folder, Record("run", Process(1, 1, "boot")), Steps(Console())).head()
     folder.sockets.rmdir()
 
 
