@@ -103,6 +103,9 @@ def _redis(settings: Settings, record: Record | None) -> Iterator[Finding]:
         old = redis_server.outdated(url)
         weaknesses = redis_server.weaknesses(url)
         short = footprint.shortage(settings, redis_server.maxmemory_bytes(url))
+    except redis_server.UnusableUrl as error:
+        yield Finding("Redis", f"its URL cannot be used: {error}", "correct SPILLWAY_REDIS_URL")
+        return
     except (redis.RedisError, OSError) as error:
         yield Finding("Redis", f"does not answer: {error}", "start it, or correct SPILLWAY_REDIS_URL")
         return

@@ -155,6 +155,8 @@ class Parts:
             old = redis_server.outdated(self._settings.redis_url)
             weaknesses = redis_server.weaknesses(self._settings.redis_url)
             short = footprint.shortage(self._settings, redis_server.maxmemory_bytes(self._settings.redis_url))
+        except redis_server.UnusableUrl as error:
+            raise Unsuitable(f"SPILLWAY_REDIS_URL cannot be used: {error}") from None
         except (redis.RedisError, OSError) as error:
             raise Unsuitable(f"The Redis of SPILLWAY_REDIS_URL does not answer: {error}") from None
         if old:

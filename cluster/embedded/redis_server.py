@@ -32,6 +32,10 @@ class NoRedisServer(RuntimeError):
     """There is no redis-server for these data; the message says why, and in its second line what to do."""
 
 
+class UnusableUrl(ValueError):
+    """No server can be asked under this URL, now or later; the message says why, without any part of a password."""
+
+
 @dataclass(frozen=True)
 class RedisServer:
     """A redis-server binary and a word about where it came from."""
@@ -131,10 +135,10 @@ def is_ready(url: str) -> bool:
 def weaknesses(url: str) -> list[str]:
     """What stands between this Redis and a durable log, one sentence each with the command that mends it.
 
-    Raises `redis.RedisError` when the server cannot be asked; one that hides its configuration is reported as such.
+    Raises `redis.RedisError` when the server cannot be asked, and `UnusableUrl`; one that hides its configuration is
+    reported as such.
     """
-    with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
-        client.ping()
+    with _client(url) as client:
         try:
             found = {key: str(client.config_get(key).get(key, "")) for key in SAFE}
         except redis.ResponseError:
@@ -149,9 +153,9 @@ def weaknesses(url: str) -> list[str]:
 def outdated(url: str) -> str:
     """What is wrong with the version of this Redis; empty when nothing is, or when it hides it.
 
-    Raises `redis.RedisError` when it cannot be asked.
+    Raises `redis.RedisError` when it cannot be asked, and `UnusableUrl`.
     """
-    with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
+    with _client(url) as client:
         try:
             return too_old(client.info("server"))
         except redis.ResponseError:
@@ -159,12 +163,25 @@ def outdated(url: str) -> str:
 
 
 def maxmemory_bytes(url: str) -> int:
-    """The limit of this Redis, 0 when it has none or hides it. Raises `redis.RedisError` when it cannot be asked."""
-    with redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True) as client:
+    """The limit of this Redis, 0 when it has none or hides it. Raises as `outdated`."""
+    with _client(url) as client:
         try:
             return int(client.config_get("maxmemory").get("maxmemory", 0))
         except redis.ResponseError:
             return 0
+
+
+def _client(url: str) -> redis.Redis:
+    """A client of the server at `url`, which has answered. Raises `redis.RedisError` and `UnusableUrl`."""
+    try:
+        client = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0, decode_responses=True)
+        client.ping()  # it looks at some of the URL's options only when it connects
+    except (ValueError, TypeError):  # what they quote may be a piece of a password that was not escaped
+        raise UnusableUrl(
+            "it is not of the form redis://name:password@host:port/number, or has an option that is not known. In a "
+            "name or a password, write each of : / ? # [ ] @ % percent-encoded, as %40 for @"
+        ) from None
+    return client
 
 
 def _version(binary: Path) -> tuple[int, int]:

@@ -175,6 +175,35 @@ class FakeAsyncRedis(FakeRedis):
         return super().config_get(name)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3c/r3t@redis:6379/0",
+        "redis://:s3c#r3t@redis:6379/0",
+        "redis://:s3c?r3t@redis:6379/0",
+        "redis://:s3c[r3t@redis:6379/0",
+        "redis://redis?s3c=r3t",
+        "redis://redis?db=s3c",
+        "redis://redis?socket_timeout=s3c",
+        "redis://s3c:r3t",
+        "redis://[::1",
+    ],
+)
+def test_a_redis_url_that_no_server_can_be_asked_under_ends_the_start_and_no_part_of_the_password_is_shown(
+    tmp_path: Path, url: str
+) -> None:
+    settings = load(redis_url=url)
+    parts = Parts(settings, StateFolder(tmp_path), dataclasses.replace(RECORD), Steps(Console()))
+    with pytest.raises(Unsuitable, match=r"^SPILLWAY_REDIS_URL cannot be used: .* as %40 for @") as caught:
+        parts.redis()
+    (finding,) = _redis(settings, None)
+    assert "as %40 for @" in finding.detail
+    assert "SPILLWAY_REDIS_URL" in finding.remedy
+    for said in (str(caught.value), finding.detail):
+        assert "s3c" not in said
+        assert "r3t" not in said
+
+
 OLD = "redis_version is 6.0.16, must be 6.2 or newer"
 
 
