@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 _REFUSED = ("not-ready", 503, "Writes cannot be accepted now", "No replica takes requests at the moment.")
@@ -56,12 +57,14 @@ def haproxy_wrapper(binary: str, pages: Path) -> str:
     Ray's template binds the statistics and metrics to every interface, and the statistics page can switch servers off
     without a password. The error pages become ours, also where it has not been told of a replica yet and says 404.
     Requests are mended too (`_REQUESTS`).
-    The configuration's path is the third argument of every start.
+    The configuration's path is the third argument of every start. The path of the pages, which may hold any character,
+    is given as a variable: neither sed nor HAProxy looks for meaning in it.
     """
     edits = ["s/bind \\*:/bind 127.0.0.1:/", "s/bind :/bind 127.0.0.1:/"]
     edits += ["s/http-request return status 404 .*/http-request return status 503 default-errorfiles/"]
-    edits += [f"s|errorfile {status} .*|errorfile {status} {pages}/{status}.http|" for status in PAGES]
+    edits += [f's|errorfile {status} .*|errorfile {status} "$PAGES/{status}.http"|' for status in PAGES]
     edits += ["/# ours$/d"]  # of an earlier start on the same file
     edits += [f"/^frontend http_frontend/a\\    http-request {rule} # ours" for rule in _REQUESTS]
     sed = " ".join(f"-e '{edit}'" for edit in edits)
-    return f"#!/bin/sh\nsed -i {sed} \"$3\"\nexec '{binary}' \"$@\"\n"
+    variable = f"export PAGES={shlex.quote(str(pages))}"
+    return f'#!/bin/sh\nsed -i {sed} "$3"\n{variable}\nexec {shlex.quote(binary)} "$@"\n'

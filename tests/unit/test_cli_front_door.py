@@ -45,7 +45,7 @@ def test_the_wrapper_mends_the_configuration_and_becomes_haproxy(tmp_path: Path)
     assert lines[frontend + 1] == "http-request set-header X-Forwarded-For %[src] # ours"
     assert [line.split()[1] for line in lines[frontend + 2 : frontend + 5]] == ["del-header"] * 3
     for status in (502, 503, 504):
-        assert f"errorfile {status} {tmp_path}/pages/{status}.http" in lines
+        assert f'errorfile {status} "$PAGES/{status}.http"' in lines
 
 
 @pytest.mark.parametrize(("said", "code"), [(502, "outcome-unknown"), (503, "not-ready"), (504, "outcome-unknown")])
