@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import time
 from base64 import urlsafe_b64encode
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.adapters.clock import SystemClock
 from actors.backlog import Backlog
 from actors.core import errors, ports
 from actors.core.batching import Entry
@@ -69,6 +71,12 @@ def test_no_text_makes_the_decoder_stumble(text: str) -> None:
 
 def test_positions_are_ordered_by_number_and_not_by_letter() -> None:
     assert sorted(["10-0", "9-11", "9-2"], key=order) == ["9-2", "9-11", "10-0"]
+
+
+def test_the_time_that_a_sleeping_machine_misses_has_passed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that slept longer than its lease must know, and Linux' monotonic clock sleeps too."""
+    monkeypatch.setattr(time, "clock_gettime_ns", {time.CLOCK_BOOTTIME: 20, time.CLOCK_MONOTONIC: 1}.__getitem__)
+    assert SystemClock().now_ns() == 20
 
 
 def test_no_write_was_accepted_in_the_future() -> None:
