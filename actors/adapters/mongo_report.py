@@ -19,6 +19,7 @@ _PASSING = frozenset({
     343, 365, 371, 402, 433, 449, 462, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031,
 })  # fmt: skip
 
+_MAX_WORDS = 500  # characters
 _ID_INDEX = re.compile(r"^E11000 duplicate key error collection: \S+ index: _id_( |$)")
 
 
@@ -36,7 +37,7 @@ def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Ou
     told = answer.get("n", 0) + len(errors) if command.verb != Verb.DELETE or (errors and "n" not in answer) else count
     if told != count:  # every insert and every upsert finds or makes one, so some write is not spoken of
         if errors and errors[0].get("code") not in _PASSING and command.verb != Verb.INSERT:
-            raise CommandRefused(f"{errors[0].get('errmsg', 'refused by MongoDB')} (code {errors[0].get('code')})")
+            raise CommandRefused(_why(errors[0], "refused by MongoDB"))
         return unknown
     outcomes = bytearray(Report.all(Outcome.STORED, count).outcomes)
     reasons: dict[int, str] = {}
@@ -45,15 +46,20 @@ def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Ou
         if code == _DUPLICATE_KEY and command.verb == Verb.INSERT and _names_no_index(error):
             outcomes[index] = unnamed
             if unnamed == Outcome.REJECTED:
-                reasons[index] = f"{error.get('errmsg', 'duplicate key')} (code {code})"
+                reasons[index] = _why(error, "duplicate key")
         elif code == _DUPLICATE_KEY and _is_on_id(error):
             outcomes[index] = Outcome.DUPLICATE if command.verb == Verb.INSERT else Outcome.RETRY
         elif code in _PASSING:
             outcomes[index] = Outcome.RETRY
         else:
             outcomes[index] = Outcome.REJECTED
-            reasons[index] = f"{error.get('errmsg', 'refused by MongoDB')} (code {code})"
+            reasons[index] = _why(error, "refused by MongoDB")
     return Report(bytes(outcomes), reasons, unknown.grown)
+
+
+def _why(error: Mapping[str, Any], otherwise: str) -> str:
+    """In the server's words, but not in all: it may quote the whole document, and this is kept for each write."""
+    return f"{error.get('errmsg', otherwise)[:_MAX_WORDS]} (code {error.get('code')})"
 
 
 def _grown(command: Command, answer: Mapping[str, Any]) -> int:
