@@ -123,6 +123,7 @@ class MongoStore:
         """Still one wire command; where one more is needed, it is the next call's, and this one asks for a next try."""
         self._refuse_unstorable(command)
         if command.namespace in self._in_question:
+            self._in_question.discard(command.namespace)  # when the look fails, the next duplicate asks again
             await self._look_at_indexes(command.namespace)
             return Report.all(Outcome.RETRY, len(command.ids))
         known, until_s = self._unnamed.get(command.namespace, (Outcome.RETRY, 0.0))
@@ -150,7 +151,6 @@ class MongoStore:
         unique = ferretdb.has_other_unique_index(answer["cursor"]["firstBatch"])
         unnamed = Outcome.REJECTED if unique else Outcome.DUPLICATE
         self._unnamed[namespace] = (unnamed, monotonic() + ferretdb.INDEXES_HOLD_S)
-        self._in_question.discard(namespace)
 
     def _wire(self, command: Command) -> tuple[str, dict[str, Any]]:
         database, collection = command.namespace.split(".", 1)

@@ -382,6 +382,38 @@ def answered(verb: Verb, count: int, **answer: Any) -> Report:
     return report_of(Command(verb, "d.c", [str(i) for i in range(count)], [b""] * count), answer)
 
 
+@pytest.mark.parametrize("verb", [Verb.INSERT, Verb.UPDATE])
+def test_a_refusal_does_not_quote_the_whole_document(verb: Verb) -> None:
+    """A patch of sixty bytes on a document of a megabyte: its letter, and what is remembered of it, had a megabyte."""
+    words = f"Cannot create field 'b' in element {{a: {'x' * (1 << 20)}}}"
+    report = answered(verb, 2, n=1, writeErrors=[{"index": 1, "code": 28, "errmsg": words}])
+    assert report.reasons[1].startswith("Cannot create field 'b' in element {a: xxx")
+    assert report.reasons[1].endswith(" (code 28)")
+    assert len(report.reasons[1]) < 600
+
+
+async def test_indexes_that_could_not_be_looked_at_hold_no_write_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a collection that was dropped just then: only a write would bring it back."""
+    store = MongoStore("mongodb://127.0.0.1:1", timeout_s=1.0, lanes=1)
+    store._is_ferretdb = True
+    store._in_question = {"d.c"}
+    asked: list[str] = []
+
+    async def run(database: str, body: dict[str, Any]) -> dict[str, Any]:
+        asked.append(next(iter(body)))
+        if asked[-1] == "listIndexes":
+            raise CommandFailed("ns does not exist")
+        return {"n": 1}
+
+    monkeypatch.setattr(store, "_run", run)
+    command = Command(Verb.INSERT, "d.c", ["a"], [document("a")])
+    with pytest.raises(CommandFailed):
+        await store.store(command)
+    assert outcomes(await store.store(command)) == [STORED]
+    assert asked == ["listIndexes", "insert"]
+    await store.close()
+
+
 def test_a_write_concern_error_means_that_nobody_knows() -> None:
     report = answered(
         Verb.INSERT, 2, n=2, writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"}
