@@ -13,9 +13,11 @@ def value_of(text: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """The one text of a value: 5 in 32 bits, in 64 and as 5.0 are one `_id` for MongoDB."""
+    """The one text of a value, as the edge writes it: 5 in 32 bits, in 64 and as 5.0 are one `_id` for MongoDB."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 63:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         value = int(value) if -(1 << 31) <= value < 1 << 31 else Int64(value)
-    return value if isinstance(value, str) else json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS)
+    if isinstance(value, str):
+        return value
+    return json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS, separators=(",", ":"))

@@ -8,6 +8,7 @@ from bson import Int64, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.adapters import mongo_id
 from serve_app.ids import InvalidId, id_text, id_value, keyed_id, uuid7
 
 
@@ -88,3 +89,9 @@ def test_the_mapping_is_one_to_one(value: object) -> None:
         return
     assert id_value(text) == value
     assert id_text(id_value(text)) == text
+
+
+@pytest.mark.parametrize("value", ["a", 5, -(1 << 40), 5.0, ObjectId("0123456789abcdef01234567")])
+def test_what_mongodb_samples_has_the_text_that_the_edge_gives_it(value: object) -> None:
+    """Else its buffer is another one's, and its cached copy under a name that nobody asks for."""
+    assert mongo_id.text_of(value) == id_text(value)
