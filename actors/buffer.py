@@ -53,7 +53,8 @@ class Buffer:
         self._lookup = Lookup(self._backlog, sink, cache, cache_max_entries, may_cache=predecessors_empty is None)
 
         def outflow(log: WriteLog, backlog: Backlog) -> Outflow:
-            return Outflow(log, backlog, sink, policy, clock, telemetry, self._drained, self._lookup.drop)
+            drop, leaving = self._lookup.drop, self._lookup.leaving
+            return Outflow(log, backlog, sink, policy, clock, telemetry, self._drained, drop, leaving)
 
         self._outflow = outflow(log, self._backlog)
         self._heritage = Heritage(inherited, outflow, clock)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from actors.backlog import Backlog
-from actors.core.document import Key, Kind
+from actors.core.batching import Entry
+from actors.core.document import Key, Kind, Write
 from actors.core.errors import AnswerTooLarge, DatabaseUnavailable, SpillwayError
 from actors.core.ports import BatchSink, Cache, Found
 
-_TRIES = 3
+_MOST_PENDING = 10_000  # writes to put together for a reader: that takes a tenth of a second, in all
 
 _NOTHING = Found(None, [], "buffer")
 
@@ -25,7 +26,8 @@ _Base = tuple[bytes | None, str] | SpillwayError
 @dataclass(slots=True, eq=False)
 class _Reading:
     keys: set[tuple[str, str]] | None  # None: any
-    stale: set[tuple[str, str]] = field(default_factory=set)  # a write to it left the backlog since
+    # Of keys some of whose writes left the backlog since: all that were there before, in order, each by its identity.
+    left: dict[tuple[str, str], dict[int, Write]] = field(default_factory=dict)
     all_stale: bool = False
 
 
@@ -47,44 +49,43 @@ class Lookup:
     async def near(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError | None]:
         """What the backlog and the shared cache tell, in the order asked; None where MongoDB has to be asked."""
         with self._watched(namespace, ids) as reading:
-            found = await self._read_once(namespace, list(dict.fromkeys(ids)), self._cached_ones)
-        return [None if (namespace, id_) in reading.stale else found.get(id_) for id_ in ids]
+            found = await self._read(namespace, ids, self._cached_ones, reading)
+        return [found.get(id_) for id_ in ids]
 
     async def read(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError]:
         """In the order asked; of each that cannot be told just now the reason, as `BatchSink.find` raises it."""
-        found: dict[str, Found | SpillwayError] = {}
-        wanted = list(dict.fromkeys(ids))
-        for _ in range(_TRIES):
-            with self._watched(namespace, wanted) as reading:
-                found.update(await self._read_once(namespace, wanted, partial(self._fetch, reading=reading)))
-            wanted = [id_ for id_ in wanted if (namespace, id_) in reading.stale]
-            if not wanted:
-                break
-            # a write left the backlog meanwhile: the base may be from before it, and its patch gone
-        found.update((id_, DatabaseUnavailable("it is changed faster than it can be read", 1.0)) for id_ in wanted)
+        with self._watched(namespace, ids) as reading:
+            found = await self._read(namespace, ids, partial(self._fetch, reading=reading), reading)
         return [found[id_] for id_ in ids]
 
-    async def _read_once(
-        self, namespace: str, ids: list[str], fetch: Callable[[str, list[str]], Awaitable[dict[str, _Base]]]
+    async def _read(
+        self,
+        namespace: str,
+        ids: Sequence[str],
+        fetch: Callable[[str, list[str]], Awaitable[dict[str, _Base]]],
+        reading: _Reading,
     ) -> dict[str, Found | SpillwayError]:
-        """Those of `ids` that the backlog alone can tell, or on top of what `fetch` gives."""
-        found: dict[str, Found | SpillwayError] = {}
-        wanted: list[str] = []
-        for id_ in ids:
-            overlay = self._overlay(Key(namespace, id_))
-            if overlay is not None:
-                found[id_] = overlay
-            else:
-                wanted.append(id_)
+        """Those of `ids` that the backlog alone can tell, or on top of what `fetch` gives.
+
+        The base may be from before or behind any write of the meantime. So all of them go on top, also those that have
+        left; one that it has already changes nothing, as the later ones follow it again.
+        """
+        overlays = {id_: _overlay(self._writes(Key(namespace, id_), reading)) for id_ in dict.fromkeys(ids)}
+        found = {id_: one for id_, one in overlays.items() if one is not None}
+        wanted = [id_ for id_, one in overlays.items() if one is None]
         for id_, base in (await fetch(namespace, wanted)).items() if wanted else ():
-            # what has come in meanwhile may say it all; else it goes on top
-            found[id_] = self._overlay(Key(namespace, id_)) or (
-                base if isinstance(base, SpillwayError) else Found(base[0], self._patches(namespace, id_), base[1])
+            writes = self._writes(Key(namespace, id_), reading)  # those that have come in meanwhile as well
+            patches = [write.body for write in writes if write.kind == Kind.PATCH]
+            found[id_] = _overlay(writes) or (
+                base if isinstance(base, SpillwayError) else Found(base[0], patches, base[1])
             )
         return found
 
-    def _patches(self, namespace: str, id_: str) -> list[bytes]:
-        return [write.body for write in self._backlog.pending(Key(namespace, id_)) if write.kind == Kind.PATCH]
+    def _writes(self, key: Key, reading: _Reading) -> list[Write]:
+        """All to `key` that were in the backlog at any time since this read began, oldest first."""
+        pending = self._backlog.pending(key)
+        left = reading.left.get(key)
+        return list((left | {id(write): write for write in pending}).values()) if left else pending
 
     async def sample(self, namespace: str, limit: int, owns: Callable[[Key], bool]) -> list[tuple[str, bytes]]:
         """Documents that MongoDB holds and of which `owns` is true, at most `limit`. Raises as `read`."""
@@ -100,27 +101,20 @@ class Lookup:
             reading.all_stale = True
         self._may_cache = True
 
-    async def drop(self, keys: list[tuple[str, str]]) -> None:
-        """Forget cached copies of `keys`; whoever is reading one of them reads it again. Raises `LogUnavailable`."""
+    def leaving(self, entries: list[Entry]) -> None:
+        """These leave the backlog now: whoever is reading takes along what they say of its documents."""
+        if not self._reading:
+            return
+        keys = {write[1:3] for entry in entries for write in entry.writes}
         for reading in self._reading:
-            reading.stale.update(keys if reading.keys is None else reading.keys.intersection(keys))
+            for key in keys if reading.keys is None else reading.keys & keys:
+                left = reading.left.setdefault(key, {})
+                left.update((id(write), write) for write in self._backlog.pending(Key(*key)))
+
+    async def drop(self, keys: list[tuple[str, str]]) -> None:
+        """Forget cached copies of `keys`. Raises `LogUnavailable`."""
         async with self._cache_turn:
             await self._cache.drop([_cache_key(*key) for key in keys])
-
-    def _overlay(self, key: Key) -> Found | None:
-        """The document as the backlog alone tells it; None when older tiers have to be asked for a base."""
-        found: Found | None = None
-        patched = False  # on a base that only older tiers know
-        for write in self._backlog.pending(key):
-            if write.kind == Kind.PATCH:
-                patched = True
-                if found is not None:
-                    found.patches.append(write.body)
-            elif write.kind == Kind.INSERT and (patched if found is None else found != _NOTHING):
-                continue  # a copy of what is there already
-            else:
-                found = Found(None if write.kind == Kind.DELETE else write.body, [], "buffer")
-        return found
 
     async def _fetch(self, namespace: str, ids: list[str], reading: _Reading) -> dict[str, _Base]:
         """All of `ids`, from the shared cache and MongoDB. Raises `AnswerTooLarge`."""
@@ -150,7 +144,7 @@ class Lookup:
             fresh = {
                 _cache_key(namespace, id_): document
                 for id_, document in documents.items()
-                if (namespace, id_) not in reading.stale and not self._backlog.pending(Key(namespace, id_))
+                if (namespace, id_) not in reading.left and not self._backlog.pending(Key(namespace, id_))
             }
             self._cached.update(dict.fromkeys(fresh))
             surplus = [self._cached.popitem(last=False)[0] for _ in range(len(self._cached) - self._max_cached)]
@@ -160,7 +154,7 @@ class Lookup:
 
     @contextmanager
     def _watched(self, namespace: str, ids: Sequence[str] | None) -> Iterator[_Reading]:
-        """Note for this read which of `ids` (None: of any) are dropped from the cache while it is under way."""
+        """Note for this read which writes to `ids` (None: to any) leave the backlog while it is under way."""
         reading = _Reading(None if ids is None else {(namespace, id_) for id_ in ids})
         self._reading.add(reading)
         try:
@@ -171,3 +165,24 @@ class Lookup:
 
 def _cache_key(namespace: str, id_: str) -> str:
     return f"{namespace}/{id_}"
+
+
+def _overlay(writes: list[Write]) -> Found | SpillwayError | None:
+    """The document as these writes alone tell it; None when older tiers have to be asked for a base."""
+    whole = (at for at in range(len(writes) - 1, -1, -1) if writes[at].kind in (Kind.PUT, Kind.DELETE))
+    start = next(whole, 0)
+    if len(writes) - start > _MOST_PENDING:
+        waiting = f"{len(writes) - start} changes of it wait for MongoDB"
+        return DatabaseUnavailable(f"{waiting}; for a read at most {_MOST_PENDING} are put together", 5.0)
+    found: Found | None = None
+    patched = False  # on a base that only older tiers know
+    for write in writes[start:] if start else writes:
+        if write.kind == Kind.PATCH:
+            patched = True
+            if found is not None:
+                found.patches.append(write.body)
+        elif write.kind == Kind.INSERT and (patched if found is None else found != _NOTHING):
+            continue  # a copy of what is there already
+        else:
+            found = Found(None if write.kind == Kind.DELETE else write.body, [], "buffer")
+    return found

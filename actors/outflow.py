@@ -22,6 +22,7 @@ from actors.life import together
 _REMEMBERED_REJECTIONS = 1_000
 
 Drop = Callable[[list[tuple[str, str]]], Awaitable[None]]
+Leaving = Callable[[list[Entry]], None]
 
 
 class _Rejection(NamedTuple):
@@ -42,8 +43,10 @@ class Outflow:
         telemetry: Telemetry,
         drained: RateMeter,
         drop: Drop,
+        leaving: Leaving,
     ) -> None:
-        """`drop` forgets cached copies of keys; a write stays readable in the backlog until that has happened."""
+        """`drop` forgets cached copies of keys; a write stays readable in the backlog until that has happened.
+        `leaving` is told right before it is not any more."""
         self.resolved = NOTHING  # every entry up to here has been named by a Report
         self.rejections: OrderedDict[str, str] = OrderedDict()  # "position/offset" -> reason
         self.complete_since = NOTHING  # of entries after this one, `rejections` names every rejected write
@@ -57,6 +60,7 @@ class Outflow:
         self._telemetry = telemetry
         self._drained = drained
         self._drop = drop
+        self._leaving = leaving
         self._changed = asyncio.Event()  # the backlog grew, or somebody began to wait
         self._oldest_ns: int | None = None  # since when the oldest write that is in no batch yet lingers
         self._waiting = 0
@@ -206,7 +210,7 @@ class Outflow:
         writes = sum(len(entry.writes) for entry in entries)
         self._backlog.resolve(entries)
         if is_forgotten:
-            self._backlog.forget(len(entries))
+            self._let_go(entries)
         else:
             self._done += entries
             self._trim.set()
@@ -228,7 +232,11 @@ class Outflow:
         done, self._done = self._done, []
         if done:
             await self._let_log_forget(done)
-            self._backlog.forget(len(done))
+            self._let_go(done)
+
+    def _let_go(self, entries: list[Entry]) -> None:
+        self._leaving(entries)
+        self._backlog.forget(len(entries))
 
     async def _forget_buried(self, entries: list[Entry]) -> None:
         """Before anybody hears of a rejection. Else a crash would bring the write back, and MongoDB, in which the

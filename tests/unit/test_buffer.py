@@ -221,7 +221,7 @@ async def test_a_near_read_leaves_mongodb_alone(service: Service) -> None:
     assert len(service.store.commands) == before
 
 
-async def test_a_near_read_that_a_write_overtakes_knows_nothing(
+async def test_a_near_read_that_a_write_overtakes_takes_it_along(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its copy is from before a write that has left the backlog meanwhile."""
@@ -237,7 +237,7 @@ async def test_a_near_read_that_a_write_overtakes_knows_nothing(
         return documents
 
     monkeypatch.setattr(service.cache, "get", overtaken)
-    assert await service.buffer.read_near(NAMESPACE, ["a"]) == [None]
+    assert await service.buffer.read_near(NAMESPACE, ["a"]) == [Found(put("a", n=2).body, [], "buffer")]
 
 
 async def test_a_read_that_begins_after_a_write_was_stored_does_not_join_an_older_question(service: Service) -> None:

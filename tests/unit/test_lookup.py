@@ -1,38 +1,144 @@
-"""A read that writes overtake: it is done again, and is refused rather than answered with what is older."""
+"""A read that writes overtake: it takes along what leaves the backlog meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
+import pytest
+from composed import delete, insert, patch, put
+
+from actors import lookup
+from actors.adapters.clock import settle
 from actors.adapters.memory import MemoryCache
 from actors.backlog import Backlog
+from actors.core.batching import Entry
+from actors.core.document import Write
 from actors.core.errors import DatabaseUnavailable
 from actors.core.ports import BatchSink, Found
 from actors.lookup import Lookup
 
+KEY = ("d.c", "a")
+
 
 class Overtaken:
-    """MongoDB, asked so slowly that the first `times` questions are each overtaken by a write to the document."""
+    """A buffer's backlog and its reads; `meanwhile` happens while MongoDB is asked."""
 
-    def __init__(self, times: int) -> None:
-        self.times = times
+    def __init__(self, base: bytes | None, meanwhile: Callable[[Overtaken], Awaitable[None]]) -> None:
+        self.base = base
+        self.meanwhile = meanwhile
+        self.backlog, self.cache = Backlog(), MemoryCache()
+        self.lookup = Lookup(self.backlog, cast(BatchSink, self), self.cache, 10, may_cache=True)
         self.asked = 0
-        self.lookup = Lookup(Backlog(), cast(BatchSink, self), MemoryCache(), 10, may_cache=True)
 
     async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
         self.asked += 1
-        if self.asked <= self.times:
-            await self.lookup.drop([(namespace, id_) for id_ in ids])
-        return [b"answer %d" % self.asked] * len(ids)
+        await self.meanwhile(self)
+        return [self.base] * len(ids)
+
+    def keep(self, *writes: Write) -> None:
+        self.backlog.add(Entry(f"{self.asked + 1}-{len(self.backlog)}", list(writes), 1, 0.0))
+
+    async def pour(self) -> None:
+        """All of the backlog, as an outflow does it once a Report has come."""
+        entries = list(self.backlog._entries)
+        self.backlog.resolve(entries)
+        await self.lookup.drop([KEY])
+        self.lookup.leaving(entries)
+        self.backlog.forget(len(entries))
+
+    async def read(self) -> Found:
+        (found,) = await self.lookup.read(*KEY[:1], [KEY[1]])
+        assert isinstance(found, Found)
+        return found
 
 
-async def test_a_read_that_was_overtaken_is_done_again() -> None:
-    mongodb = Overtaken(times=2)
-    assert await mongodb.lookup.read("d.c", ["a"]) == [Found(b"answer 3", [], "mongodb")]
+async def test_what_left_while_mongodb_was_asked_goes_on_top_of_its_answer() -> None:
+    """Which may be from before it was stored, or from after: the later writes follow it in any case."""
+    first, second, third = (patch(KEY[1], n=number) for number in range(3))
+
+    async def meanwhile(all_: Overtaken) -> None:
+        all_.keep(second)
+        await all_.pour()
+        all_.keep(third)
+
+    overtaken = Overtaken(b"base", meanwhile)
+    overtaken.keep(first)
+    assert await overtaken.read() == Found(b"base", [first.body, second.body, third.body], "mongodb")
+    assert overtaken.asked == 1
 
 
-async def test_a_read_that_is_overtaken_each_time_is_refused() -> None:
-    (told,) = await Overtaken(times=9).lookup.read("d.c", ["a"])
-    assert isinstance(told, DatabaseUnavailable)
-    assert "faster than it can be read" in told.message
+async def test_writes_that_came_and_left_meanwhile_tell_it_all() -> None:
+    new, changed, other, gone = insert(KEY[1], n=1), patch(KEY[1], n=2), put(KEY[1], n=3), delete(KEY[1])
+    for writes, found in (
+        ([new, changed], Found(new.body, [changed.body], "buffer")),
+        ([changed, gone], Found(None, [], "buffer")),
+        ([gone, new, changed], Found(new.body, [changed.body], "buffer")),
+        ([new, other], Found(other.body, [], "buffer")),
+    ):
+
+        async def meanwhile(all_: Overtaken, writes: list[Write] = writes) -> None:
+            for write in writes:
+                all_.keep(write)
+                await all_.pour()
+
+        assert await Overtaken(None, meanwhile).read() == found
+
+
+async def test_what_was_overtaken_is_not_cached() -> None:
+    async def meanwhile(all_: Overtaken) -> None:
+        all_.keep(patch(KEY[1], n=1))
+        await all_.pour()
+
+    overtaken = Overtaken(b"base", meanwhile)
+    await overtaken.read()
+    assert await overtaken.lookup.near(KEY[0], [KEY[1]]) == [None]
+
+
+async def test_a_cached_copy_that_is_about_to_be_dropped_gets_what_makes_it_old() -> None:
+    """The read begins when the write has its 2xx and MongoDB has it, and the cache cannot be reached just then."""
+
+    async def nothing(all_: Overtaken) -> None: ...
+
+    overtaken = Overtaken(b"base", nothing)
+    await overtaken.read()  # cached from here on
+    write = patch(KEY[1], n=1)
+    overtaken.keep(write)
+    async with overtaken.lookup._cache_turn:  # as another's put holds it, while Redis syncs
+        pouring = asyncio.create_task(overtaken.pour())
+        await settle()
+        gate = asyncio.Event()
+
+        async def slowly(all_: Overtaken) -> None:
+            await gate.wait()
+
+        overtaken.meanwhile = slowly
+        reading = asyncio.create_task(overtaken.lookup.read(KEY[0], [KEY[1], "b"]))
+        await settle()
+    await pouring
+    gate.set()
+    assert (await reading)[0] == Found(b"base", [write.body], "cache")
+
+
+async def test_more_changes_than_a_reader_can_wait_for_are_told_and_a_new_version_ends_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten readers of one document would stop the replica for seconds, each with all the changes to put together."""
+    monkeypatch.setattr(lookup, "_MOST_PENDING", 3)
+
+    async def nothing(all_: Overtaken) -> None: ...
+
+    overtaken = Overtaken(b"base", nothing)
+    changes = [patch(KEY[1], n=number) for number in range(4)]
+    overtaken.keep(*changes[:3])
+    assert await overtaken.read() == Found(b"base", [change.body for change in changes[:3]], "mongodb")
+    overtaken.keep(changes[3])
+    for ask in (overtaken.lookup.read, overtaken.lookup.near):
+        told, other = await ask(KEY[0], [KEY[1], "other"])  # type: ignore[operator]
+        assert isinstance(told, DatabaseUnavailable)
+        assert "4 changes of it wait" in told.message
+        assert not isinstance(other, DatabaseUnavailable)
+    new = put(KEY[1], n=9)
+    overtaken.keep(new)
+    assert await overtaken.read() == Found(new.body, [], "buffer")

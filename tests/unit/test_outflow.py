@@ -55,6 +55,7 @@ class Pour:
     def __init__(self, policy: BatchPolicy = POLICY) -> None:
         self.clock = ManualClock()
         self.events: list[str] = []
+        self.left: list[Entry] = []
         self.sink = Sink()
         self.log = Recorded(self.clock, self.events)
         self.backlog = Backlog()
@@ -67,6 +68,7 @@ class Pour:
             RecordingTelemetry(),
             RateMeter(),
             self.drop,
+            lambda entries: self.left.extend(entries),
         )
         self.run: asyncio.Task[None] | None = None
 
@@ -324,6 +326,14 @@ async def test_cached_copies_are_forgotten_before_the_write_is(pour: Pour) -> No
     assert pour.events == ["drop a b c", "acknowledge"]
     assert dropped == [4]
     assert pour.backlog.writes == 0
+    assert [len(entry.writes) for entry in pour.left] == [4], "whoever reads takes along what leaves"
+
+
+async def test_a_refused_write_is_taken_along_by_whoever_reads_as_well(pour: Pour) -> None:
+    pour.sink.answers = [report(REJECTED, _0="no")]
+    position = await pour.add(patch("a", n=1))
+    await pour.clock.advance(0.05)
+    assert [entry.position for entry in pour.left] == [position]
 
 
 async def test_an_acknowledgement_is_tried_until_the_log_takes_it_and_flushing_goes_on_meanwhile(pour: Pour) -> None:
