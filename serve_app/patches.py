@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from serve_app.documents import decode, document
@@ -75,20 +77,24 @@ def _changes(patch: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
 
 
 def apply(base: bytes | None, patches: Sequence[bytes], id_: str) -> dict[str, Any]:
-    """The document after `patches` in order, on `base` (BSON) or, as an upsert would, on a new one with this id.
+    """The last of `steps`."""
+    return deque(steps(base, patches, id_), maxlen=1).pop()
+
+
+def steps(base: bytes | None, patches: Sequence[bytes], id_: str) -> Iterator[dict[str, Any]]:
+    """`base` (BSON) or, as an upsert would make it, a new document with this id; then the same after each of `patches`.
 
     An update that MongoDB would refuse changes nothing here either.
     """
     members: dict[str, Any] = {"_id": id_value(id_)} if base is None else decode(base)
     room = _MAX_PADDING
+    yield members
     for patch in patches:
         update = _Update(members, room)
-        try:
+        with suppress(_Refused):
             update.run(decode(patch))
-        except _Refused:
-            continue
-        members, room = update.members, update.room
-    return members
+            members, room = update.members, update.room
+        yield members
 
 
 class _Refused(Exception):

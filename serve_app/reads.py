@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
 from actors.core.document import Key
 from actors.core.errors import SpillwayError
-from actors.core.ports import Intake
+from actors.core.ports import Found, Intake
 from serve_app.answers import JSON, Answer
 from serve_app.documents import decode, encode, relaxed
 from serve_app.errors import Problem
 from serve_app.near_cache import NearCache
 from serve_app.parameters import Targets, headers_of, query
-from serve_app.patches import apply
+from serve_app.patches import steps
 
 _ANY_SIZE = 1 << 31
+_AT_A_TIME = 100  # patches, of a dozen microseconds each
 
 
 class Read(NamedTuple):
@@ -38,6 +40,7 @@ class Reader:
         self._near = near
         self._targets = targets
         self._monotonic = monotonic
+        self._under_way: dict[int, asyncio.Task[bytes]] = {}  # by the identity of the patches, which the task holds
 
     def near(self, namespace: str, id_: str) -> bytes | None:
         return self._near.get(Key(namespace, id_), self._monotonic())
@@ -56,11 +59,19 @@ class Reader:
                 continue
             document = found.base
             if found.patches:
-                document = encode(apply(found.base, found.patches, id_), _ANY_SIZE)
+                document = await self._put_together(found, id_)
             if document is not None:
                 self._near.put(Key(namespace, id_), document, self._monotonic(), mark)
             reads.append(Read(document, found.source))
         return reads
+
+    async def _put_together(self, found: Found, id_: str) -> bytes:
+        """Once for all who have asked together, who have the same patches in hand; others are answered in between."""
+        mine = id(found.patches)
+        if mine not in self._under_way:
+            self._under_way[mine] = task = asyncio.create_task(_document(found, id_))
+            task.add_done_callback(lambda _: self._under_way.pop(mine))
+        return await asyncio.shield(self._under_way[mine])
 
     async def get(self, request: Request) -> Answer:
         """GET /v1/{database}/{collection}/{id}"""
@@ -74,3 +85,12 @@ class Reader:
         if read.document is None:
             raise Problem("no-such-document", "There is none under this id.", "id")
         return Answer(200, relaxed(decode(read.document)), JSON, [(b"x-spillway-source", read.source.encode())])
+
+
+async def _document(found: Found, id_: str) -> bytes:
+    document: dict[str, Any] = {}
+    for number, step in enumerate(steps(found.base, found.patches, id_)):
+        document = step
+        if number % _AT_A_TIME == _AT_A_TIME - 1:
+            await asyncio.sleep(0)
+    return encode(document, _ANY_SIZE)

@@ -14,6 +14,7 @@ from fake_intake import FakeIntake
 from actors.core.document import Key
 from actors.core.errors import DatabaseUnavailable
 from actors.core.ports import Found
+from serve_app import patches, reads
 from serve_app.near_cache import NearCache
 from serve_app.parameters import Targets
 from serve_app.reads import Reader
@@ -128,3 +129,26 @@ async def test_mongodb_down(client: EdgeClient) -> None:
     client.intake.failing_reads = DatabaseUnavailable()
     problem(await client.get(DOCUMENT), 503, "mongodb-unavailable")
     problem(await client.get(f"{DOCUMENT}?fields=a"), 400, "unknown-parameter", "fields")
+
+
+async def test_many_readers_of_a_document_put_it_together_once_and_let_others_be_answered(
+    client: EdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each for itself, a hundred thousand patches at a time, they would stop the replica for seconds."""
+    base = bson.encode({"_id": "o1"})
+    client.intake.documents[KEY] = Found(base, [bson.encode({"$set": {"n": n}}) for n in range(1_000)], "mongodb")
+    begun: list[int] = []
+
+    def counted(*arguments: object) -> object:
+        begun.append(1)
+        return patches.steps(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reads, "steps", counted)
+    reading = asyncio.gather(*(client.get(DOCUMENT) for _ in range(10)))
+    turns = 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += bool(begun)
+    assert {answer.json()["n"] for answer in await reading} == {999}
+    assert len(begun) == 1
+    assert turns >= 10
