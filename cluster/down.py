@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 from rich.console import Console
@@ -80,7 +81,8 @@ def _agreed(folder: StateFolder, console: Console, ask: Callable[[str], str]) ->
 def _stopped(record: Record, console: Console) -> bool:
     """Asks the run to stop, unless it does so already, and waits. Says what to do when it takes too long."""
     if record.state != "draining":  # a second request would make it skip the drain
-        psutil.Process(record.owner.pid).terminate()
+        with suppress(psutil.NoSuchProcess):  # it has ended just now
+            psutil.Process(record.owner.pid).terminate()
     pid, deadline = record.owner.pid, time.monotonic() + record.stop_s
     how = f"How far it is: make status. To skip the drain: kill {pid}; the next `make up` stores what is left."
     console.print(how, soft_wrap=True)

@@ -54,6 +54,7 @@ class Container:
             "SPILLWAY_REDIS_URL": redis_url,
             "SPILLWAY_MONGODB_URI": mongodb_uri,
             "SPILLWAY_MAX_QUEUE_BYTES": str(64 * 1024 * 1024),  # the Redis of the tests is a small one
+            "SPILLWAY_CACHE_MAX_ENTRIES": "1000",
             "SPILLWAY_KEY_PREFIX": f"c{uuid.uuid4().hex[:8]}",
         }
         self.output = folder / "output"
