@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from actors.backlog import Backlog
-from actors.core.batching import BatchPolicy, Entry, Origin, Place, Plan, Round, plan
+from actors.core.batching import BatchPolicy, Entry, Origin, Place, Plan, Round, places, plan
 from actors.core.dead_letter import DeadLetter
 from actors.core.document import Kind, encode_writes
 from actors.core.errors import LogUnavailable, OutcomeUnknown, WriterUnavailable
@@ -143,7 +143,7 @@ class Outflow:
             again = {_key(entries, place) for place, later in planned.superseded.items() if later in fresh}
             if not again:
                 break
-            skip = rejected.keys() | {place for place in _places(entries) if _key(entries, place) not in again}
+            skip = rejected.keys() | {place for place in places(entries) if _key(entries, place) not in again}
         if rejected:
             await self._bury(entries, rejected)
             await self._forget_buried(entries)
@@ -262,10 +262,6 @@ class Outflow:
                 attempt += 1
                 self.last_error = str(error)
                 await self._clock.sleep(backoff_s(attempt, most_s=0.5))
-
-
-def _places(entries: list[Entry]) -> list[Place]:
-    return [Place(e, w) for e, entry in enumerate(entries) for w in range(len(entry.writes))]
 
 
 def _key(entries: list[Entry], place: Place) -> tuple[str, str]:

@@ -59,6 +59,7 @@ def scale(folder: Path, axes: Sequence[Axis], users: int, seconds: float, consol
     """
     cells: list[Cell] = []
     about = facts.where(k6)
+    page = page_of(axes, cells, users, seconds, about)
     for axis in axes:
         if not axis.values:
             continue
@@ -72,16 +73,18 @@ def scale(folder: Path, axes: Sequence[Axis], users: int, seconds: float, consol
             cells.append(_cell(axis, value, trial))
             trial_page.write(trial, load.out, cells[-1].versions)
             console.print(f"  {value}: {_line(cells[-1])}", highlight=False)
-            _keep(folder, axes, cells, users, seconds, {**about, **cells[-1].versions})
-    return page_of(axes, cells, users, seconds, about)
+            page = _keep(folder, axes, cells, users, seconds, {**about, **cells[-1].versions})
+    return page
 
 
 def _keep(
     folder: Path, axes: Sequence[Axis], cells: Sequence[Cell], users: int, seconds: float, about: dict[str, str]
-) -> None:
+) -> Page:
     """After each cell: what was measured stays when a later one cannot be."""
     content = {"cells": [asdict(cell) for cell in cells], "users": users, "seconds": seconds, "facts": about}
-    page_of(axes, cells, users, seconds, about).write(folder, "scale", content)
+    page = page_of(axes, cells, users, seconds, about)
+    page.write(folder, "scale", content)
+    return page
 
 
 def _services(axis: Axis, folder: Path, console: Console) -> Iterator[tuple[int, Spillway]]:

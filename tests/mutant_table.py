@@ -65,7 +65,7 @@ MUTANTS = (
     ),
     _one(
         "all of a batch again for one refused write", "I2", OUTFLOW,
-        " | {place for place in _places(entries) if _key(entries, place) not in again}", "",
+        " | {place for place in places(entries) if _key(entries, place) not in again}", "",
         TEST_OUTFLOW + "test_what_a_refusal_makes_count_again_takes_no_other_key_with_it",
     ),
     _one(

@@ -98,6 +98,11 @@ class Plan:
     superseded: dict[Place, Place]  # not sent, because the later one says it all
 
 
+def places(entries: list[Entry]) -> list[Place]:
+    """Of all writes of a batch, in order."""
+    return [Place(e, w) for e, entry in enumerate(entries) for w in range(len(entry.writes))]
+
+
 def plan(entries: list[Entry], skip: Collection[Place] = (), origin: Origin | None = None) -> Plan:
     """Order the writes of `entries`, less those at `skip`, so that per key the last accepted one wins.
 
@@ -153,5 +158,5 @@ def _plan_of_new(entries: list[Entry], origin: Origin | None) -> Plan | None:
     if set(kinds) != {Kind.INSERT} or len(set(namespaces)) > 1 or len(set(ids)) < len(ids):
         return None
     group = (int(Verb.INSERT), namespaces[0])
-    places = [Place(e, w) for e, entry in enumerate(entries) for w in range(len(entry.writes))]
-    return Plan([Round({group: Command(*group, list(ids), list(bodies), origin)}, {group: places})], {})
+    command = Command(*group, list(ids), list(bodies), origin)
+    return Plan([Round({group: command}, {group: places(entries)})], {})
