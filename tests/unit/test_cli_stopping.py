@@ -117,6 +117,19 @@ def test_down_tells_what_the_run_has_left_in_the_log(
     assert f"Nothing to clean up. {stored}" in console.export_text()
 
 
+def test_down_of_a_run_that_ends_in_that_moment_is_no_error(
+    folder: StateFolder, console: Console, time: Time, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.save(record())
+
+    def ended() -> None:
+        owner.alive = False
+        raise psutil.NoSuchProcess(PID)
+
+    monkeypatch.setattr(owner, "terminate", ended)
+    assert down(folder, console) == 0
+
+
 def test_down_of_a_drained_run_has_nothing_to_add(
     folder: StateFolder, console: Console, time: Time, owner: Owner
 ) -> None:
