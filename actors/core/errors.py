@@ -10,7 +10,6 @@ class SpillwayError(Exception):
     """Base of them all."""
 
     code = "internal"
-    retryable = False  # may the same request succeed later, unchanged?
 
     def __init__(self, message: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, retry_after_s)
@@ -25,7 +24,6 @@ class QueueFull(SpillwayError):
     """The buffer holds as much as it may; MongoDB drains it at its own pace."""
 
     code = "queue-full"
-    retryable = True
 
 
 class TooLarge(SpillwayError):
@@ -38,21 +36,18 @@ class Draining(SpillwayError):
     """The service is stopping and takes no new writes."""
 
     code = "draining"
-    retryable = True
 
 
 class LogUnavailable(SpillwayError):
     """The durable log does not answer; the write was surely not kept."""
 
     code = "log-unavailable"
-    retryable = True
 
 
 class OutcomeUnknown(SpillwayError):
     """The log was asked to keep the write and did not answer in time: it may or may not be kept."""
 
     code = "outcome-unknown"
-    retryable = True
 
 
 class Fenced(SpillwayError):
@@ -65,7 +60,6 @@ class BufferUnavailable(SpillwayError):
     """The buffering actor is not answering; it is being restarted."""
 
     code = "buffer-unavailable"
-    retryable = True
 
 
 class AnswerTooLarge(SpillwayError):
@@ -78,14 +72,12 @@ class WriterUnavailable(SpillwayError):
     """The MongoWriter is not answering; it is being restarted."""
 
     code = "writer-unavailable"
-    retryable = True
 
 
 class DatabaseUnavailable(SpillwayError):
     """MongoDB does not answer, and what was asked is in no buffer and no cache."""
 
     code = "mongodb-unavailable"
-    retryable = True
 
 
 class IdempotencyConflict(SpillwayError):
@@ -98,7 +90,6 @@ class IdempotencyFull(SpillwayError):
     """As many Idempotency-Keys are remembered as may be; a new one could not be kept for its time."""
 
     code = "idempotency-full"
-    retryable = True
 
 
 class UnsafeLog(SpillwayError):

@@ -17,7 +17,7 @@ from actors.backlog import Backlog
 from actors.core import errors, ports
 from actors.core.batching import Entry
 from actors.core.document import Kind, Write
-from actors.core.errors import QueueFull, SpillwayError
+from actors.core.errors import SpillwayError
 from actors.core.outcome import Outcome, Report, join
 from actors.core.position import accepted_s, order
 from actors.core.receipt import Receipt, decode_receipt
@@ -131,7 +131,6 @@ def test_every_error_crosses_a_process_border_whole(kind: type[SpillwayError]) -
 def test_every_error_has_a_code_of_its_own_and_a_sentence_for_people() -> None:
     assert len({kind.code for kind in ERRORS}) == len(ERRORS) >= 15
     assert all(str(kind()).endswith(".") for kind in ERRORS)
-    assert QueueFull().retryable
 
 
 # The backlog's books
