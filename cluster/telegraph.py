@@ -40,12 +40,12 @@ def _reply(status: int, headers: Any, raw: bytes) -> Reply:
     return Reply(status, body if isinstance(body, dict) else {}, float(seconds) if seconds.isdigit() else 0.0)
 
 
-def serves(url: str, timeout_s: float = 1.0) -> bool:
-    """Whether every buffer answers and has its log.
+def serves(url: str) -> bool:
+    """Whether every buffer answers and has its log; asks for a second at most.
 
     /readyz asks for room as well, for callers. A full backlog waits for MongoDB, which no restart of Serve brings back.
     """
-    buffers = (status(url, timeout_s) or {}).get("buffers") or ()
+    buffers = (status(url, timeout_s=1.0) or {}).get("buffers") or ()
     return bool(buffers) and all(buffer.get("log_up") for buffer in buffers)
 
 

@@ -22,6 +22,7 @@ from loadtests.service import ROOT, ServiceError, is_ready
 START_S = 300.0
 STOP_S = 120.0
 RECOVERY_S = 120.0
+PATIENCE_S = 15.0  # with a program that is told to end
 
 
 # What the service takes for settings beside SPILLWAY_*: in the shell of somebody who has a MongoDB of his own, they
@@ -114,11 +115,11 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def stop_all(programs: Sequence[Program], patience_s: float) -> None:
+def stop_all(programs: Sequence[Program]) -> None:
     """SIGTERM to each, the last one first, and the end of each that does not heed it; one's failure keeps no other."""
     with ExitStack() as stopping:
         for program in programs:
-            stopping.callback(program.stop, signal.SIGTERM, patience_s)
+            stopping.callback(program.stop, signal.SIGTERM, PATIENCE_S)
 
 
 def tail(log: Path) -> str:

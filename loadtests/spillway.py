@@ -38,11 +38,10 @@ class Spillway:
     Its MongoDB is the FerretDB that the baselines have, whatever `up` would find, behind a witness of the laboratory.
     """
 
-    def __init__(self, folder: Path, door: str = "direct", settings: Mapping[str, str] | None = None) -> None:
-        self.name = "Spillway" if door == "direct" else "Spillway, front door"
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.name = "Spillway"
         self.about = "synced to disk before the answer, drained within 100 commands/s"
         self._folder = folder
-        self._door = door
         self._settings = dict(settings or {})
         self.addresses = Addresses()
         self._programs: dict[str, Program] = {}  # in the order of their start
@@ -88,7 +87,7 @@ class Spillway:
     def target(self) -> Target:
         """What is measured."""
         found = self.addresses
-        address = found.door(self._door)
+        address = found.door("direct")
         assert address is not None
         limit = int(self._settings.get("SPILLWAY_RATE_LIMIT_PER_S", "100"))
         target = Target(self.name, (address,), self._mongodb_uri, self._record, found.run_id, found.redis_url)
@@ -114,7 +113,7 @@ class Spillway:
                 if up is not None:
                     self._down(up)
             finally:
-                stop_all(others, 15.0)
+                stop_all(others)
 
     def _down(self, up: Program) -> None:
         again = f"try it again: SPILLWAY_STATE_DIR={self._environment['SPILLWAY_STATE_DIR']} python -m cluster down"
@@ -142,7 +141,7 @@ class Spillway:
                 raise ServiceError(f"`up` was not ready within {START_S:.0f} s:\n{tail(up.log)}")
             try:
                 self.addresses = find_service(self._environment)
-                address = self.addresses.door(self._door)
+                address = self.addresses.door("direct")
                 if address and is_ready(address, 0.0):
                     return
             except ServiceError:

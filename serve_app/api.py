@@ -145,7 +145,7 @@ def make_app(
 
     bodies = Bodies(limits.max_body_bytes)
     pool = Pool(intake, limits.data_namespace)
-    data = Data(appends, reader, pool, board, callers, limits, monotonic=monotonic, now_ns=now_ns)
+    data = Data(appends, reader, pool, board, callers, limits, monotonic, now_ns)
     table = routes(
         limits,
         data,

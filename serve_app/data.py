@@ -39,9 +39,8 @@ class Data:
         board: StatusBoard,
         callers: Callers,
         limits: EdgeLimits,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-        now_ns: Callable[[], int] = time.monotonic_ns,
+        monotonic: Callable[[], float],
+        now_ns: Callable[[], int],
     ) -> None:
         self._appends = appends
         self._reader = reader
@@ -52,7 +51,6 @@ class Data:
         self._near_ttl_s = limits.near_cache_ttl_s
         self._warm_due_s = float("-inf")
         self._warming: asyncio.Task[None] | None = None
-        self._wall = wall
         self._monotonic = monotonic
         self._now_ns = now_ns
 
@@ -76,11 +74,11 @@ class Data:
             if reading is not None:
                 reading.cancel()  # does nothing when it is done
         ids = [receipt.id for receipt in receipts]
-        answer = {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(self._wall())}
+        answer = {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(time.time())}
         return json_answer(200, answer, quota)
 
     def _records(self) -> list[Write]:
-        return records(self._namespace, uuid7s(WRITES), int(self._wall() * 1000))
+        return records(self._namespace, uuid7s(WRITES), int(time.time() * 1000))
 
     async def stats(self, request: Request) -> Answer:
         """The stored count, known from the writer's own bookkeeping: no scan."""
@@ -89,7 +87,7 @@ class Data:
         total = documents.get(self._namespace)
         if total is None:
             raise Problem("count-unknown", "MongoDB has not been asked yet, does not answer, or does not let us count.")
-        return json_answer(200, {"total_documents": total, "timestamp": rfc3339(self._wall())})
+        return json_answer(200, {"total_documents": total, "timestamp": rfc3339(time.time())})
 
     def _warm_if_due(self, now: float) -> None:
         """While requests come, read the pool again before its documents are too old for the near cache.

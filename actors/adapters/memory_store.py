@@ -23,7 +23,9 @@ class MemoryStore:
     `hold` keeps commands from being answered: they have arrived and are executed when it is lifted.
     """
 
-    def __init__(self, clock: ManualClock | None = None, find_limit: int = 100, update_limit: int = 100_000) -> None:
+    def __init__(self, clock: ManualClock | None = None) -> None:
+        self.find_limit = 100
+        self.update_limit = 100_000
         self.faults = Faults()
         self.documents: dict[tuple[str, str], bytes] = {}
         self.commands: list[tuple[int, str, int]] = []  # when, what, how many writes
@@ -33,16 +35,6 @@ class MemoryStore:
         self.hold: asyncio.Event | None = None
         self.answer_holds = 1_000_000  # documents; of those beyond, `find` says that they have to be asked for again
         self._clock = clock or ManualClock()
-        self._find_limit = find_limit
-        self._update_limit = update_limit
-
-    @property
-    def find_limit(self) -> int:
-        return self._find_limit
-
-    @property
-    def update_limit(self) -> int:
-        return self._update_limit
 
     async def describe(self) -> None:
         self._note("describe")

@@ -71,12 +71,11 @@ class CompletionRing:
 class WindowGauge:
     """Commands in the last second and in the worst second so far, by the instants they were seen to end.
 
-    It tells an operator what happened; it limits nothing. `limit` bounds its memory.
+    It tells an operator what happened; it limits nothing.
     """
 
-    def __init__(self, window_ns: int = SECOND_NS, limit: int = 100_000) -> None:
-        self._window_ns = window_ns
-        self._ends: deque[int] = deque(maxlen=limit)
+    def __init__(self) -> None:
+        self._ends: deque[int] = deque(maxlen=100_000)  # bounds its memory
         self.worst = 0
 
     def note(self, end: int) -> None:
@@ -84,8 +83,8 @@ class WindowGauge:
         self.worst = max(self.worst, self.last(end))
 
     def last(self, now: int) -> int:
-        """Commands in the window that ends at `now`."""
-        while self._ends and self._ends[0] <= now - self._window_ns:
+        """Commands in the second that ends at `now`."""
+        while self._ends and self._ends[0] <= now - SECOND_NS:
             self._ends.popleft()
         return len(self._ends)
 

@@ -15,11 +15,10 @@ QUIET_S = 2.0
 
 
 class Steps:
-    """Shows one step after the other on `console`; `clock` counts in seconds."""
+    """Shows one step after the other on `console`."""
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self._clock = clock
 
     @contextmanager
     def step(self, title: str) -> Iterator[Callable[[], None]]:
@@ -27,12 +26,12 @@ class Steps:
 
         An exception of the block passes through; the step is then marked as failed.
         """
-        began = self._clock()
+        began = time.monotonic()
         announced = False
 
         def tick() -> None:
             nonlocal announced
-            if not self.console.is_terminal and not announced and self._clock() - began >= QUIET_S:
+            if not self.console.is_terminal and not announced and time.monotonic() - began >= QUIET_S:
                 announced = True
                 self.console.print(f"  … {escape(title)}")
 
@@ -43,9 +42,9 @@ class Steps:
                 bar.add_task(escape(title), total=None)
                 yield tick
         except BaseException:
-            self.console.print(f"[red]✗[/red] {escape(title)} [dim]{self._clock() - began:.1f} s[/dim]")
+            self.console.print(f"[red]✗[/red] {escape(title)} [dim]{time.monotonic() - began:.1f} s[/dim]")
             raise
-        self.console.print(f"[green]✓[/green] {escape(title)} [dim]{self._clock() - began:.1f} s[/dim]")
+        self.console.print(f"[green]✓[/green] {escape(title)} [dim]{time.monotonic() - began:.1f} s[/dim]")
 
     def note(self, text: str) -> None:
         """One line that is no step; rich markup allowed."""

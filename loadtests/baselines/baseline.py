@@ -128,7 +128,7 @@ class Baseline:
         programs, self._programs = list(self._programs.values()), {}
         with undisturbed():
             try:
-                stop_all(programs, 15.0)
+                stop_all(programs)
             finally:
                 if self._target is not None:
                     kill(pids_of(self._target, "uvicorn", "Drain worker", "Redis", "FerretDB"))

@@ -84,7 +84,7 @@ async def test_a_command_never_carries_more_than_it_may() -> None:
 
 async def test_updates_leave_in_as_small_commands_as_the_server_needs() -> None:
     service = Service()
-    service.store._update_limit = 3
+    service.store.update_limit = 3
     await service.start_writer()
     await service.clock.advance(1.1)
     service.store.poison = {"id6": "bad"}
@@ -324,7 +324,7 @@ async def test_what_did_not_fit_into_an_answer_is_asked_again_and_is_not_told_as
 
 async def test_a_server_that_takes_one_id_a_command_gets_one() -> None:
     service = Service()
-    service.store._find_limit = 1
+    service.store.find_limit = 1
     await service.start_writer()
     await service.clock.advance(1.1)
     reader = find(service, "a", "b", "c")
@@ -336,7 +336,7 @@ async def test_a_server_that_takes_one_id_a_command_gets_one() -> None:
 
 async def test_reads_and_writes_take_turns_and_so_do_collections_and_samples() -> None:
     service = Service()
-    service.store._find_limit = 1
+    service.store.find_limit = 1
     await service.start_writer()
     await service.clock.advance(1.1)
     find(service, *(f"a{i}" for i in range(50)), namespace="d.busy")
