@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, AliasGenerator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from cluster.contradictions import contradictions
@@ -22,18 +22,27 @@ MIB = 1024 * KIB
 
 _NOTHING_STARTED = "Bad settings; nothing was started."
 
+_OTHER_NAMES = {
+    "redis_url": ("REDIS_URL",),
+    "mongodb_uri": ("MONGODB_URI", "MONGO_URI"),
+    "max_queue_size": ("MAX_QUEUE_SIZE",),
+    "batch_size": ("BATCH_SIZE",),
+    "batch_timeout_ms": ("BATCH_TIMEOUT_MS",),
+    "cache_ttl_s": ("CACHE_TTL",),
+}
+
 
 class SettingsError(ValueError):
     """A setting is missing or wrong; the message names it and what it may be."""
 
 
-def _known_as(name: str, *aliases: str) -> AliasChoices:
+def _known_as(name: str) -> AliasChoices:
     """`name` in YAML and keyword arguments, SPILLWAY_NAME in the environment, and the names other services use."""
-    return AliasChoices(name, f"{ENV_PREFIX}{name.upper()}", *aliases)
+    return AliasChoices(name, f"{ENV_PREFIX}{name.upper()}", *_OTHER_NAMES.get(name, ()))
 
 
-def _option(default: Any, comment: str, *aliases: str, name: str, **limits: Any) -> Any:
-    return Field(default, description=comment, validation_alias=_known_as(name, *aliases), **limits)
+def _option(default: Any, comment: str, **limits: Any) -> Any:
+    return Field(default, description=comment, **limits)
 
 
 class Settings(BaseSettings):
@@ -45,6 +54,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         case_sensitive=True,  # else HTTP_PORT or BUFFERS of somebody else would be ours too
         env_file=None,
+        alias_generator=AliasGenerator(validation_alias=_known_as),
         populate_by_name=True,
         hide_input_in_errors=True,
     )
@@ -53,158 +63,102 @@ class Settings(BaseSettings):
     redis_url: str = _option(
         "redis://127.0.0.1:6379/0",
         "The durable log. Must run with appendonly yes, appendfsync always, noeviction.",
-        "REDIS_URL",
-        name="redis_url",
         repr=False,
     )
     mongodb_uri: str = _option(
-        "mongodb://127.0.0.1:27017",
-        "The database behind. In production a replica set.",
-        "MONGODB_URI",
-        "MONGO_URI",
-        name="mongodb_uri",
-        repr=False,
+        "mongodb://127.0.0.1:27017", "The database behind. In production a replica set.", repr=False
     )
     key_prefix: str = _option(
         "spillway",
         "First part of every Redis key; two services may share a Redis under two prefixes.",
-        name="key_prefix",
         pattern=r"^[a-z][a-z0-9-]{0,31}$",
     )
-    http_host: str = _option(
-        "127.0.0.1", "Address of the front door and the direct port; loopback unless set.", name="http_host"
-    )
-    http_port: int = _option(8000, "Port of Serve's front door.", name="http_port", ge=1, le=65535)
+    http_host: str = _option("127.0.0.1", "Address of the front door and the direct port; loopback unless set.")
+    http_port: int = _option(8000, "Port of Serve's front door.", ge=1, le=65535)
     direct_port: int = _option(
-        8080,
-        "Port every replica shares without the front door's extra hop; 0 switches it off.",
-        name="direct_port",
-        ge=0,
-        le=65535,
+        8080, "Port every replica shares without the front door's extra hop; 0 switches it off.", ge=0, le=65535
     )
 
     # The log
-    buffers: int = _option(
-        1, "Buffering actors; each owns one stream. One serves two cores best.", name="buffers", ge=1, le=256
-    )
+    buffers: int = _option(1, "Buffering actors; each owns one stream. One serves two cores best.", ge=1, le=256)
     max_queue_size: int = _option(
-        200_000,
-        "Writes waiting in all buffers together; above it new writes get a 503.",
-        "MAX_QUEUE_SIZE",
-        name="max_queue_size",
-        ge=1,
+        200_000, "Writes waiting in all buffers together; above it new writes get a 503.", ge=1
     )
     max_queue_bytes: int = _option(
-        256 * MIB,
-        "Bytes waiting in all buffers together; keep it well below Redis' maxmemory.",
-        name="max_queue_bytes",
-        ge=1 * MIB,
+        256 * MIB, "Bytes waiting in all buffers together; keep it well below Redis' maxmemory.", ge=1 * MIB
     )
     max_pending_calls: int = _option(
         10_000,
         "Calls through Ray that one actor serves at once; on one machine a channel takes 1,000 a connection instead.",
-        name="max_pending_calls",
         ge=10,
         le=1_000_000,
     )
     allow_unsafe_redis: bool = _option(
-        False,
-        "Development only: start although Redis may lose or evict what it acknowledged.",
-        name="allow_unsafe_redis",
+        False, "Development only: start although Redis may lose or evict what it acknowledged."
     )
 
     # The pour
     batch_size: int = _option(
         1_000,
         "Writes in one flush at most. 200 is the customary value; 1,000 measured better (docs/decisions).",
-        "BATCH_SIZE",
-        name="batch_size",
         ge=1,
         le=100_000,
     )
     batch_max_bytes: int = _option(
-        8 * MIB,
-        "Bytes in one flush at most; one command may carry 16 MiB.",
-        name="batch_max_bytes",
-        ge=64 * KIB,
-        le=15 * MIB,
+        8 * MIB, "Bytes in one flush at most; one command may carry 16 MiB.", ge=64 * KIB, le=15 * MIB
     )
     batch_timeout_ms: int = _option(
         150,
         "Longest a write lingers for company before it is flushed; nobody who waits for MongoDB is kept waiting by it.",
-        "BATCH_TIMEOUT_MS",
-        name="batch_timeout_ms",
         ge=0,
         le=60_000,
     )
     rate_limit_per_s: int = _option(
-        100,
-        "Commands MongoDB sees in any window of one second, whoever caused them.",
-        name="rate_limit_per_s",
-        ge=2,
-        le=1_000_000,
+        100, "Commands MongoDB sees in any window of one second, whoever caused them.", ge=2, le=1_000_000
     )
     operation_bytes: int = _option(
         0,
         "Bytes that count as one command; cloud volumes count 262144. 0: a command counts once, whatever it carries.",
-        name="operation_bytes",
         ge=0,
         le=16 * MIB,
     )
     writer_lanes: int = _option(
         4,
         "Commands in flight at once. The ring holds rate_limit_per_s - writer_lanes slots (docs/guarantees.md).",
-        name="writer_lanes",
         ge=1,
         le=64,
     )
     mongodb_timeout_s: float = _option(
         5.0,
         "Longest one command may take; after an unclean end a new writer also waits this long before its first.",
-        name="mongodb_timeout_s",
         gt=0,
         le=120,
     )
     writer_lease_s: float = _option(
-        3.0,
-        "How long a silent writer keeps the right to write; the next one waits for its end.",
-        name="writer_lease_s",
-        ge=0.5,
-        le=60,
+        3.0, "How long a silent writer keeps the right to write; the next one waits for its end.", ge=0.5, le=60
     )
-    write_concern: str = _option(
-        "majority", "MongoDB write concern w; the journal is always asked for.", name="write_concern"
-    )
+    write_concern: str = _option("majority", "MongoDB write concern w; the journal is always asked for.")
 
     # The edge
-    request_timeout_s: float = _option(
-        5.0, "Longest an append waits for its turn, and then for the log.", name="request_timeout_s", gt=0, le=60
-    )
-    max_wait_s: float = _option(
-        30.0, "Longest `Prefer: wait` and `?ack=db` wait for MongoDB.", name="max_wait_s", gt=0, le=300
-    )
-    max_document_bytes: int = _option(
-        1 * MIB, "One document, as BSON.", name="max_document_bytes", ge=1 * KIB, le=15 * MIB
-    )
-    max_body_bytes: int = _option(8 * MIB, "One HTTP body.", name="max_body_bytes", ge=1 * KIB, le=64 * MIB)
-    max_batch_items: int = _option(1_000, "Documents in one batch request.", name="max_batch_items", ge=1, le=10_000)
-    idempotency_ttl_s: int = _option(
-        86_400, "How long an Idempotency-Key is remembered.", name="idempotency_ttl_s", ge=60
-    )
+    request_timeout_s: float = _option(5.0, "Longest an append waits for its turn, and then for the log.", gt=0, le=60)
+    max_wait_s: float = _option(30.0, "Longest `Prefer: wait` and `?ack=db` wait for MongoDB.", gt=0, le=300)
+    max_document_bytes: int = _option(1 * MIB, "One document, as BSON.", ge=1 * KIB, le=15 * MIB)
+    max_body_bytes: int = _option(8 * MIB, "One HTTP body.", ge=1 * KIB, le=64 * MIB)
+    max_batch_items: int = _option(1_000, "Documents in one batch request.", ge=1, le=10_000)
+    idempotency_ttl_s: int = _option(86_400, "How long an Idempotency-Key is remembered.", ge=60)
     idempotency_max_keys: int = _option(
         500_000,
         "Idempotency-Keys remembered at most, some 300 bytes of Redis each; beyond it new ones get a 503.",
-        name="idempotency_max_keys",
         ge=1,
     )
     databases: str = _option(
-        "*", "Databases callers may name, or patterns, with commas between: what the MongoDB user may write to.",
-        name="databases", pattern=r"^[A-Za-z0-9_*?, -]{1,1000}$",
-    )  # fmt: skip
+        "*",
+        "Databases callers may name, or patterns, with commas between: what the MongoDB user may write to.",
+        pattern=r"^[A-Za-z0-9_*?, -]{1,1000}$",
+    )
     data_namespace: str = _option(
         "assessmentdb.records",
         "The collection behind /api/data and /api/stats.",
-        name="data_namespace",
         pattern=r"^[A-Za-z0-9_-]{1,63}\.[A-Za-z0-9_][A-Za-z0-9_.-]{0,119}$",
     )
 
@@ -212,58 +166,32 @@ class Settings(BaseSettings):
     quota_per_s: float = _option(
         0.0,
         "Writes one caller may send per second, in each replica; beyond it 429. 0 switches it off.",
-        name="quota_per_s",
         ge=0,
         le=1_000_000,
     )
     quota_burst: int = _option(
-        2_000,
-        "Writes one caller may send at once; a whole batch costs as many as it has.",
-        name="quota_burst",
-        ge=1,
-        le=10_000_000,
+        2_000, "Writes one caller may send at once; a whole batch costs as many as it has.", ge=1, le=10_000_000
     )
     quota_max_callers: int = _option(
-        10_000,
-        "Callers remembered per replica; beyond it the one seen longest ago begins anew.",
-        name="quota_max_callers",
-        ge=1,
-        le=10_000_000,
+        10_000, "Callers remembered per replica; beyond it the one seen longest ago begins anew.", ge=1, le=10_000_000
     )
     quota_caller_header: str = _option(
         "",
         "Header in which a trusted proxy names the caller; empty: the address that connected is the caller.",
-        name="quota_caller_header",
         pattern=r"^[A-Za-z0-9-]{0,64}$",
     )
-    trusted_proxies: str = _option(
-        "127.0.0.1,::1", "Addresses or networks whose quota_caller_header is believed.", name="trusted_proxies"
-    )
+    trusted_proxies: str = _option("127.0.0.1,::1", "Addresses or networks whose quota_caller_header is believed.")
 
     # Reads
-    near_cache_ttl_s: float = _option(
-        1.0, "Age of a document in a replica's own cache.", name="near_cache_ttl_s", ge=0, le=60
-    )
-    near_cache_max_entries: int = _option(
-        10_000, "Documents in a replica's own cache.", name="near_cache_max_entries", ge=0, le=1_000_000
-    )
-    cache_ttl_s: int = _option(
-        300, "Age of a document in the shared Redis cache; 0 switches it off.", "CACHE_TTL", name="cache_ttl_s", ge=0
-    )
-    cache_max_entries: int = _option(
-        20_000, "Documents in the shared cache, per buffer.", name="cache_max_entries", ge=0, le=10_000_000
-    )
+    near_cache_ttl_s: float = _option(1.0, "Age of a document in a replica's own cache.", ge=0, le=60)
+    near_cache_max_entries: int = _option(10_000, "Documents in a replica's own cache.", ge=0, le=1_000_000)
+    cache_ttl_s: int = _option(300, "Age of a document in the shared Redis cache; 0 switches it off.", ge=0)
+    cache_max_entries: int = _option(20_000, "Documents in the shared cache, per buffer.", ge=0, le=10_000_000)
 
     # A run on this machine (`make up`)
-    state_dir: str = _option(
-        ".spillway", "Data, logs and addresses of a run; a relative path begins at the project.", name="state_dir"
-    )
+    state_dir: str = _option(".spillway", "Data, logs and addresses of a run; a relative path begins at the project.")
     drain_timeout_s: float = _option(
-        60.0,
-        "Longest a stopping service waits for its backlog; what is left stays in the log.",
-        name="drain_timeout_s",
-        ge=0,
-        le=3600,
+        60.0, "Longest a stopping service waits for its backlog; what is left stays in the log.", ge=0, le=3600
     )
 
     @classmethod
