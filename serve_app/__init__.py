@@ -2,6 +2,8 @@
 
 app.py          the Ray deployment around it; the only file here that knows Ray
 direct.py       the port it listens on itself; protocol.py HTTP there, and where Serve listens
+unread.py       answers that their callers do not take
+autoscaling.py  how many replicas, by the requests of both ports
 api.py          the ASGI callable; routes.py the table of what it serves
 data.py         GET /api/data, GET /api/stats
 writes.py       POST, PUT, PATCH, DELETE and batches of documents
@@ -13,6 +15,7 @@ metrics.py      GET /metrics: the same for Prometheus
 docs_page.py    /openapi.json, /docs and /problems/{code}
 contract.py     the OpenAPI description of every route; schemas.py the bodies in it
 appends.py      appends that outlive the client that asked for them
+turns.py        how many requests are worked on at once; deadlines.py one timer for all who wait
 pool.py         which documents /api/data reads; records.py which it writes
 quota.py        how much one caller may write, and who a caller is
 parameters.py   names, query, Prefer, Idempotency-Key
