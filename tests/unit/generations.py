@@ -12,7 +12,6 @@ from composed import end, until
 
 from actors.adapters.clock import ManualClock
 from actors.adapters.memory import MemoryLease, RecordingTelemetry
-from actors.adapters.memory_store import MemoryStore
 from actors.budget import Budget
 from actors.core.batching import Command, Verb
 from actors.core.errors import CommandFailed, CommandNotSent, CommandUnknown, LogUnavailable
@@ -84,7 +83,6 @@ class Process:
         self.connects.set()
         self.reaches_redis = True
         self.ttl_s = lease.ttl_s
-        self.limits = MemoryStore()
         self.find_limit = self.update_limit = 1
         self.budget = Budget(R, LANES, OPERATION_S, self)
         self.tenure = Tenure(self, self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from cluster import topology
 from cluster.settings import Settings, SettingsError, load
+from serve_app.limits import EdgeLimits
 
 
 def test_without_any_setting_the_defaults_hold() -> None:
@@ -128,6 +130,10 @@ def test_addresses_are_not_printed() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         load().batch_size = 1  # type: ignore[misc]
+
+
+def test_the_edge_is_tested_with_the_defaults_that_it_is_run_with() -> None:
+    assert asdict(EdgeLimits()) == {name: getattr(load(), name) for name in EdgeLimits.__dataclass_fields__}
 
 
 def test_every_option_says_what_it_is() -> None:
