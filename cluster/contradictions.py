@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
 from typing import Any
 
+# MongoDB's own names, and paths of ours: the routes refuse them, so no caller could read what /api/data writes there.
+_NOT_SERVED = re.compile(r"(?:(?i:admin|local|config)|receipts|status|dead-letters)\.|[^.]+\.system\.|.*\.\.|.*\.$")
 _SCHEMES = {"redis_url": ("redis", "rediss", "unix"), "mongodb_uri": ("mongodb", "mongodb+srv")}
 
 
@@ -26,6 +29,8 @@ def contradictions(settings: Any) -> Iterator[tuple[str, str]]:
     database = settings.data_namespace.partition(".")[0]
     if not any(fnmatchcase(database, pattern.strip()) for pattern in settings.databases.split(",")):
         yield "data_namespace", "must name a database that `databases` allows, because /api/data writes there"
+    if _NOT_SERVED.match(settings.data_namespace):
+        yield "data_namespace", "must be one that /v1/{database}/{collection} takes: no local.x, x.system.y, x.y..z"
     if settings.operation_bytes:
         yield from _too_dear(settings)
 

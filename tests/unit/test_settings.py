@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from cluster import topology
 from cluster.settings import Settings, SettingsError, load
+from serve_app.errors import Problem
 from serve_app.limits import EdgeLimits
+from serve_app.parameters import namespace_of
 
 
 def test_without_any_setting_the_defaults_hold() -> None:
@@ -108,6 +110,21 @@ def test_a_bad_value_is_answered_with_its_setting_and_never_repeated(overrides: 
 @pytest.mark.parametrize("databases", ["*", "shop, test-*", "test-?"])
 def test_the_collection_behind_api_data_may_be_in_any_of_the_databases(databases: str) -> None:
     assert load(databases=databases, data_namespace="test-1.records").databases == databases
+
+
+@pytest.mark.parametrize(
+    "namespace",
+    ["shop.records", "Shop-1.a.b_c", "systems.system", "Status.x", "admin.x", "Local.x", "config.x", "status.x",
+     "receipts.x", "dead-letters.x", "shop.system.x", "shop.a..b", "shop.a."],
+)  # fmt: skip
+def test_the_collection_behind_api_data_is_one_that_callers_could_name(namespace: str) -> None:
+    try:
+        named = namespace_of(*namespace.split(".", 1))
+    except Problem:
+        with pytest.raises(SettingsError, match="  data_namespace: "):
+            load(data_namespace=namespace)
+    else:
+        assert load(data_namespace=namespace).data_namespace == named
 
 
 def test_a_bad_variable_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
