@@ -127,17 +127,21 @@ def too_old(server: Mapping[str, Any]) -> str:
     return f"redis_version is {version}, must be {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or newer"
 
 
-async def refuse_unsafe(client: Client) -> None:
+async def refuse_unsafe(client: Client, known: str = "") -> str:
     """Raise `UnsafeLog` when this Redis is too old, or could lose or evict what it acknowledged; each reason is named.
 
-    Raises `LogUnavailable` when it does not answer, or writes its append-only file anew: after `CONFIG SET appendonly
-    yes` it says yes at once, and keeps nothing in the file before that has ended (AOF_WAIT_REWRITE in its aof.c). An
-    ordinary rewrite looks the same from outside; it is waited for too, which takes a buffer's start a moment.
+    Returns which process it is, empty when it hides that. Raises `LogUnavailable` when it does not answer, or writes
+    its append-only file anew: after `CONFIG SET appendonly yes` it says yes at once, and keeps nothing in the file
+    before that has ended (AOF_WAIT_REWRITE in its aof.c). An ordinary rewrite looks the same from outside. That of the
+    process `known` to be safe is one, and may be why the log was away; another is waited for too.
     """
+    process = ""
     async with reading(client):
         with suppress(ResponseError):  # it may be hidden: then the log itself will show
-            if old := too_old(await client.info("server")):
+            server = await client.info("server")
+            if old := too_old(server):
                 raise UnsafeLog(f"this Redis cannot hold the log: {old}. Install a newer one.")
+            process = str(server.get("run_id", ""))
         try:
             found = {name: (await client.config_get(name)).get(name) for name in SAFE}
         except ResponseError as error:
@@ -153,8 +157,11 @@ async def refuse_unsafe(client: Client) -> None:
             f"this Redis may lose acknowledged writes: {', '.join(wrong)}. Fix: {fixes}; and keep it in its "
             "configuration file. For development only, SPILLWAY_ALLOW_UNSAFE_REDIS=true starts all the same."
         )
+    if process and process == known:
+        return process
     async with reading(client):
         with suppress(ResponseError):
             file = await client.info("persistence")
             if file.get("aof_rewrite_in_progress") or file.get("aof_rewrite_scheduled"):
                 raise LogUnavailable("Redis writes its append-only file anew and may keep nothing until it has", 1.0)
+    return process

@@ -134,6 +134,7 @@ class RedisLog:
         self._once_max = once_max
         self._allow_unsafe = allow_unsafe
         self._epoch = 0
+        self._safe = ""  # the process of Redis that was found so
         self._me = f"{owner or stream}/{uuid4().hex}"
         self._script = client.register_script(_APPEND)
         self._open = client.register_script(_OPEN)
@@ -157,7 +158,7 @@ class RedisLog:
 
     async def _own(self, script: Any) -> int:
         if not self._allow_unsafe:
-            await refuse_unsafe(self._client)
+            self._safe = await refuse_unsafe(self._client, self._safe)
         keys = [self._owner_key, self._by_key, f"{self._prefix}:streams"]
         async with reading(self._client):
             self._epoch = int(await script(keys=keys, args=[self._me, self._stream, self._epoch]))

@@ -393,20 +393,38 @@ async def test_a_stream_is_not_poured_before_its_heir_has_opened_it(redis: Any) 
         await before.append(b"y")
 
 
-async def test_a_log_opens_when_the_file_that_keeps_it_is_there(redis: Any) -> None:
+@pytest.fixture
+async def slow_to_rewrite(redis: Any) -> AsyncIterator[Any]:
+    """The Redis of all tests; it takes 0.8 s and more to write its append-only file anew."""
+    fillers = {f"filler{number}": "x" for number in range(40)}
+    await redis.mset(fillers)
+    await redis.config_set("rdb-key-save-delay", 20_000)  # microseconds
+    yield redis
+    await redis.config_set("rdb-key-save-delay", 0)
+    await rewritten(redis)
+    await redis.delete(*fillers)
+
+
+async def test_a_log_opens_when_the_file_that_keeps_it_is_there(slow_to_rewrite: Any) -> None:
     """`CONFIG GET appendonly` says yes at once after it was set; until its first rewrite has ended nothing is kept."""
-    await redis.mset({f"filler{number}": "x" for number in range(40)})
-    await redis.config_set("rdb-key-save-delay", 20_000)  # microseconds: the rewrite takes 0.8 s
-    await redis.config_set("appendonly", "no")
-    await redis.config_set("appendonly", "yes")
-    try:
-        with pytest.raises(LogUnavailable, match="append-only file anew"):
-            await log_on(redis).open()
-    finally:
-        await redis.config_set("rdb-key-save-delay", 0)
-        await rewritten(redis)
-        await redis.delete(*(f"filler{number}" for number in range(40)))
-    assert await log_on(redis).open() == 1
+    await slow_to_rewrite.config_set("appendonly", "no")
+    await slow_to_rewrite.config_set("appendonly", "yes")
+    with pytest.raises(LogUnavailable, match="append-only file anew"):
+        await log_on(slow_to_rewrite).open()
+    await rewritten(slow_to_rewrite)
+    assert await log_on(slow_to_rewrite).open() == 1
+
+
+async def test_a_log_that_was_away_is_back_while_a_redis_known_to_be_safe_rewrites_its_file(
+    slow_to_rewrite: Any,
+) -> None:
+    """Everything is kept meanwhile. It may take minutes, and a disk that is busy with it is what loses a log."""
+    log = log_on(slow_to_rewrite)
+    before = await log.open()
+    await slow_to_rewrite.bgrewriteaof()
+    epoch = await log.reopen()
+    assert (await slow_to_rewrite.info("persistence"))["aof_rewrite_in_progress"]
+    assert epoch > before
 
 
 async def test_an_idempotency_record_has_an_end(redis: Any) -> None:
