@@ -23,12 +23,18 @@ class Reply(NamedTuple):
 def ask(method: str, url: str, timeout_s: float = 30.0) -> Reply:
     """Any status is an answer. Raises `ConnectionError` when there is none."""
     try:
-        with _OPENER.open(urllib.request.Request(url, method=method), timeout=timeout_s) as answer:  # noqa: S310
+        with _answer(urllib.request.Request(url, method=method), timeout_s) as answer:  # noqa: S310
             return _reply(answer.status, answer.headers, answer.read())
-    except urllib.error.HTTPError as answer:
-        return _reply(answer.code, answer.headers, answer.read())
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise ConnectionError(f"{url.partition('?')[0]} does not answer: {error}") from error
+
+
+def _answer(request: urllib.request.Request, timeout_s: float) -> Any:
+    """Of any status. What breaks off in the middle of an error is no answer either."""
+    try:
+        return _OPENER.open(request, timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        return error
 
 
 def _reply(status: int, headers: Any, raw: bytes) -> Reply:

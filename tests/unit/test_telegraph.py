@@ -75,9 +75,9 @@ def said(body: Any) -> Answer:
 
 
 def test_a_status_that_is_none_or_breaks_off_is_no_status(answers: list[io.BytesIO | Exception]) -> None:
-    refused = urllib.error.HTTPError(URL, 503, "", Message(), io.BytesIO(b'{"status": 503}'))
-    answers += [Cut(), Answer(b"{"), said([]), OSError("refused"), refused, said({"ready": False})]
-    assert [telegraph.status(URL) for _ in range(6)] == [None] * 5 + [{"ready": False}]
+    refused, cut = (urllib.error.HTTPError(URL, 503, "", Message(), body(b'{"status": 503}')) for body in (Answer, Cut))
+    answers += [Cut(), Answer(b"{"), said([]), OSError("refused"), refused, cut, said({"ready": False})]
+    assert [telegraph.status(URL) for _ in range(7)] == [None] * 6 + [{"ready": False}]
 
 
 async def test_a_head_over_a_full_log_has_started(answers: list[io.BytesIO | Exception], recipe: Recipe) -> None:
