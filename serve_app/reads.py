@@ -20,7 +20,7 @@ from serve_app.parameters import Targets, headers_of, query
 from serve_app.patches import steps
 
 _ANY_SIZE = 1 << 31
-_AT_A_TIME = 100  # patches, of a dozen microseconds each
+_SLICE_S = 0.005  # by the clock: a patch takes a dozen microseconds, or a third of a second
 
 
 class Read(NamedTuple):
@@ -69,9 +69,19 @@ class Reader:
         """Once for all who have asked together, who have the same patches in hand; others are answered in between."""
         mine = id(found.patches)
         if mine not in self._under_way:
-            self._under_way[mine] = task = asyncio.create_task(_document(found, id_))
+            self._under_way[mine] = task = asyncio.create_task(self._document(found, id_))
             task.add_done_callback(lambda _: self._under_way.pop(mine))
         return await asyncio.shield(self._under_way[mine])
+
+    async def _document(self, found: Found, id_: str) -> bytes:
+        document: dict[str, Any] = {}
+        since_s = self._monotonic()
+        for step in steps(found.base, found.patches, id_):
+            document = step
+            if self._monotonic() - since_s > _SLICE_S:
+                await asyncio.sleep(0)
+                since_s = self._monotonic()
+        return encode(document, _ANY_SIZE)
 
     async def get(self, request: Request) -> Answer:
         """GET /v1/{database}/{collection}/{id}"""
@@ -85,12 +95,3 @@ class Reader:
         if read.document is None:
             raise Problem("no-such-document", "There is none under this id.", "id")
         return Answer(200, relaxed(decode(read.document)), JSON, [(b"x-spillway-source", read.source.encode())])
-
-
-async def _document(found: Found, id_: str) -> bytes:
-    document: dict[str, Any] = {}
-    for number, step in enumerate(steps(found.base, found.patches, id_)):
-        document = step
-        if number % _AT_A_TIME == _AT_A_TIME - 1:
-            await asyncio.sleep(0)
-    return encode(document, _ANY_SIZE)
