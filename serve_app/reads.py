@@ -53,7 +53,9 @@ class Reader:
         """From beyond the near cache, in the order asked, and into it; or why not, as `Intake.read`."""
         mark = self._near.mark()
         reads: list[Read | SpillwayError] = []
-        for id_, found in zip(ids, await self._intake.read(namespace, ids), strict=True):
+        answers = await self._intake.read(namespace, ids)
+        read_s = self._monotonic()  # they grow old from here on, and one may take its time to be put together
+        for id_, found in zip(ids, answers, strict=True):
             if isinstance(found, SpillwayError):
                 reads.append(found)
                 continue
@@ -61,7 +63,7 @@ class Reader:
             if found.patches:
                 document = await self._put_together(found, id_)
             if document is not None:
-                self._near.put(Key(namespace, id_), document, self._monotonic(), mark)
+                self._near.put(Key(namespace, id_), document, read_s, mark)
             reads.append(Read(document, found.source))
         return reads
 

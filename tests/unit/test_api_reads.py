@@ -156,3 +156,16 @@ async def test_many_readers_of_a_document_put_it_together_once_and_let_others_be
     assert {answer.json()["n"] for answer in await reading} == {count - 1}
     assert len(begun) == 1
     assert turns >= 40
+
+
+async def test_a_near_copy_ages_while_it_is_put_together(client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a write elsewhere would go unseen for that time and the near cache's age."""
+    client.intake.documents[KEY] = Found(bson.encode({"_id": "o1"}), [bson.encode({"$set": {"n": 1}})], "mongodb")
+
+    def slow(*arguments: Any) -> Iterator[dict[str, Any]]:
+        client.clock.now += 1.5
+        yield from patches.steps(*arguments)
+
+    monkeypatch.setattr(reads, "steps", slow)
+    sources = [(await client.get(DOCUMENT)).headers["x-spillway-source"] for _ in range(2)]
+    assert sources == ["mongodb", "mongodb"]
