@@ -137,10 +137,12 @@ class Outflow:
         while True:
             planned = plan(entries, skip, Origin(self._log.stream, self._log.epoch))
             fresh = await self._apply(planned)
-            rejected.update(fresh)
             # What a rejected write had made superfluous counts again. The writes of its key go again, in their order,
             # and those of no other: MongoDB may refuse now what it has stored (a patch, after the next one).
-            again = {_key(entries, place) for place, later in planned.superseded.items() if later in fresh}
+            final = fresh.keys() & set(planned.superseded.values())
+            again = {_key(entries, place) for place in final}
+            # What else of that key was rejected was so without what it builds on.
+            rejected |= {at: why for at, why in fresh.items() if at in final or _key(entries, at) not in again}
             if not again:
                 break
             skip = rejected.keys() | {place for place in places(entries) if _key(entries, place) not in again}

@@ -303,6 +303,15 @@ async def test_what_a_refusal_makes_count_again_takes_no_other_key_with_it(pour:
     assert list(pour.log.shelf.letters) == [f"0of1/{position}/4"]
 
 
+async def test_what_was_refused_without_what_it_builds_on_is_asked_again(pour: Pour) -> None:
+    """The document from before the batch has a number where the patch wants an object, which the first put brings."""
+    position = await pour.add(put("m", o={}), put("m", unique="taken"), patch("m", **{"o.n": 1}))
+    pour.sink.answers = [report(REJECTED, _0="taken"), report(REJECTED, _0="no object")]
+    await pour.clock.advance(0.05)
+    assert pour.sink.ids == [["m"]] * 4
+    assert list(pour.log.shelf.letters) == [f"0of1/{position}/1"]
+
+
 async def test_a_later_patch_waits_until_the_report_of_what_it_is_based_on(pour: Pour) -> None:
     pour.sink.open.clear()
     await pour.add(put("a"), patch("a", n=1), delete("b"))
