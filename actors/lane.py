@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any, TypeVar
 
 from actors.calls import ActorAway, Remote
@@ -31,7 +30,9 @@ class _Request:
     keyed: Keyed | None
     bytes: int
     told: Callable[[str, int], Any] | None  # makes the answer of a plain one
+    until_s: float  # on the loop's clock: then its caller is told
     answer: asyncio.Future[Any]
+    began: bool = False  # an attempt before this one may have kept it
 
 
 class Lane:
@@ -39,15 +40,21 @@ class Lane:
     the meantime. The first after a while leaves at once, unless the buffer is filling and asked for a pause.
 
     A second call under way would make both smaller, and a call costs as much as several requests (decision 15).
+
+    What a buffer that is away did not answer is asked again, in its place in the line: the ids are given, so twice is
+    once. It hides a restart. Each request is told when its own time is up, whatever others waited for.
     """
 
     def __init__(self, buffer: Remote, timeout_s: float) -> None:
+        """`timeout_s`: how long a request waits in all, in line and for its answer."""
         self._buffer = buffer
         self._timeout_s = timeout_s
         self._waiting: deque[_Request] = deque()
         self._waiting_bytes = 0
         self._scheduled = False
         self._next_s = 0.0  # on the loop's clock: no call leaves before
+        self._away = 0  # attempts in a row without an answer
+        self._why = "others were before it"  # nothing is kept yet
         self._under_way: asyncio.Task[None] | None = None  # kept here as well: the loop itself only holds tasks weakly
 
     def append(self, payload: bytes, writes: int, told: Callable[[str, int], T]) -> asyncio.Future[T]:
@@ -56,19 +63,24 @@ class Lane:
 
         Whoever stops waiting cancels the answer; the append goes on.
         """
-        return self._enqueue(_Request(payload, writes, None, len(payload), told, _future()))
+        return self._enqueue(payload, writes, None, len(payload), told)
 
     def append_keyed(self, keyed: Keyed, writes: int) -> asyncio.Future[KeyedAnswer]:
         """What became of a request under a key; else like `append`."""
-        return self._enqueue(_Request(b"", writes, keyed, len(keyed.payload), None, _future()))
+        return self._enqueue(b"", writes, keyed, len(keyed.payload), None)
 
-    def _enqueue(self, request: _Request) -> asyncio.Future[Any]:
-        if request.bytes > MAX_REQUEST_BYTES:
-            raise TooLarge(f"It has {request.bytes} bytes as BSON; at most {MAX_REQUEST_BYTES} are taken at once.")
-        if self._waiting_bytes + request.bytes > MAX_WAITING_BYTES:
+    def _enqueue(
+        self, payload: bytes, writes: int, keyed: Keyed | None, size: int, told: Callable[[str, int], Any] | None
+    ) -> asyncio.Future[Any]:
+        if size > MAX_REQUEST_BYTES:
+            raise TooLarge(f"It has {size} bytes as BSON; at most {MAX_REQUEST_BYTES} are taken at once.")
+        if self._waiting_bytes + size > MAX_WAITING_BYTES:
             raise QueueFull(f"{self._waiting_bytes} bytes wait for {self._buffer.name} already", 1.0)
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._timeout_s
+        request = _Request(payload, writes, keyed, size, told, until_s, loop.create_future())
         self._waiting.append(request)
-        self._waiting_bytes += request.bytes
+        self._waiting_bytes += size
         self._schedule()
         return request.answer
 
@@ -85,6 +97,8 @@ class Lane:
         self._scheduled = False
         self._next_s = asyncio.get_running_loop().time() + SPACING_S
         group = self._take()
+        if not group:
+            return
         try:
             self._under_way = asyncio.create_task(self._call(group))
         except BaseException as error:  # no memory, say: nothing is under way, and nobody waits for nothing
@@ -92,28 +106,32 @@ class Lane:
             raise
 
     def _take(self) -> list[_Request]:
+        """What fits into the next call. Those whose time is up are told so instead."""
+        now = asyncio.get_running_loop().time()
         group: list[_Request] = []
         size = 0
         while self._waiting and (not group or size + self._waiting[0].bytes <= MAX_CALL_BYTES):
             request = self._waiting.popleft()
-            size += request.bytes
-            group.append(request)
-        self._waiting_bytes -= size
+            self._waiting_bytes -= request.bytes
+            if request.until_s <= now:
+                _refuse(request, BufferUnavailable(f"no answer within {self._timeout_s:g} s: {self._why}", 1.0))
+            else:
+                size += request.bytes
+                group.append(request)
         return group
 
     async def _call(self, group: list[_Request]) -> None:
         try:
-            kept = await self._append(
-                b"".join(request.payload for request in group),
-                sum(request.writes for request in group if request.keyed is None),
-                [request.keyed for request in group if request.keyed is not None],
-            )
+            kept = await self._append(group)
+            self._away = 0
             self._answer(group, kept)
             self._pause(kept.pause_s * sum(request.writes for request in group))
+        except ActorAway as error:
+            self._put_back(group, error)
         except SpillwayError as error:
+            self._away = 0
             for request in group:
-                if not request.answer.done():
-                    request.answer.set_exception(error)
+                _refuse(request, error)
         except BaseException as error:
             self._cut_short(group, error)
             raise
@@ -121,29 +139,26 @@ class Lane:
             self._under_way = None
             self._schedule()
 
+    async def _append(self, group: list[_Request]) -> Kept:
+        kept: Kept = await self._buffer.call(
+            "append",
+            b"".join(request.payload for request in group),
+            sum(request.writes for request in group if request.keyed is None),
+            [request.keyed for request in group if request.keyed is not None],
+            timeout_s=group[-1].until_s - asyncio.get_running_loop().time(),  # it came last
+        )
+        return kept
+
+    def _put_back(self, group: list[_Request], error: ActorAway) -> None:
+        self._away, self._why = self._away + 1, str(error)
+        self._next_s = asyncio.get_running_loop().time() + backoff_s(self._away, most_s=0.5)
+        for request in reversed(group):
+            request.began = request.began or error.began
+            self._waiting.appendleft(request)
+            self._waiting_bytes += request.bytes
+
     def _pause(self, seconds: float) -> None:
         self._next_s = max(self._next_s, asyncio.get_running_loop().time() + min(seconds, MAX_PAUSE_S))
-
-    async def _append(self, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept:
-        """The same call again until the deadline: the ids are given, so twice is once. It hides a buffer's restart."""
-        deadline = monotonic() + self._timeout_s
-        attempt, began = 0, False
-        while True:
-            try:
-                kept: Kept = await self._buffer.call("append", payload, writes, keyed, timeout_s=deadline - monotonic())
-                return kept
-            except ActorAway as error:
-                began = began or error.began
-                attempt += 1
-                pause = backoff_s(attempt, most_s=0.5)
-                if monotonic() + pause >= deadline:
-                    raise (OutcomeUnknown if began else BufferUnavailable)(str(error), 1.0) from error
-                await asyncio.sleep(pause)
-            except SpillwayError as error:
-                if not began:
-                    raise
-                # This attempt surely kept nothing; an earlier one may have.
-                raise OutcomeUnknown(f"an earlier attempt may have been kept: {error}", error.retry_after_s) from error
 
     @staticmethod
     def _cut_short(group: list[_Request], error: BaseException) -> None:
@@ -165,5 +180,9 @@ class Lane:
                 request.answer.set_result(result)
 
 
-def _future() -> asyncio.Future[Any]:
-    return asyncio.get_running_loop().create_future()
+def _refuse(request: _Request, error: SpillwayError) -> None:
+    if request.answer.done():
+        return
+    if request.began:  # this attempt surely kept nothing; an earlier one may have
+        error = OutcomeUnknown(f"an earlier attempt may have been kept: {error}", error.retry_after_s)
+    request.answer.set_exception(error)

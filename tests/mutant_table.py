@@ -220,6 +220,11 @@ MUTANTS = (
         TEST_PROTOCOL + "test_requests_in_advance_are_answered_in_order_and_not_taken_up_at_once",
     ),
     _one(
+        "a second attempt that is refused speaks for the first", "I3", "actors/lane.py",
+        "if request.began:", "if False:",
+        "tests/unit/test_lanes.py::test_what_may_have_been_kept_is_never_told_to_be_refused",
+    ),
+    _one(
         "a refusal in place of the answer to a write", "I3", "serve_app/protocol.py",
         "        elif cycle is not None and not cycle.response_complete:\n", "        elif False:\n",
         TEST_PROTOCOL + "test_a_refusal_is_not_taken_for_the_answer_to_what_came_whole",

@@ -58,11 +58,85 @@ def place(position: str, first: int) -> tuple[str, int]:
     return position, first
 
 
-async def test_what_may_have_been_kept_is_never_told_to_be_refused() -> None:
+async def test_what_may_have_been_kept_is_never_told_to_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first attempt may be in the log; that the next finds an unsafe Redis does not take it out again."""
-    lane = Lane(remote(ActorAway("killed", began=True), UnsafeLog("appendfsync is everysec")), timeout_s=5.0)
+    advance = stop_clock(monkeypatch)
+    away = [ActorAway("killed", began=True), ActorAway("still reading")]
+    buffer = Scripted(*away, UnsafeLog("appendfsync is everysec"))
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    asked = lane.append(b"x", 1, place)
+    await settle()
+    await advance(0.05)
+    later = lane.append(b"y", 1, place)
+    await advance(0.1)
+    assert buffer.calls == 3
+    with pytest.raises(OutcomeUnknown, match="everysec"):
+        answer(asked)
+    with pytest.raises(UnsafeLog):  # it shared the last call, and was in no other
+        answer(later)
+
+
+async def test_a_restart_is_hidden_from_whoever_can_wait_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    advance = stop_clock(monkeypatch)
+    away = [ActorAway("killed", began=True), ActorAway("still reading")]
+    buffer = Scripted(*away, Kept("1-0", 0, []))
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    asked = [lane.append(b"x", 2, place)]
+    await settle()
+    asked.append(lane.append(b"y", 1, place))
+    await advance(0.04)
+    assert buffer.calls == 1, "a process that starts needs the CPU itself"
+    for _ in range(2):
+        await advance(0.1)
+    assert [answer(call) for call in asked] == [("1-0", 0), ("1-0", 2)]
+    assert buffer.calls == 3
+
+
+@pytest.mark.parametrize(("began", "error"), [(True, OutcomeUnknown), (False, BufferUnavailable)])
+async def test_each_is_told_when_its_own_time_is_up(
+    monkeypatch: pytest.MonkeyPatch, began: bool, error: type[Exception]
+) -> None:
+    """Whoever came later too, and not only when those before it have been tried for all of theirs: the edge would have
+    answered 504 by then, whatever is known here."""
+    advance = stop_clock(monkeypatch)
+    buffer = Scripted(ActorAway("there is no actor", began=began))
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    calls = []
+    for _ in range(5):
+        calls.append(lane.append(b"x", 1, place))
+        await advance(0.9)
+    for _ in range(2):
+        await advance(0.5)
+    assert [call.done() for call in calls] == [True, False, False, False, False]
+    for _ in range(8):
+        await advance(0.5)
+    for call in calls:
+        with pytest.raises(error, match="there is no actor"):
+            answer(call)
+    tried = buffer.calls
+    await advance(5.0)
+    assert buffer.calls == tried, "nobody waits"
+
+
+async def test_who_waits_behind_a_call_that_hangs_is_told_that_nothing_was_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    advance = stop_clock(monkeypatch)
+    buffer = Gated()
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    first = lane.append(b"x", 1, place)
+    await settle()
+    second = lane.append(b"x", 1, place)
+    await advance(5.0)
+    buffer.away = ActorAway("did not answer", began=True)
+    buffer.gate.set()
+    await settle()
+    await advance(0.1)
     with pytest.raises(OutcomeUnknown):
-        await lane.append(b"x", 1, place)
+        answer(first)
+    with pytest.raises(BufferUnavailable):
+        answer(second)
+    assert buffer.calls == 1
 
 
 async def test_an_unsafe_log_at_the_first_attempt_is_a_clear_no() -> None:
@@ -159,10 +233,13 @@ class Gated:
         self.gate = asyncio.Event()
         self.calls = 0
         self.pause_s = pause_s
+        self.away: ActorAway | None = None
 
     async def call(self, method: str, *arguments: Any, timeout_s: float) -> Kept:
         self.calls += 1
         await self.gate.wait()
+        if self.away is not None:
+            raise self.away
         return Kept("1-0", 0, [], self.pause_s)
 
 
