@@ -24,7 +24,7 @@ from actors.adapters.redis_log import RedisLog, follow, is_poured, streams
 from actors.adapters.telemetry import RayTelemetry
 from actors.budget import Budget
 from actors.buffer import Buffer
-from actors.calls import Remote
+from actors.calls import ActorAway, Remote
 from actors.channel import ChannelServer
 from actors.core.batching import BatchPolicy, Command
 from actors.core.dead_letter import DeadLetter, Page, Selection
@@ -92,7 +92,8 @@ class BufferActor:
         self._redis = connect(config.redis_url, config.redis_timeout_s)
         self._shelf = RedisDeadLetters(self._redis, config.key_prefix)
         self._buffer: Buffer | None = None
-        self._trouble: SpillwayError = LogUnavailable("the buffer is still reading its log", 1.0)
+        # Away, so that a call waits for it: what it has been asked since its start has surely not begun.
+        self._trouble: SpillwayError = ActorAway("the buffer is still reading its log")
         self._life = asyncio.create_task(live(self._live()))
         self._channel = asyncio.create_task(ChannelServer(self).open())
 
