@@ -85,13 +85,13 @@ class Inflow:
         self._arrived()
 
     async def append(self, payload: bytes, writes: int, keyed: Sequence[Keyed] = ()) -> Kept:
-        """Keep the frames in `payload` (their number is `writes`), and each new keyed request.
+        """Keep the frames in `payload`, and each new keyed request; all of them together are `writes`.
 
         Returns when they are on disk. Raises `QueueFull`, `Draining`, `LogUnavailable`, `BufferUnavailable` (it stops),
         `MalformedPayload`: surely not kept; `OutcomeUnknown`: perhaps kept.
         """
         try:
-            self._refuse_beyond_bounds(writes + len(keyed), len(payload) + sum(len(item.payload) for item in keyed))
+            self._refuse_beyond_bounds(writes, len(payload) + sum(len(item.payload) for item in keyed))
         except SpillwayError as error:
             self._telemetry.count("refused_calls", reason=error.code)
             raise
@@ -103,8 +103,8 @@ class Inflow:
             self._clock.now_ns(),
             asyncio.get_running_loop().create_future(),
         )
-        if len(call.plain) != writes:
-            raise MalformedPayload(f"{writes} writes are announced, {len(call.plain)} are there")
+        if call.writes != writes:
+            raise MalformedPayload(f"{writes} writes are announced, {call.writes} are there")
         self._waiting_writes += call.writes
         self._waiting_bytes += call.bytes
         self._calls.append(call)

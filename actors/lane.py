@@ -143,7 +143,7 @@ class Lane:
         kept: Kept = await self._buffer.call(
             "append",
             b"".join(request.payload for request in group),
-            sum(request.writes for request in group if request.keyed is None),
+            sum(request.writes for request in group),
             [request.keyed for request in group if request.keyed is not None],
             timeout_s=group[-1].until_s - asyncio.get_running_loop().time(),  # it came last
         )

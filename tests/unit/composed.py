@@ -21,7 +21,7 @@ from actors.adapters.memory import (
 from actors.budget import Budget
 from actors.buffer import Buffer
 from actors.core.batching import BatchPolicy, Command, Verb
-from actors.core.document import Kind, Write, encode_writes
+from actors.core.document import Kind, Write, decode_writes, encode_writes
 from actors.core.errors import LogUnavailable, WriterUnavailable
 from actors.core.outcome import Report
 from actors.core.pacing import SECOND_NS
@@ -55,6 +55,11 @@ def delete(id_: str) -> Write:
 
 def keyed(key: str, *writes: Write, fingerprint: str = "f") -> Keyed:
     return Keyed(key, fingerprint, encode_writes(list(writes)))
+
+
+def written(keys: Sequence[Keyed]) -> int:
+    """Writes in all of these requests."""
+    return sum(len(decode_writes(item.payload)) for item in keys)
 
 
 def commands(*ids: str, verb: Verb = Verb.INSERT, body: bytes = b"x") -> list[Command]:
@@ -190,7 +195,8 @@ class Service:
         await self.start_buffer()
 
     def append(self, *writes: Write, keys: Sequence[Keyed] = ()) -> asyncio.Task[Kept]:
-        task = asyncio.create_task(self.buffer.append(encode_writes(list(writes)), len(writes), keys))
+        payload, count = encode_writes(list(writes)), len(writes) + written(keys)
+        task = asyncio.create_task(self.buffer.append(payload, count, keys))
         self.tasks.add(task)
         return task
 

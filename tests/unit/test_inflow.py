@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
-from composed import BOUNDS, Service, answer, delete, end, insert, keyed, patch, put
+from composed import BOUNDS, Service, answer, delete, end, insert, keyed, patch, put, written
 
 from actors.adapters.clock import ManualClock, settle
 from actors.adapters.memory import MemoryLog, RecordingTelemetry
@@ -56,7 +56,7 @@ class Intake:
 
     def append(self, *ids: str, keys: Sequence[Keyed] = ()) -> asyncio.Task[Kept]:
         payload = encode_writes([put(id_) for id_ in ids])
-        self.calls.append(asyncio.create_task(self.inflow.append(payload, len(ids), keys)))
+        self.calls.append(asyncio.create_task(self.inflow.append(payload, len(ids) + written(keys), keys)))
         return self.calls[-1]
 
     async def stop(self) -> None:
@@ -266,6 +266,23 @@ async def test_a_large_call_that_was_refused_once_is_taken_when_there_is_room() 
         call = intake.append(*"fghijklmn")
         await settle()
         assert (call.exception() is None) == fits, resolved
+    await intake.stop()
+
+
+async def test_a_batch_under_a_key_counts_as_what_it_holds() -> None:
+    """As one write, four megabytes of small documents would go over the bound by forty thousand."""
+    intake = await Intake(bounds=Bounds(10, 100_000, 500, 50_000, 4.0)).start()
+    intake.append(*"abcdefgh")
+    await settle()
+    for ids, fits in (("ij", True), ("ijk", False)):
+        call = intake.append(keys=[keyed(ids, *map(put, ids))])
+        await settle()
+        if fits:
+            assert answer(call).keyed[0].fresh
+            intake.backlog.writes -= 2  # as if so many had been drained
+        else:
+            with pytest.raises(QueueFull):
+                answer(call)
     await intake.stop()
 
 

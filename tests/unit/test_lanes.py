@@ -490,6 +490,7 @@ class RecordingBuffer:
     async def call(self, method: str, payload: bytes, writes: int, keyed: list[Keyed], *, timeout_s: float) -> Kept:
         if self.away:
             raise ActorAway("on its way back")
+        assert writes == len(decode_writes(payload)) + sum(len(decode_writes(item.payload)) for item in keyed)
         return Kept("", 0, [self._answer(item) for item in keyed])
 
     def _answer(self, item: Keyed) -> KeyedAnswer:
