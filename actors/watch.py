@@ -30,6 +30,9 @@ class Watch:
             return self._last  # and not behind a newer one, which somebody else waits for
         answer: asyncio.Future[Resolved] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (order(position), next(self._ticket), position, answer))
+        if self._asking is not None and self._waiting[0][3] is answer:
+            self._asking.cancel()  # it asks for a newer one, and is told of this one as late
+            self._asking = None
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
         try:

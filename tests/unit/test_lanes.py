@@ -27,12 +27,14 @@ from actors.core.errors import (
     UnsafeLog,
 )
 from actors.core.ports import Found, Keyed, KeyedAnswer, Resolved, State
+from actors.core.position import order
 from actors.core.receipt import Receipt
 from actors.core.sharding import shard_of
 from actors.inflow import Kept
 from actors.lane import Lane
 from actors.read_lane import ReadLane
 from actors.remote_intake import RemoteIntake
+from actors.watch import Watch
 
 
 class Scripted:
@@ -463,6 +465,43 @@ async def test_what_is_stored_long_since_does_not_wait_behind_a_newer_write() ->
     assert answer(older) == [State("stored")]
     assert not newer.done()
     newer.cancel()
+
+
+class Pouring:
+    """A buffer whose stream is resolved up to where a test says, and which tells so when that is far enough."""
+
+    def __init__(self) -> None:
+        self.resolved = "0-0"
+        self.changed = asyncio.Condition()
+        self.asked: list[str] = []
+
+    async def resolve(self, position: str) -> None:
+        async with self.changed:
+            self.resolved = position
+            self.changed.notify_all()
+        await settle()
+
+    async def call(self, method: str, position: str, poll_s: float, *, timeout_s: float) -> Resolved:
+        self.asked.append(position)
+        async with self.changed:
+            await self.changed.wait_for(lambda: order(self.resolved) >= order(position))
+        return Resolved(self.resolved, "0-0", {})
+
+
+async def test_who_comes_later_for_an_older_write_does_not_wait_for_the_newer_one() -> None:
+    """A request repeated under its key while others wait: MongoDB comes back, stores the old one, and goes again."""
+    buffer = Pouring()
+    watch = Watch(cast(Remote, buffer))
+    newer = asyncio.create_task(watch.until("3-0", 60.0))
+    await settle()
+    older = asyncio.create_task(watch.until("1-0", 60.0))
+    await settle()
+    await buffer.resolve("1-0")
+    assert answer(older).position == "1-0"
+    assert not newer.done()
+    await buffer.resolve("3-0")
+    assert answer(newer).position == "3-0"
+    assert buffer.asked == ["3-0", "1-0", "3-0"]
 
 
 class Records:
