@@ -122,12 +122,14 @@ class Lane:
 
     async def _call(self, group: list[_Request]) -> None:
         try:
-            kept = await self._append(group)
-            self._away = 0
-            self._answer(group, kept)
-            self._pause(kept.pause_s * sum(request.writes for request in group))
-        except ActorAway as error:
-            self._put_back(group, error)
+            try:
+                kept = await self._append(group)
+            except ActorAway as error:
+                self._put_back(group, error)
+            else:
+                self._away = 0
+                self._answer(group, kept)
+                self._pause(kept.pause_s * sum(request.writes for request in group))
         except SpillwayError as error:
             self._away = 0
             for request in group:

@@ -304,6 +304,19 @@ async def test_an_answer_that_cannot_be_made_leaves_nobody_waiting() -> None:
     assert await lane.append(b"x", 1, place) == ("1-0", 0)
 
 
+async def test_what_cannot_be_put_back_into_the_line_leaves_nobody_waiting() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+
+    class Unspeakable(ActorAway):
+        def __str__(self) -> str:
+            raise MemoryError
+
+    lane = Lane(remote(Unspeakable(began=True), Kept("1-0", 0, [])), timeout_s=5.0)
+    with pytest.raises(OutcomeUnknown):
+        await lane.append(b"x", 1, place)
+    assert await lane.append(b"x", 1, place) == ("1-0", 0)
+
+
 async def test_a_read_that_was_cut_short_is_told() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     lane = ReadLane(remote(MemoryError(), [Found(b"x", [], "buffer")]), "read", 5.0, DatabaseUnavailable)
