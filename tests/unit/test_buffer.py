@@ -510,6 +510,8 @@ async def test_a_drain_waits_for_calls_that_were_let_in(service: Service) -> Non
     call = service.append(insert("a"))
     await settle()
     draining = asyncio.create_task(service.buffer.drain(60.0))
+    await settle()
+    assert not draining.done(), "it says that nothing is left, and the actor is ended in the middle of an append"
     await service.clock.advance(3.0)
     assert answer(call).position
     assert answer(draining) == 0

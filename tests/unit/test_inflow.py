@@ -115,6 +115,17 @@ async def test_an_entry_is_not_larger_than_a_group_unless_one_call_is() -> None:
     await intake.stop()
 
 
+async def test_an_entry_has_not_more_bytes_than_a_group_unless_one_call_has() -> None:
+    size = len(encode_writes([put("a")]))
+    intake, log = await slow_intake(Bounds(1_000, 100_000, group_writes=500, group_bytes=2 * size, patience_s=4.0))
+    for ids in (["a"], ["b"], ["c"], ["d", "e", "f"], ["g"]):
+        intake.append(*ids)
+    log.synced.set()
+    await settle()
+    assert log.appends == [2, 1, 3, 1]
+    await intake.stop()
+
+
 async def test_the_answer_tells_where_each_call_stands_in_its_entry(intake: Intake) -> None:
     calls = [intake.append("a", "b"), intake.append(keys=[keyed("k", put("c"))]), intake.append("d")]
     await settle()
@@ -181,6 +192,45 @@ async def test_an_append_that_was_lost_on_the_way_is_done_again(intake: Intake) 
     assert intake.logged == [["a"]]
 
 
+async def test_an_append_that_was_lost_is_not_taken_for_the_entry_before_it(intake: Intake) -> None:
+    intake.append("a")
+    await settle()
+    intake.log.faults.plan("append", OutcomeUnknown("lost on its way"))
+    call = intake.append("b")  # as many bytes
+    await intake.clock.advance(1.0)
+    assert intake.logged == [["a"], ["b"]]
+    assert answer(call).position == intake.backlog.last_position
+
+
+async def test_a_log_that_is_back_is_not_mirrored_twice(intake: Intake) -> None:
+    intake.append("a")
+    await settle()
+    intake.log.faults.plan("ping", LogUnavailable("blink"))
+    await intake.clock.advance(1.0)
+    assert intake.inflow.log_up
+    assert (len(intake.backlog), intake.inflow.accepted.total) == (1, 1)
+
+
+async def test_what_an_append_under_way_has_kept_is_not_read_from_the_log_as_well() -> None:
+    class LateLog(SlowLog):
+        async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
+            appended = await MemoryLog.append(self, payload, keyed)
+            await self.synced.wait()
+            return appended
+
+    log = LateLog(ManualClock())
+    intake = await Intake(log).start()
+    call = intake.append("a")
+    await settle()
+    log.faults.plan("ping", LogUnavailable("blink"))
+    await intake.clock.advance(1.0)
+    log.synced.set()
+    await intake.clock.advance(1.0)
+    assert answer(call).position == intake.backlog.last_position
+    assert len(intake.backlog) == 1
+    await intake.stop()
+
+
 async def test_an_append_that_arrives_after_its_time_is_refused_by_the_log(intake: Intake) -> None:
     intake.log.faults.plan("append late", OutcomeUnknown("slow"))
     call = intake.append("a")
@@ -233,6 +283,31 @@ async def test_what_is_perhaps_kept_is_never_answered_as_surely_not_kept(intake:
     with pytest.raises(OutcomeUnknown):
         answer(call)
     assert intake.logged == [["a"], ["b"]]
+
+
+async def test_an_owner_that_is_fenced_after_a_doubt_does_not_say_that_surely_nothing_was_kept(intake: Intake) -> None:
+    """A fenced append keeps nothing itself; the try before it may have."""
+    intake.log.faults.plan("append reply", OutcomeUnknown("lost"))
+    call = intake.append(keys=[keyed("k", put("a"))])
+    await settle()
+    intake.log.faults.plan("append", Fenced("a newer owner has opened it just now"))
+    await intake.clock.advance(1.0)
+    assert intake.run is not None
+    with pytest.raises(Fenced):
+        answer(intake.run)
+    with pytest.raises(OutcomeUnknown):
+        answer(call)
+    assert intake.logged == [["a"]]
+
+
+async def test_a_known_key_beside_an_entry_that_is_found_again_has_its_answer(intake: Intake) -> None:
+    first = intake.append(keys=[keyed("k", put("a"))])
+    await settle()
+    intake.log.faults.plan("append reply", OutcomeUnknown("lost"))
+    again = intake.append("b", keys=[keyed("k", put("a"))])
+    await intake.clock.advance(1.0)
+    (known,) = answer(again).keyed
+    assert (known.fresh, known.position) == (False, answer(first).keyed[0].position)
 
 
 async def test_a_full_buffer_refuses_and_opens_again_only_well_below_its_bound() -> None:
@@ -311,6 +386,24 @@ async def test_what_waits_for_the_log_counts_as_held_even_when_its_caller_has_go
     log.synced.set()
     await settle()
     assert intake.logged == [list("abcdefgh")], "an append that has begun is not undone by a caller that goes away"
+    await intake.stop()
+
+
+async def test_a_call_that_is_over_holds_no_room_however_it_ended() -> None:
+    """Else the buffer would be full for ever, and never drained."""
+    ids, extra = ["a", "b", "c"], (put("d"), put("e"))
+    size = len(encode_writes([*map(put, ids), *extra]))
+    intake = await Intake(bounds=Bounds(9, 2 * size - 1, 500, 50_000, 4.0)).start()
+    for number, fault in enumerate([None, LogUnavailable("refused")] * 2):
+        if fault is not None:
+            intake.log.faults.plan("append", fault)
+        call = intake.append(*ids, keys=[keyed(f"k{number}", *extra)])
+        await intake.clock.advance(1.0)
+        assert call.exception() is fault
+        idle = asyncio.create_task(intake.inflow.idle())
+        await settle()
+        assert idle.done()
+        intake.backlog.writes = intake.backlog.bytes = 0  # as if all had been drained
     await intake.stop()
 
 
