@@ -56,6 +56,8 @@ async def test_a_buffer_that_dies_before_the_flush_is_replayed(service: Service)
     await service.clock.advance(1.0)
     assert service.stored == {"a": {"n": 1}, "b": {"n": 1}}
     assert not service.log.entries
+    stats = service.buffer.stats()
+    assert (stats["accepted_total"], stats["drained_total"]) == (0, 2), "it was the owner before who accepted them"
 
 
 async def test_a_buffer_that_dies_before_the_acknowledgement_stores_nothing_twice(service: Service) -> None:
@@ -330,6 +332,20 @@ async def test_the_owner_of_an_inherited_stream_is_over(service: Service) -> Non
         await old.append(encode_writes([put("b")]))
 
 
+async def test_the_heir_of_a_stream_that_a_newer_heir_has_opened_ends(service: Service) -> None:
+    old = await inherit(service, put("a", n=1))
+    service.store.hold = asyncio.Event()
+    await service.restart_buffer(inherited=[old.another()])
+    await service.clock.advance(1.0)
+    await old.another().open()
+    service.store.hold.set()
+    await service.clock.advance(1.0)
+    assert service.buffer_task is not None
+    with pytest.raises(Fenced):
+        answer(service.buffer_task)
+    assert old.entries
+
+
 async def test_an_inherited_stream_survives_a_log_that_is_away_for_a_while(service: Service) -> None:
     old = await inherit(service, put("a", n=1))
     old.faults.plan("open", *[LogUnavailable("away")] * 2)
@@ -346,12 +362,13 @@ async def test_what_an_inherited_stream_holds_is_told_and_is_part_of_the_drain(s
     old = await inherit(service, put("a", n=1), put("b", n=1))
     service.store.hold = asyncio.Event()
     await service.restart_buffer(inherited=[old.another()])
+    await service.clock.advance(1.0)
     await service.keep(put("c", n=1))
     stats = service.buffer.stats()
     assert stats["writes"] == 3
     assert stats["bytes"] == len(encode_writes([put("a", n=1), put("b", n=1), put("c", n=1)]))
     await service.clock.advance(2.0)
-    assert service.buffer.stats()["lag_s"] >= 2.0
+    assert service.buffer.stats()["lag_s"] == pytest.approx(3.0, abs=0.1), "not the age of our own oldest"
     draining = asyncio.create_task(service.buffer.drain(1.0))
     await service.clock.advance(1.1)
     assert draining.result() == 3
@@ -550,6 +567,13 @@ async def test_a_log_that_is_away_is_noticed_within_two_seconds_and_so_is_its_re
     await service.clock.advance(3.0)
     assert service.buffer.stats()["log_up"]
     assert service.buffer.stats()["last_error"] == ""
+
+
+async def test_a_writer_that_is_away_is_told(service: Service) -> None:
+    await service.kill_writer()
+    await service.keep(insert("a"))
+    await service.clock.advance(1.0)
+    assert service.buffer.stats()["last_error"] == "it is being restarted"
 
 
 async def test_the_wall_clock_decides_nothing(service: Service) -> None:

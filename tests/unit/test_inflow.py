@@ -366,10 +366,11 @@ async def test_bytes_are_bounded_too() -> None:
     first = intake.append(*"abc")
     await settle()
     assert answer(first)
-    second = intake.append(*"defghijk")
-    await settle()
-    with pytest.raises(QueueFull):
-        answer(second)
+    for keys, ids in (((), "defghijk"), ([keyed("k", *map(put, "defghijk"))], "")):
+        more = intake.append(*ids, keys=keys)
+        await settle()
+        with pytest.raises(QueueFull):
+            answer(more)
     await intake.stop()
 
 
