@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
+import pytest
 from composed import LANES, LIMIT, NAMESPACE, OPERATION_S, Service, answer, commands
 
-from actors.adapters.clock import settle
+from actors.adapters.clock import ManualClock, settle
 from actors.budget import Budget
 from actors.core.batching import Command, Verb
 from actors.core.errors import CommandFailed, CommandNotSent, CommandUnknown
@@ -79,7 +81,24 @@ async def test_a_large_command_waits_out_a_mongodb_that_goes_away_while_it_waits
     assert service.sent == [("store", 1)]
     await service.clock.advance(1.0)
     assert answer(second)[0].outcomes == bytes([Outcome.STORED])
+    await service.clock.advance(1.0)
+    assert len(service.budget._ring._free_at) == LIMIT - LANES * 4
     await service.stop()
+
+
+@pytest.mark.parametrize("end", [Budget.complete, Budget.unsent])
+async def test_who_waits_because_all_slots_are_out_goes_on_when_they_are_back(
+    end: Callable[[Budget, int], None],
+) -> None:
+    clock = ManualClock()
+    budget = Budget(LANES + 3, LANES, OPERATION_S, clock)
+    await budget.take(lambda: True, 2)
+    waiting = asyncio.create_task(budget.take(lambda: True, 2))
+    await clock.advance(10.0)
+    assert not waiting.done()
+    end(budget, 2)
+    await clock.advance(1.0)
+    assert waiting.done()
 
 
 async def test_what_is_larger_than_a_command_may_be_leaves_in_pieces() -> None:
@@ -92,6 +111,16 @@ async def test_what_is_larger_than_a_command_may_be_leaves_in_pieces() -> None:
     assert [i for i, outcome in enumerate(report.outcomes) if outcome == Outcome.REJECTED] == [4]
     assert report.reasons == {4: "bad"}
     assert (NAMESPACE, "g") in service.store.documents
+    await service.stop()
+
+
+async def test_no_piece_is_empty_where_each_write_alone_is_larger_than_a_command_may_be() -> None:
+    service = await started()
+    large = Command(Verb.INSERT, NAMESPACE, ["a", "b"], [b"x" * 5 * KIB] * 2)
+    task = asyncio.create_task(service.writer.write([large]))
+    await service.clock.advance(1.0)
+    assert service.sent == [("store", 1), ("store", 1)]
+    assert answer(task)[0].outcomes == bytes([Outcome.STORED] * 2)
     await service.stop()
 
 

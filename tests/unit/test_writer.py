@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
-from composed import NAMESPACE, OPERATION_S, Service, answer, commands, end, worst_window
+from composed import LANES, LIMIT, NAMESPACE, OPERATION_S, Service, answer, commands, end, worst_window
 
-from actors.adapters.clock import settle
+from actors.adapters.clock import ManualClock, settle
+from actors.adapters.memory import MemoryLease
 from actors.core.batching import Command, Origin, Verb
 from actors.core.errors import (
     CommandFailed,
@@ -24,6 +25,8 @@ from actors.core.errors import (
 )
 from actors.core.outcome import Outcome, Report
 from actors.core.pacing import SECOND_NS
+from actors.core.ports import Grant
+from actors.tenure import Tenure
 
 
 @pytest.fixture
@@ -201,6 +204,7 @@ async def test_two_culprits_are_both_found(service: Service) -> None:
 
 
 async def test_a_command_that_was_not_sent_is_tried_again_later_and_cost_nothing(service: Service) -> None:
+    await service.clock.advance(1.0)  # what it asks at its start is over
     service.store.faults.plan("store", CommandNotSent("refused"))
     task = write(service, commands("a"))
     await settle()
@@ -208,6 +212,28 @@ async def test_a_command_that_was_not_sent_is_tried_again_later_and_cost_nothing
     again = write(service, commands("a"))
     await service.clock.advance(0.2)
     assert outcomes(answer(again)[0]) == [Outcome.STORED]
+    assert service.writer.stats()["commands"]["last_second"] == 1
+
+
+async def test_a_mongodb_that_goes_away_while_a_command_waits_for_the_budget_takes_neither_lane_nor_slot(
+    service: Service,
+) -> None:
+    """After a few of them nothing would ever be sent again."""
+    for number in range(LANES + 1):
+        service.store.hold = asyncio.Event()
+        service.store.faults.plan("store reply", CommandNotSent("away"))
+        service.store.faults.plan("probe", CommandNotSent("away"))
+        write(service, commands(f"under way {number}"))
+        await settle()
+        waiting = write(service, commands(f"waits {number}"))
+        await settle()
+        service.store.hold.set()
+        await settle()
+        assert service.writer.stats()["mongodb"] == "down"
+        await service.clock.advance(0.5)
+        assert outcomes(answer(waiting)[0]) == [Outcome.STORED]
+    await service.clock.advance(1.0)
+    assert len(service.budget._ring._free_at) == LIMIT - LANES
 
 
 async def test_an_error_that_is_not_about_the_content_is_tried_again_and_keeps_mongodb_up(service: Service) -> None:
@@ -512,6 +538,32 @@ async def test_while_the_lease_cannot_be_renewed_nothing_is_sent_after_its_end(s
     assert service.sent == []
     await service.clock.advance(3.0)
     assert outcomes(answer(late)[0]) == [Outcome.STORED]
+
+
+async def test_a_tenure_is_counted_from_before_the_lease_was_asked_for() -> None:
+    """In Redis it begins before the answer comes, and it must not end there first."""
+    clock = ManualClock()
+
+    class Slow(MemoryLease):
+        async def acquire(self) -> Grant | None:
+            grant = await super().acquire()
+            await clock.sleep(1.0)
+            return grant
+
+        async def renew(self) -> bool:
+            renewed = await super().renew()
+            await clock.sleep(1.0)
+            return renewed
+
+    tenure = Tenure(Slow(ttl_s=3.0, clock=clock), clock)
+    for step in (tenure.begin, tenure.hold):  # the second asks after a third of the lease
+        task = asyncio.create_task(step())
+        await clock.advance(1.0 if step == tenure.begin else 2.0)
+        await end(task)
+        await clock.advance(1.9)
+        assert tenure.holds
+        await clock.advance(0.2)
+        assert not tenure.holds
 
 
 async def test_a_writer_that_was_stopped_for_longer_than_its_lease_asks_before_it_sends(service: Service) -> None:
