@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,13 +56,21 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _unit_tests_stay_inside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def refusals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A unit test stays inside. What it is refused is an error for the code, and makes it red also where the code has
+    caught that error: what the test saw then was only the answer to it."""
+    refused: list[str] = []
     if UNIT not in request.path.parents:
+        yield refused
         return
+
+    def stop(what: str, instead: str) -> NoReturn:
+        refused.append(f"a unit test must not {what}: {instead}")
+        raise OutsideWorld(refused[-1])
 
     def forbid(what: str, instead: str) -> Any:
         def refuse(*_: object, **__: object) -> NoReturn:
-            raise OutsideWorld(f"a unit test must not {what}: {instead}")
+            stop(what, instead)
 
         return refuse
 
@@ -73,15 +82,18 @@ def _unit_tests_stay_inside(request: pytest.FixtureRequest, monkeypatch: pytest.
 
     async def sleep(delay: float, result: Any = None) -> Any:
         if delay > 0:
-            raise OutsideWorld("a unit test must not sleep: advance a ManualClock")
+            stop("sleep", "advance a ManualClock")
         return await yield_to_others(0, result)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    try:
+    with suppress(ImportError):
         import ray
-    except ImportError:
-        return
-    monkeypatch.setattr(ray, "init", forbid("start Ray", "test the service inside the shell, or use tests/distributed"))
+
+        refuse = forbid("start Ray", "test the service inside the shell, or use tests/distributed")
+        monkeypatch.setattr(ray, "init", refuse)
+    yield refused
+    if refused:
+        pytest.fail(refused[0], pytrace=False)
 
 
 @pytest.fixture(scope="session")

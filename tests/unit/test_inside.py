@@ -3,11 +3,20 @@
 import asyncio
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import ray
 
 from tests.conftest import OutsideWorld
+
+
+@pytest.fixture(autouse=True)
+def _meant(refusals: list[str]) -> Iterator[None]:
+    """Elsewhere a refusal makes the test red."""
+    yield
+    refusals.clear()
 
 
 def test_a_socket_cannot_be_opened() -> None:
@@ -28,6 +37,12 @@ async def test_nobody_sleeps_and_everybody_may_yield() -> None:
 def test_ray_cannot_be_started() -> None:
     with pytest.raises(OutsideWorld, match="start Ray"):
         ray.init()
+
+
+def test_a_refusal_that_the_code_has_caught_is_not_forgotten(refusals: list[str]) -> None:
+    with suppress(BaseException):
+        time.sleep(1)
+    assert refusals == ["a unit test must not sleep: advance a ManualClock"]
 
 
 def test_event_loops_still_work() -> None:

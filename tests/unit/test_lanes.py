@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -263,6 +264,16 @@ async def test_what_waits_for_a_buffer_is_bounded_in_bytes(monkeypatch: pytest.M
     assert await lane.append(b"x" * 100, 1, place) == ("1-0", 0)
 
 
+async def test_a_call_carries_so_many_bytes_and_the_rest_goes_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "MAX_CALL_BYTES", 100)
+    monkeypatch.setattr(lanes, "SPACING_S", 0.0)
+    buffer = Scripted(Kept("1-0", 0, []))
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    calls = [lane.append(b"x" * size, 1, place) for size in (60, 40, 1, 100, 200)]
+    assert [first for _, first in await asyncio.gather(*calls)] == [0, 1, 0, 0, 0]
+    assert buffer.calls == 4
+
+
 async def test_a_lane_that_could_not_send_sends_again(monkeypatch: pytest.MonkeyPatch) -> None:
     lane = Lane(remote(Kept("1-0", 0, [])), timeout_s=5.0)
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
@@ -435,6 +446,12 @@ async def test_a_stream_that_no_pool_can_have_is_unknown() -> None:
     assert (await intake.state(Receipt("\u00b2of1", "1-0", 0, "d.c", "x"))).name == "unknown"
 
 
+async def test_the_receipt_of_an_older_pool_is_looked_up_at_the_heir_of_its_stream() -> None:
+    buffers = [remote(State("unknown")), remote(State("logged"))]
+    intake = RemoteIntake(buffers, ["0of2", "1of2"], remote(None), timeout_s=1.0)
+    assert (await intake.state(Receipt("3of4", "1-0", 0, "d.c", "x"))).name == "logged"
+
+
 class Resolving:
     """A buffer that tells how far it is, when it is asked to go on."""
 
@@ -445,6 +462,11 @@ class Resolving:
         assert method == "wait_for"
         await self.go_on.wait()
         return Resolved("2-0", "0-0", {"2-0/7": "no"})
+
+
+async def test_what_is_not_resolved_in_time_is_in_the_log_and_no_more() -> None:
+    intake = RemoteIntake([cast(Remote, Resolving())], ["0of1"], remote(None), timeout_s=1.0)
+    assert await intake.wait([Receipt("0of1", "1-0", 0, "d.c", "x")], 0.0) == [State("logged")]
 
 
 async def test_to_wait_for_a_thousand_writes_of_one_entry_is_to_wait_once() -> None:
@@ -461,6 +483,29 @@ async def test_to_wait_for_a_thousand_writes_of_one_entry_is_to_wait_once() -> N
     states = await waiting
     assert [at for at, state in enumerate(states) if state == State("dead-lettered", "no")] == [507]
     assert sum(state == State("stored") for state in states) == 999
+
+
+async def test_who_waits_for_mongodb_goes_on_waiting_when_the_buffer_is_restarted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    yield_to_others = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda delay: yield_to_others(0))
+    buffer = remote(ActorAway("killed", began=True), Resolved("1-0", "0-0", {}))
+    intake = RemoteIntake([buffer], ["0of1"], remote(None), timeout_s=1.0)
+    waiting = asyncio.create_task(intake.wait([Receipt("0of1", "1-0", 0, "d.c", "x")], 5.0))
+    await settle()
+    assert answer(waiting) == [State("stored")]
+
+
+async def test_what_was_refused_so_long_ago_that_the_buffer_has_forgotten_is_looked_up() -> None:
+    """A buffer remembers so many rejections; what it does not name may be one that is older."""
+
+    async def call(method: str, *arguments: Any, timeout_s: float) -> Resolved | State:
+        return Resolved("3-0", "1-0", {}) if method == "wait_for" else State("dead-lettered", f"it was {arguments[1]}")
+
+    intake = RemoteIntake([cast(Remote, SimpleNamespace(call=call))], ["0of1"], remote(None), timeout_s=1.0)
+    receipts = [Receipt("0of1", position, 0, "d.c", "x") for position in ("1-0", "2-0")]
+    assert await intake.wait(receipts, 5.0) == [State("dead-lettered", "it was 1-0"), State("stored")]
 
 
 async def test_what_is_stored_long_since_does_not_wait_behind_a_newer_write() -> None:
