@@ -176,6 +176,16 @@ async def test_only_a_trusted_proxy_may_name_the_caller() -> None:
     assert (await post(edge, "192.0.2.1", x_caller="two")).status_code == 429, "who names itself is not believed"
 
 
+async def test_a_name_that_a_caller_sends_itself_does_not_count_beside_the_proxys() -> None:
+    edge = EdgeClient(quota_per_s=1.0, quota_burst=1, quota_caller_header="X-Caller", trusted_proxies="10.0.0.0/8")
+    edge._transport.client = ("10.0.0.1", 1)  # type: ignore[attr-defined]
+    statuses = []
+    for own in ("one", "two"):
+        headers = [("content-type", "application/json"), ("x-caller", own), ("x-caller", "anna")]  # as a proxy appends
+        statuses.append((await edge.post(PATH, content="{}", headers=headers)).status_code)
+    assert statuses == [202, 429]
+
+
 async def test_without_the_setting_no_header_names_anybody() -> None:
     edge = EdgeClient(quota_per_s=1.0, quota_burst=1)
     assert (await post(edge, "127.0.0.1", x_forwarded_for="192.0.2.7")).status_code == 202

@@ -80,7 +80,10 @@ async def test_a_turn_that_does_not_come_in_time_is_a_clear_no(monkeypatch: pyte
         late.result()
     hands.turns.give_back()
     await hands.ask(3)
-    await hands.ask(4)
+    after_a_rest = await hands.ask(4)
+    await advance(5.2)
+    with pytest.raises(Problem):
+        after_a_rest.result()
     assert hands.came == [0, 3]
 
 
