@@ -71,8 +71,8 @@ async def test_who_was_followed_cannot_renew_or_release_any_more(leases: Leases)
     await second.acquire()
     assert not await first.renew()
     await first.release()
-    assert await second.renew()
     assert await leases.another().acquire() is None
+    assert await second.renew()
 
 
 async def test_a_lease_that_was_given_back_is_free_at_once_and_clean(leases: Leases) -> None:
@@ -90,6 +90,17 @@ async def test_a_lease_that_ran_out_is_taken_again_while_nobody_else_held_it(lea
     await leases.pass_time(TTL_S * 1.2)
     assert await lease.renew()
     assert await leases.another().acquire() is None
+
+
+async def test_who_was_followed_does_not_take_it_again_when_its_follower_has_died(leases: Leases) -> None:
+    """Commands of the follower may still be under way, and whoever comes next has to wait for their end."""
+    first, second = leases.another(), leases.another()
+    await first.acquire()
+    await leases.pass_time(TTL_S * 1.2)
+    await second.acquire()
+    await leases.pass_time(TTL_S * 1.2)
+    assert not await first.renew()
+    assert await leases.another().acquire() == (3, False)
 
 
 async def test_a_dead_writer_s_lease_ends_though_the_clock_of_redis_was_set_back(redis_url: str) -> None:

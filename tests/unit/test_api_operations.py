@@ -87,6 +87,19 @@ async def test_an_intake_that_cannot_tell_is_not_ready(monkeypatch: pytest.Monke
         problem(await EdgeClient(intake).get("/readyz"), 503, "not-ready")
 
 
+async def test_what_an_intake_told_before_it_fell_silent_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken() -> dict[str, Any]:
+        raise QueueFull
+
+    now = [100.0]
+    intake = FakeIntake()
+    board = StatusBoard(intake, lambda: now[0])
+    assert (await board.read())["ready"]
+    now[0] += MAX_AGE_S
+    monkeypatch.setattr(intake, "status", broken)
+    assert not (await board.read())["ready"]
+
+
 async def test_a_probe_that_is_cancelled_leaves_the_others_their_answer() -> None:
     board = StatusBoard(FakeIntake())
     first, second = asyncio.create_task(board.read()), asyncio.create_task(board.read())

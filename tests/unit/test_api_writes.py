@@ -166,6 +166,7 @@ async def test_batches_that_keep_nothing() -> None:
     problem(await client.send_json("POST", BATCH, '[{"a":1},'), 400, "malformed-json")
     problem(await client.send_json("POST", BATCH, "\n\n", content_type="application/x-ndjson"), 422, "nothing-accepted")
     assert client.intake.appends == []
+    assert (await client.post(BATCH, json=[{}] * 3)).json()["accepted"] == 3, "it has no more than it may"
 
 
 @pytest.mark.parametrize(("method", "path"), WRITES[:4])
@@ -401,6 +402,8 @@ async def test_a_wait_that_fails_is_no_failure_of_the_write(client: EdgeClient) 
     for error in (BufferUnavailable(), RuntimeError("boom"), TimeoutError()):
         client.intake.failing_waits = error
         accepted(await client.post(f"{ONE}?ack=db", json={}))
+    client.intake.failing_waits, client.intake.final = None, State("unknown")
+    assert (await client.post(f"{ONE}?ack=db", json={})).json()["state"] == "logged", "it is durable, whoever forgot it"
 
 
 async def test_a_write_that_mongodb_refuses_while_we_wait(client: EdgeClient) -> None:

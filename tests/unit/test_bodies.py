@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import bson
@@ -17,6 +18,7 @@ from actors.adapters.clock import settle
 from serve_app import writes
 from serve_app.bodies import Bodies
 from serve_app.errors import Problem
+from serve_app.turns import Turns
 
 
 def request(*pieces: bytes, goes_on: asyncio.Event | None = None) -> Request:
@@ -179,6 +181,22 @@ async def test_a_large_batch_lets_others_go_first(monkeypatch: pytest.MonkeyPatc
     assert told[0] == 0
     assert told[-1] > 3
     assert {other.status_code for other in others} == {202}
+
+
+async def test_large_batches_that_wait_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes, "Turns", partial(Turns, max_waiting_bytes=len(LARGE)))
+    client = EdgeClient()
+    document = writes.document
+
+    def slow(parsed: Any) -> dict[str, Any]:
+        client.clock.now += 0.01
+        return document(parsed)
+
+    monkeypatch.setattr(writes, "document", slow)
+    asks = (client.send_json("POST", "/v1/shop/orders/batch", LARGE) for _ in range(3))
+    at_work, waits, refused = await asyncio.gather(*asks)
+    assert (at_work.status_code, waits.status_code) == (202, 202)
+    problem(refused, 503, "overloaded")
 
 
 async def test_one_large_batch_is_parsed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,20 @@ async def test_what_waits_is_bounded_in_bytes() -> None:
     assert hands.came == [0, 1, 3]
 
 
+async def test_a_request_that_waits_for_its_turn_holds_the_bytes_of_its_document() -> None:
+    client = EdgeClient(at_once=1)
+    client.app._appends._turns._room_bytes = 100
+    client.intake.held = asyncio.Event()
+    first = asyncio.create_task(client.post("/v1/shop/orders", json={"text": "x" * 1_000}))  # it does not wait
+    await settle()
+    refused = await client.post("/v1/shop/orders", json={"text": "x" * 100})
+    assert "Too many bytes" in problem(refused, 503, "overloaded")["detail"]
+    small = asyncio.create_task(client.post("/v1/shop/orders", json={}))
+    await settle()
+    client.intake.held.set()
+    assert [answer.status_code for answer in await asyncio.gather(first, small)] == [202, 202]
+
+
 async def test_a_replica_works_on_no_more_requests_at_once() -> None:
     """The others have not even made their documents: those come, with their ids and times, when it is their turn."""
     client = EdgeClient(at_once=3)
