@@ -144,6 +144,45 @@ MUTANTS = (
         "",
         TEST_LOG + "test_what_an_older_owner_has_seen_resolved_stays_for_the_newer_one[redis]",
     ),
+    _one(
+        "a lost append taken for the entry before it", "I1", INFLOW,
+        " and newest.writes == [write for call in group for write in call.plain]", "",
+        TEST_INFLOW + "test_an_append_that_was_lost_is_not_taken_for_the_entry_before_it",
+    ),
+    _one(
+        "a drain that does not wait for an append", "I1", "actors/buffer.py",
+        "        await self._inflow.idle()  # calls", "        # calls",
+        "tests/unit/test_buffer.py::test_a_drain_waits_for_calls_that_were_let_in",
+    ),
+    _one(
+        "perhaps kept, told as surely not kept", "I3", "actors/lane.py",
+        "                if not began:\n                    raise\n", "                raise\n",
+        "tests/unit/test_lanes.py::test_what_may_have_been_kept_is_never_told_to_be_refused",
+    ),
+    _one(
+        "a time that is up is taken for stored", "I8", "actors/remote_intake.py",
+        '        if resolved is None:\n            return State("logged")\n',
+        '        if resolved is None:\n            return State("stored")\n',
+        "tests/unit/test_lanes.py::test_what_is_not_resolved_in_time_is_in_the_log_and_no_more",
+    ),
+    _one(
+        "a tenure from the answer on", "I4", "actors/tenure.py",
+        "                self._extend(asked_ns)\n            except",
+        "                self._extend(self._clock.now_ns())\n            except",
+        TEST_WRITER + "test_a_tenure_is_counted_from_before_the_lease_was_asked_for",
+    ),
+    _one(
+        "a blink of MongoDB costs a lane", "I6", WRITER,
+        "                self._budget.unsent()\n                self._lanes.release()\n",
+        "                self._budget.unsent()\n",
+        TEST_WRITER + "test_a_mongodb_that_goes_away_while_a_command_waits_for_the_budget_takes_neither_lane_nor_slot",
+    ),
+    _one(
+        "a call that failed holds its room", "I7", INFLOW,
+        "                call.answer.exception()\n        self._let_go(group)\n",
+        "                call.answer.exception()\n",
+        TEST_INFLOW + "test_a_call_that_is_over_holds_no_room_however_it_ended",
+    ),
     Mutant(
         "a start-anchored limiter", "I4", PACING,
         (
