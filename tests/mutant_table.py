@@ -155,11 +155,6 @@ MUTANTS = (
         "tests/unit/test_buffer.py::test_a_drain_waits_for_calls_that_were_let_in",
     ),
     _one(
-        "perhaps kept, told as surely not kept", "I3", "actors/lane.py",
-        "                if not began:\n                    raise\n", "                raise\n",
-        "tests/unit/test_lanes.py::test_what_may_have_been_kept_is_never_told_to_be_refused",
-    ),
-    _one(
         "a time that is up is taken for stored", "I8", "actors/remote_intake.py",
         '        if resolved is None:\n            return State("logged")\n',
         '        if resolved is None:\n            return State("stored")\n',
