@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from itertools import islice
 
 from actors.core.batching import BatchPolicy, Entry
@@ -90,18 +90,19 @@ class Backlog:
 
     def forget(self, count: int) -> None:
         """The log has forgotten the first `count` entries, all of them resolved."""
+        gone: Counter[tuple[str, str]] = Counter()
         for _ in range(count):
             entry = self._entries.popleft()
             self._resolved -= 1
             self.writes -= len(entry.writes)
             self.bytes -= entry.bytes
-            for write in entry.writes:
-                key = write[1:3]
-                known = self._by_key[key]
-                if not isinstance(known, list) or len(known) == 1:
-                    del self._by_key[key]
-                else:
-                    known.pop(0)
+            gone.update(write[1:3] for write in entry.writes)
+        for key, number in gone.items():
+            known = self._by_key[key]
+            if isinstance(known, list) and len(known) > number:
+                del known[:number]  # in one go: it moves all that are behind, and of one document that may be a million
+            else:
+                del self._by_key[key]
 
     def pending(self, key: Key) -> list[Write]:
         """Writes to `key` still here, oldest first."""

@@ -6,6 +6,7 @@ import inspect
 import pickle
 import time
 from base64 import urlsafe_b64encode
+from time import process_time
 from typing import Any
 
 import pytest
@@ -157,6 +158,24 @@ def test_the_backlog_counts_what_is_open_and_what_is_held(groups: list[list[str]
     assert backlog.oldest == (entries[resolved] if resolved < len(entries) else None)
     for id_ in "abc":
         assert backlog.pending(("d.c", id_)) == [write for write in held if write.id == id_]
+
+
+def test_to_forget_many_writes_to_one_document_takes_no_longer_than_many_to_as_many() -> None:
+    """They are forgotten in the buffer's loop, batch by batch, and a flood may be one of PUTs to a single document."""
+
+    def seconds(ids: list[str]) -> float:
+        backlog = Backlog()
+        entries = [entry(f"{i}-0", *ids[i : i + 1_000]) for i in range(0, len(ids), 1_000)]
+        for one in entries:
+            backlog.add(one)
+        backlog.resolve(entries)
+        since_s = process_time()
+        for _ in entries:
+            backlog.forget(1)
+        return process_time() - since_s
+
+    many = 100_000
+    assert seconds(["hot"] * many) < 3 * seconds([str(i) for i in range(many)])
 
 
 def test_before_its_first_entry_the_backlog_knows_everything() -> None:
