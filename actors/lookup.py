@@ -169,8 +169,8 @@ def _cache_key(namespace: str, id_: str) -> str:
 
 def _overlay(writes: list[Write]) -> Found | SpillwayError | None:
     """The document as these writes alone tell it; None when older tiers have to be asked for a base."""
-    whole = (at for at in range(len(writes) - 1, -1, -1) if writes[at].kind in (Kind.PUT, Kind.DELETE))
-    start = next(whole, 0)
+    newest = range(len(writes) - 1, max(-1, len(writes) - 1 - _MOST_PENDING), -1)  # more are refused anyway
+    start = next((at for at in newest if writes[at].kind in (Kind.PUT, Kind.DELETE)), 0)
     if len(writes) - start > _MOST_PENDING:
         waiting = f"{len(writes) - start} changes of it wait for MongoDB"
         return DatabaseUnavailable(f"{waiting}; for a read at most {_MOST_PENDING} are put together", 5.0)

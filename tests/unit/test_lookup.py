@@ -142,3 +142,22 @@ async def test_more_changes_than_a_reader_can_wait_for_are_told_and_a_new_versio
     new = put(KEY[1], n=9)
     overtaken.keep(new)
     assert await overtaken.read() == Found(new.body, [], "buffer")
+
+
+def test_what_is_refused_costs_no_look_at_each_of_a_million_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader of it would keep everybody else waiting for as long, again and again."""
+    monkeypatch.setattr(lookup, "_MOST_PENDING", 3)
+    looks = 0
+
+    class Counting(list[Write]):
+        def __getitem__(self, at: object) -> Write:  # type: ignore[override]
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(at)  # type: ignore[no-any-return, call-overload]
+
+    assert isinstance(lookup._overlay(Counting([patch(KEY[1])] * 100)), DatabaseUnavailable)
+    assert looks == 3
+    whole = put(KEY[1], n=1)
+    assert lookup._overlay([patch(KEY[1])] * 100 + [whole] + [patch(KEY[1])] * 2) == Found(
+        whole.body, [patch(KEY[1]).body] * 2, "buffer"
+    )
