@@ -108,7 +108,14 @@ def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_byt
         ready_timeout_s=ready_timeout_s(data, max_memory_bytes),
         stop_timeout_s=20.0,
         advice=f"What to do: docs/operations.md, 'Redis will not start'. Data folder: {data}",
+        before_start=lambda: _drop_unfinished(data),
     )
+
+
+def _drop_unfinished(data: Path) -> None:
+    """Rewrites of the log that a killed server was at. Each is as large as that, and no server ever looks at one."""
+    for file in data.glob("temp-rewriteaof-*.aof"):
+        file.unlink(missing_ok=True)  # a rewriter that has outlived its server may be giving it another name
 
 
 def address(port: int) -> str:

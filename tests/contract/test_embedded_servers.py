@@ -76,6 +76,21 @@ def test_redis_is_durable_and_comes_back_with_its_data(tmp_path: Path, start: St
         assert client.xlen("stream") == 1
 
 
+def test_what_a_killed_redis_was_writing_anew_does_not_stay_for_ever(tmp_path: Path, start: Start) -> None:
+    """Redis itself never takes it away: each kill would leave one more, as large as the log."""
+    port = ports.free_port(0)
+    child = start(redis_server.recipe(redis_server.find(), port, tmp_path, tmp_path / "log", 1 << 28))
+    with redis.Redis.from_url(redis_server.address(port)) as client:
+        client.mset({str(number): "x" for number in range(20)})
+        client.config_set("rdb-key-save-delay", 200_000)
+        client.bgrewriteaof()
+        until(lambda: list(tmp_path.glob("temp-*")))
+    killed_and_back(child)
+    assert not list(tmp_path.glob("temp-*"))
+    with redis.Redis.from_url(redis_server.address(port)) as client:
+        assert client.dbsize() == 20
+
+
 def test_a_forgetful_redis_is_found_out(tmp_path: Path, start: Start) -> None:
     port = ports.free_port(0)
     start(redis_server.recipe(redis_server.find(), port, tmp_path, tmp_path / "log", 1 << 28))
