@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError
 
-from actors.channel import CallFailed, Channel, ChannelLost
+from actors.channel import CallFailed, Channel, ChannelFull, ChannelLost
 from actors.core.errors import SpillwayError
 
 CHANNEL_METHOD = "channel"
@@ -53,6 +53,8 @@ class Remote:
         except (RayActorError, ChannelLost) as error:
             self._handle = self._channel = None
             raise ActorAway(f"{self.name} is being restarted", began=True) from error
+        except ChannelFull as error:
+            raise ActorAway(f"{self.name} hangs: it does not read what it is asked", began=False) from error
         except TimeoutError as error:
             raise ActorAway(f"{self.name} did not answer {method} within {timeout_s:.1f} s", began=True) from error
         except (RayError, CallFailed) as error:

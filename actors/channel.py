@@ -28,6 +28,7 @@ from actors.core.errors import AnswerTooLarge
 log = logging.getLogger("spillway")
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
+MAX_UNSENT_BYTES = MAX_FRAME_BYTES  # what an actor that hangs has not read yet stays here, when its callers have gone
 MAX_CALLS = 1_000  # under way on one connection; above it the socket is not read, and the caller's writes pile up there
 _BACKLOG = 128
 _HEAD = struct.Struct("!I")
@@ -36,6 +37,10 @@ _PEER = struct.Struct("3i")  # pid, uid, gid
 
 class ChannelLost(ConnectionError):
     """The other side is gone; what was asked may have been done."""
+
+
+class ChannelFull(ConnectionError):
+    """The other side has not taken what it was sent before; this has not been sent."""
 
 
 class FrameTooLarge(ValueError):
@@ -197,10 +202,12 @@ class Channel(_Frames):
         return self._transport is not None and not self._transport.is_closing()
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        """The method's answer. Raises `ChannelLost`, `CallFailed`, `AnswerTooLarge`. Cancelled, it leaves the call to
-        its fate."""
-        if not self.is_open:
+        """The method's answer. Raises `ChannelLost`, `ChannelFull`, `CallFailed`, `AnswerTooLarge`. Cancelled, it
+        leaves the call to its fate."""
+        if self._transport is None or self._transport.is_closing():
             raise ChannelLost
+        if self._transport.get_write_buffer_size() >= MAX_UNSENT_BYTES:
+            raise ChannelFull
         ticket = next(self._tickets)
         self.send((ticket, method, arguments))
         answer = self._waiting[ticket] = asyncio.get_running_loop().create_future()

@@ -6,10 +6,20 @@ import asyncio
 import pickle
 import socket
 from collections.abc import AsyncIterator, Callable
+from uuid import uuid4
 
 import pytest
 
-from actors.channel import MAX_CALLS, MAX_FRAME_BYTES, CallFailed, Channel, ChannelLost, ChannelServer
+from actors.calls import ActorAway, Remote
+from actors.channel import (
+    MAX_CALLS,
+    MAX_FRAME_BYTES,
+    MAX_UNSENT_BYTES,
+    CallFailed,
+    Channel,
+    ChannelLost,
+    ChannelServer,
+)
 from actors.core.errors import AnswerTooLarge, QueueFull
 
 LONG_S = 60.0  # so that what never happens fails, and does not hang
@@ -95,6 +105,26 @@ async def test_many_calls_at_once_each_get_their_own_answer(channel: Channel) ->
 async def test_a_call_of_many_chunks_arrives_whole(channel: Channel) -> None:
     large = bytes(range(256)) * 40_000
     assert await channel.call("echo", large) == (large,)
+
+
+async def test_what_an_actor_that_hangs_does_not_read_is_bounded_and_the_next_call_surely_not_sent() -> None:
+    """Its callers give up after some seconds each and others come: a replica would keep the calls of all of them."""
+    name, mib = f"spillway-{uuid4().hex}", bytes(1024 * 1024)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{name}")
+        listener.listen()
+        remote = Remote("buffer", "")
+        remote._channel = channel = await Channel.connect(name)
+        ends: list[ActorAway] = []
+        for _ in range(3 * MAX_UNSENT_BYTES // len(mib)):
+            with pytest.raises(ActorAway) as end:
+                await remote.call("echo", mib, timeout_s=0)
+            ends.append(end.value)
+        assert (ends[0].began, ends[-1].began) == (True, False)
+        assert "hangs" in str(ends[-1])
+        assert channel._transport is not None
+        assert channel._transport.get_write_buffer_size() <= MAX_UNSENT_BYTES + 2 * len(mib)
+        channel.abort()
 
 
 async def test_errors_of_ours_are_values(channel: Channel) -> None:
