@@ -22,6 +22,9 @@ CONTROL_LOOP_S = 0.25
 SLOW_CALLER_S = 90
 """Seconds a caller may read nothing of its answer, which a replica keeps meanwhile; HAProxy's own are an hour. It does
 not count while the caller waits for us."""
+LOG_BYTES = 8 * 1024 * 1024
+"""Of each log file of Ray's, and of the one before it; Ray's own are 512 MiB, and five before. A dozen of them grow by
+170 MiB a day together: in memory where /tmp is that, and a pod is evicted when its volume is full."""
 DRAINING_S = 2
 """Seconds a replica keeps serving after it was told to stop; Serve's own 30 would outlast its shutdown."""
 
@@ -79,6 +82,8 @@ def tuning(hard_nofile: int, cores: int) -> dict[str, str]:
         "RAY_max_direct_call_object_size": str(8 * 1024 * 1024),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
+        "RAY_ROTATION_MAX_BYTES": str(LOG_BYTES),
+        "RAY_ROTATION_BACKUP_COUNT": "1",
     }
 
 

@@ -48,6 +48,12 @@ def test_few_cores_get_one_haproxy_thread_and_the_users_choice_wins() -> None:
     assert environment(RAY_SERVE_HAPROXY_NBTHREAD="3")["RAY_SERVE_HAPROXY_NBTHREAD"] == "3"
 
 
+def test_rays_logs_fit_into_the_smallest_tmp() -> None:
+    """That of compose.yaml, in memory. A session has some forty files, and the one before stays."""
+    a_log = int(environment()["RAY_ROTATION_MAX_BYTES"]) * (1 + int(environment()["RAY_ROTATION_BACKUP_COUNT"]))
+    assert 2 * 40 * a_log < 2 * 1024**3
+
+
 def test_ray_stays_on_loopback_behind_a_token_and_joins_nobody_else() -> None:
     made = environment(RAY_AUTH_MODE="disabled", RAY_ADDRESS="elsewhere:6379", PYTHONPATH="/mine")
     assert made["RAY_AUTH_MODE"] == "token"
