@@ -28,10 +28,11 @@ def install() -> None:
 class Protocol(HttpToolsProtocol):
     """uvicorn's, with other rules for what comes.
 
-    What comes before, between and behind a body is bounded: uvicorn would collect a header without end. A trailer is no
-    header: else a caller could name itself behind its proxy. A refusal does not take the place of another answer. An
-    offer to speak another protocol is not taken up: uvicorn would lose the body behind it. Requests in advance are
-    answered in their order and wait as they came: uvicorn would take up all at once.
+    What comes before, between and behind a body is bounded: uvicorn would collect a header without end, and wait for
+    ever for one that does not come, as from a caller whose machine is gone. A trailer is no header: else a caller could
+    name itself behind its proxy. A refusal does not take the place of another answer. An offer to speak another
+    protocol is not taken up: uvicorn would lose the body behind it. Requests in advance are answered in their order and
+    wait as they came: uvicorn would take up all at once.
     """
 
     _rest: bytes | memoryview = b""  # not parsed yet; only while requests are queued
@@ -42,9 +43,9 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         if len(data) <= _PIECE_BYTES:
             self._parse(data)
         else:
@@ -88,6 +89,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._idle_bytes = False, 0
+        self._unset_keepalive_if_required()
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserError("This is no proxy.")

@@ -170,6 +170,32 @@ async def test_a_large_body_and_many_requests_on_one_connection_are_no_head(conn
 WHOLE = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx"
 
 
+@pytest.mark.parametrize(
+    "pieces", [[], [b"GET / HTT"], [WHOLE, b"GET / HTT"]], ids=["nothing", "a part", "a part later"]
+)
+async def test_a_head_that_does_not_come_is_not_waited_for_without_end(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, pieces: list[bytes]
+) -> None:
+    """The machine of its caller may be gone without a word: these would take all descriptors in time."""
+    advance = stop_clock(monkeypatch)
+    await connection.receive(*pieces)
+    await advance(4.0)
+    assert not connection.is_closing()
+    await advance(2.0)
+    assert connection.is_closing()
+
+
+async def test_behind_its_head_a_request_has_the_time_it_needs(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = stop_clock(monkeypatch)
+    await connection.receive(WHOLE[:-1])
+    await advance(60.0)
+    await connection.receive(b"x")
+    assert len(connection.requests) == 1
+    assert not connection.is_closing()
+
+
 async def test_what_is_not_http_is_refused(connection: Connection) -> None:
     await connection.receive(WHOLE, b"\0")
     answer, refusal = connection.said.split(b"HTTP/1.1 ")[1:]
@@ -281,6 +307,7 @@ async def test_a_caller_that_does_not_read_its_answer_is_cut_off(
     """Its answer would lie in memory for as long as it likes."""
     monkeypatch.setattr(DirectProtocol, "_unread", Unread(patience_s=60.0))
     advance = stop_clock(monkeypatch)
+    await connection.receive(WHOLE[:-1])
     connection.protocol.pause_writing()
     await advance(59.0)
     connection.protocol.resume_writing()  # slow, but it reads
