@@ -57,7 +57,7 @@ def clean(folder: StateFolder, console: Console, data: bool, ask: Callable[[str]
             console.print("Nothing was deleted.")
             return 1
         try:
-            for path in (folder.logs, folder.run, *([folder.data] if data else [])):
+            for path in (folder.logs, folder.run, folder.sockets, *([folder.data] if data else [])):
                 if path.exists():
                     shutil.rmtree(path)
         except OSError as error:

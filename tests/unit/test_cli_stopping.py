@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def folder(tmp_path: Path) -> Iterator[StateFolder]:
     folder = StateFolder(tmp_path / "state")
     folder.create()
     yield folder
-    folder.sockets.rmdir()
+    shutil.rmtree(folder.sockets, ignore_errors=True)
 
 
 @pytest.fixture
@@ -191,7 +192,9 @@ def test_clean_keeps_the_data(folder: StateFolder, console: Console) -> None:
     folder.note_left(7)
     folder.token()
     (folder.logs / "redis.log").touch()
+    (folder.ray_temp_dir / "session_latest" / "logs").mkdir(parents=True)
     assert clean(folder, console, data=False) == 0
+    assert not folder.sockets.exists(), "Ray's logs would stay in /tmp, where nobody looks for what is ours"
     assert [path.name for path in folder.path.iterdir()] == ["data"]
     assert (folder.data / "redis" / "appendonly.aof").exists()
     assert folder.left() == 7
