@@ -121,7 +121,9 @@ def discard(
     shelf = _shelf(base_url)
     if not yes:
         try:
-            number = len(ids) if ids else sum(len(page["items"]) for page in shelf.pages("", selection, 1_000))
+            number = len(ids) if ids else shelf.size() if all_ else None
+            if number is None:  # of a million it takes minutes
+                number = sum(len(page["items"]) for page in shelf.pages("", selection, 1_000))
         except Refused as refusal:
             fail(str(refusal))
         if number > 1:

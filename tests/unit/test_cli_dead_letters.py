@@ -144,6 +144,15 @@ def test_more_than_one_is_discarded_only_when_asked_for_twice(far: Far, monkeypa
     assert far.left == []
 
 
+def test_to_ask_about_all_of_them_none_is_listed(far: Far) -> None:
+    """A million are two minutes of pages, in which nothing is said."""
+    far.fill(letter(1), letter(2))
+    assert "Discard 2 dead letters?" in command("discard", "--all").output
+    assert far.asked == ["GET /v1/status"]
+    far.intake.up = UP | {"dead_letters": None}
+    assert "Discard 2 dead letters?" in command("discard", "--all").output
+
+
 @pytest.mark.parametrize("act", ["replay", "discard"])
 def test_ctrl_c_says_how_far_it_came_and_leaves_the_rest(far: Far, act: str) -> None:
     far.fill(*(letter(i) for i in range(1_200)))
