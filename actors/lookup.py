@@ -109,7 +109,8 @@ class Lookup:
         for reading in self._reading:
             for key in keys if reading.keys is None else reading.keys & keys:
                 left = reading.left.setdefault(key, {})
-                left.update((id(write), write) for write in self._backlog.pending(Key(*key)))
+                if reading.keys is not None:  # whoever reads any only has to know of which
+                    left.update((id(write), write) for write in self._backlog.pending(Key(*key)))
 
     async def drop(self, keys: list[tuple[str, str]]) -> None:
         """Forget cached copies of `keys`. Raises `LogUnavailable`."""

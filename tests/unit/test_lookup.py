@@ -161,3 +161,15 @@ def test_what_is_refused_costs_no_look_at_each_of_a_million_changes(monkeypatch:
     assert lookup._overlay([patch(KEY[1])] * 100 + [whole] + [patch(KEY[1])] * 2) == Found(
         whole.body, [patch(KEY[1]).body] * 2, "buffer"
     )
+
+
+async def test_a_sample_only_notes_which_documents_are_overtaken() -> None:
+    """To take along all that is pending would be a flood's 200,000 writes to one document, with each batch of them."""
+
+    async def nothing(all_: Overtaken) -> None: ...
+
+    overtaken = Overtaken(None, nothing)
+    overtaken.keep(patch(KEY[1], n=1))
+    with overtaken.lookup._watched(KEY[0], None) as reading:
+        await overtaken.pour()
+    assert reading.left == {KEY: {}}
