@@ -23,6 +23,12 @@ class Pulse:
         """What the status says of it; empty when all is well."""
         return f"MongoDB has not answered for {_SILENT_S:g} s" if self.silent else ""
 
+    def mongodb(self, *, is_up: bool, last_error: str) -> str:
+        """`up`, `down`, or `unknown`: after a start, while nothing has been answered and nothing has failed."""
+        if self.silent:
+            return "down"
+        return "up" if is_up else "down" if last_error else "unknown"
+
     async def ask(self) -> None:
         """Raises what `probe` raises, as late as it does; `silent` tells sooner."""
         asked = asyncio.ensure_future(self._probe())

@@ -35,12 +35,13 @@ class Tally:
         self._largest = max(self._largest, writes)
         self._telemetry.observe("command_writes", writes)
 
-    def report(self, gauge: WindowGauge, epoch: int, *, up: bool) -> None:
+    def report(self, gauge: WindowGauge, epoch: int, mongodb: str) -> None:
         """What is so now, for whoever draws it; to be called every second or so."""
         self._telemetry.gauge("commands_last_second", gauge.last(self._clock.now_ns()))
         self._telemetry.gauge("worst_window_commands", gauge.worst)
         self._telemetry.gauge("writer_epoch", epoch)
-        self._telemetry.gauge("mongodb_up", float(up))
+        if mongodb != "unknown":
+            self._telemetry.gauge("mongodb_up", float(mongodb == "up"))
 
     def stats(self) -> dict[str, Any]:
         """Since the start of this writer; None where nothing has been sent yet."""

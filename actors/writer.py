@@ -98,7 +98,7 @@ class Writer:
         """What an operator wants to know, as plain values."""
         return {
             "epoch": self._tenure.epoch,
-            "mongodb": "up" if self._up.is_set() and not self._pulse.silent else "down",
+            "mongodb": self._pulse.mongodb(is_up=self._up.is_set(), last_error=self._last_error),
             "last_error": self._last_error or self._pulse.note or self._tenure.note,
             "held_s": round(self._budget.held_s, 3),
             "waiting_commands": len(self._outbox),
@@ -233,7 +233,7 @@ class Writer:
         """Notice soon that MongoDB is away, also when nobody writes or what is under way is just not answered."""
         while True:
             await self._clock.sleep(_WATCH_S)
-            self._tally.report(self._budget.gauge, self._tenure.epoch, up=self._up.is_set())
+            self._tally.report(self._budget.gauge, self._tenure.epoch, self.stats()["mongodb"])
             if self._up.is_set():
                 try:
                     await self._pulse.ask()

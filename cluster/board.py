@@ -58,8 +58,8 @@ def line(status: dict[str, Any] | None, state: str = "") -> Text:
         text.append(f", worst {count(worst)}", style="red" if worst > limit else "")
     text.append(f" · lag {count(number(status, 'lag_s'), '{:.1f} s')}")
     for part in ("redis", "mongodb"):
-        if status.get(part) == "down":
-            text.append(f" · {part} down", style="red")
+        if status.get(part) in ("down", UNKNOWN):
+            text.append(f" · {part} {status[part]}", style="red" if status[part] == "down" else "")
     if status.get("ready") is False:
         text.append(" · writes are refused", style="red")
     if letters := number(status, "dead_letters"):

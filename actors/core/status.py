@@ -12,6 +12,7 @@ def summarize(
     buffers: Sequence[dict[str, Any] | None], writer: dict[str, Any] | None, dead_letters: int | None = None
 ) -> dict[str, Any]:
     """`GET /v1/status`. None stands for a part that did not answer: it is shown as away, and never as fine.
+    Nor is MongoDB called down for a writer that does not answer: somebody would look for the fault there.
 
     What a silent buffer holds is in its log, or what one has inherited and not counted yet, so nobody knows how much
     waits: backlog, lag and ETA are null then. A sum without it would say "drained" while a thousand accepted writes
@@ -40,7 +41,7 @@ def summarize(
         "drain_eta_s": drain_eta_s(writes, accepted_per_s, drained_per_s),
         "commands": writer["commands"] if writer else {"last_second": None, "worst_window": None, "limit": None},
         "batch": {name: writer.get(name) if writer else None for name in _BATCH},
-        "mongodb": writer["mongodb"] if writer else "down",
+        "mongodb": writer["mongodb"] if writer else "unknown",
         "redis": "up" if there and all(buffer["log_up"] for buffer in there) else "down",
         "documents": writer["documents"] if writer else {},
         "writer": writer or {"last_error": "the MongoWriter does not answer"},

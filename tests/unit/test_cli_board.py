@@ -45,6 +45,12 @@ def test_what_is_wrong_is_named_in_red(wrong: dict[str, Any], told: str) -> None
     assert [text.plain[span.start : span.end] for span in text.spans if span.style == "red"] == [told]
 
 
+def test_a_mongodb_that_was_not_asked_yet_is_no_alarm() -> None:
+    text = line(answer(mongodb="unknown"))
+    assert text.plain.endswith("lag 1.2 s · mongodb unknown")
+    assert not [span for span in text.spans if span.style == "red"]
+
+
 def test_a_silent_service_is_told_as_such() -> None:
     assert line(None, "restarting Redis").plain == "restarting Redis  the service does not answer"
 

@@ -692,6 +692,27 @@ async def test_a_number_that_is_no_longer_sure_is_not_told_when_it_may_not_be_as
     assert service.writer.stats()["documents"] == {}
 
 
+async def test_a_mongodb_is_neither_up_nor_down_while_a_new_writer_holds_still() -> None:
+    service = Service()
+    await service.start_writer()
+    await service.clock.advance(0.9)
+    assert (service.writer.stats()["mongodb"], service.writer.stats()["last_error"]) == ("unknown", "")
+    assert "mongodb_up" not in [name for _, name, *_ in service.telemetry.records]
+    await service.clock.advance(0.4)
+    assert service.writer.stats()["mongodb"] == "up"
+    assert ("gauge", "mongodb_up", 1.0, {}) in service.telemetry.records
+    await service.stop()
+
+
+async def test_a_mongodb_that_is_away_at_a_start_is_down() -> None:
+    service = Service()
+    service.store.faults.plan("probe", CommandNotSent("refused"))
+    await service.start_writer()
+    await service.clock.advance(0.01)
+    assert (service.writer.stats()["mongodb"], service.writer.stats()["last_error"]) == ("down", "refused")
+    await service.stop()
+
+
 @pytest.mark.parametrize("fault", [CommandNotSent("away"), CommandUnknown("lost"), CommandFailed("no primary")])
 async def test_a_mongodb_that_does_not_answer_the_count_is_down_until_it_does(fault: SpillwayError) -> None:
     service = Service()
