@@ -97,6 +97,7 @@ def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         ({"data_namespace": "s3cret.records", "databases": "shop, Test-*"}, "data_namespace"),
         ({"key_prefix": "S3CRET s3cret"}, "key_prefix"),
         ({"batchsize": "s3cret"}, "batchsize"),
+        ({"write_concern": "0"}, "write_concern"),
     ],
 )
 def test_a_bad_value_is_answered_with_its_setting_and_never_repeated(overrides: dict[str, Any], name: str) -> None:
