@@ -10,8 +10,9 @@ import os
 from typing import Any
 
 from pydantic import AliasChoices, AliasGenerator, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from cluster import config_file
 from cluster.contradictions import contradictions
 
 ENV_PREFIX = "SPILLWAY_"
@@ -206,9 +207,11 @@ class Settings(BaseSettings):
         path = os.environ.get(CONFIG_FILE_VARIABLE)
         if not path:
             return (init_settings, env_settings)
-        if not os.path.isfile(path):
-            raise SettingsError(f"{CONFIG_FILE_VARIABLE} names {path!r}, and there is no such file")
-        return (init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path))
+        try:
+            values = config_file.read(path)
+        except ValueError as error:
+            raise SettingsError(f"{_NOTHING_STARTED}\n  {CONFIG_FILE_VARIABLE} names {path!r}: {error}") from None
+        return (init_settings, env_settings, InitSettingsSource(settings_cls, values))
 
 
 def load(**overrides: Any) -> Settings:

@@ -80,6 +80,37 @@ def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("buffers: 2\nmongodb_uri: 's3cret\n", "it is no YAML, see line 3"),
+        ("mongodb_uri: *s3cret\n", "it is no YAML, see line 1"),
+        ("- buffers: 2\n", "it must hold lines of the form `name: value`"),
+        ("s3cret\n", "it must hold lines of the form `name: value`"),
+    ],
+)
+def test_a_file_that_holds_no_settings_is_named_and_never_repeated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, why: str
+) -> None:
+    config(monkeypatch, tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert str(caught.value).endswith(f"spillway.yaml': {why}")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_file_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SPILLWAY_CONFIG", str(tmp_path))
+    with pytest.raises(SettingsError, match="it cannot be read: Is a directory"):
+        load()
+
+
+def test_an_empty_file_sets_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    untouched = load()
+    config(monkeypatch, tmp_path, "# nothing yet\n")
+    assert load() == untouched
+
+
+@pytest.mark.parametrize(
     ("overrides", "name"),
     [
         ({"batch_size": 0}, "batch_size"),
