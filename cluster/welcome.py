@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from shlex import quote
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +22,7 @@ def welcome(console: Console, record: Record, folder: StateFolder) -> None:
         ("direct port", record.direct_url),
         ("API", f"{record.http_url}/docs"),
         ("Ray dashboard", record.dashboard_url),
-        ("its token", f"cat {record.ray_token_file}"),
+        ("its token", f"cat {quote(str(record.ray_token_file))}"),
         ("MongoDB", record.mongodb_uri),
         ("Redis", record.redis_url),
         ("state, logs", str(folder.path)),

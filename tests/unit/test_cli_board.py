@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from actors.core.status import summarize
 from cluster.board import line, number, size
+from cluster.state import Process, Record, StateFolder
 from cluster.up import drained_to
-from cluster.welcome import without_password
+from cluster.welcome import welcome, without_password
 
 
 def answer(**other: Any) -> dict[str, Any]:
@@ -97,3 +102,15 @@ def test_passwords_are_not_shown() -> None:
     assert without_password("redis://h:1/0?password=secret&db=1") == "redis://h:1/0?password=***&db=1"
     secret = "mongodb://h:1/?tlsCertificateKeyFilePassword=secret&authMechanismProperties=AWS_SESSION_TOKEN:secret"
     assert "secret" not in without_password(secret)
+
+
+def test_the_command_for_the_token_can_be_typed_as_it_stands_wherever_the_project_is(tmp_path: Path) -> None:
+    token = tmp_path / "it's a place of mine" / "ray-token"
+    token.parent.mkdir()
+    token.write_text("secret")
+    console = Console(record=True, width=300, file=io.StringIO())
+    record = Record("run", Process(1, 1, "boot"), http_url="http://h:1", ray_token_file=str(token))
+    welcome(console, record, StateFolder(token.parent))
+    command = next(line for line in console.export_text().splitlines() if "cat " in line)
+    typed = "cat " + command.partition("cat ")[2].strip(" │")
+    assert subprocess.run(["sh", "-c", typed], capture_output=True, text=True, check=False).stdout == "secret"
