@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.markup import escape
 
-from cluster.settings import Settings, SettingsError, load
+from cluster.reaper import RUN_VARIABLE
+from cluster.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings, SettingsError, load
 from cluster.state import Record, StateFolder
 
 
@@ -38,12 +39,23 @@ UNREADABLE = (
 
 
 def settings_and_folder() -> tuple[Settings, StateFolder]:
-    """Ends the command with code 2 when a setting is wrong."""
+    """Ends the command with code 2 when a setting is wrong, and tells of variables that are none."""
+    for name in unread(os.environ):
+        note = f"Nobody reads the variable {name}; each setting's name: cluster/settings.example.yaml"
+        err.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
     try:
         settings = load()
     except SettingsError as error:
         fail(str(error), code=2)
     return settings, StateFolder(settings.state_dir)
+
+
+def unread(variables: Iterable[str]) -> list[str]:
+    """Those that are called like a setting and are none. A misspelt address would be passed over without a word, and a
+    server of ours started in its place."""
+    options = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    others = (CONFIG_FILE_VARIABLE, RUN_VARIABLE, f"{ENV_PREFIX}TEST_MONGODB_URI", f"{ENV_PREFIX}CRD")
+    return sorted(name for name in variables if name.startswith(ENV_PREFIX) and name not in {*options, *others})
 
 
 def running(folder: StateFolder) -> Record:

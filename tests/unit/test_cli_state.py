@@ -170,3 +170,13 @@ def test_the_doctor_proposes_a_folder_of_its_own_and_not_a_whole_disk(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     assert "SPILLWAY_STATE_DIR=/larger/disk/spillway make up" in _disk(folder).remedy  # it is made private to the user
+
+
+def test_a_variable_that_only_looks_like_a_setting_is_told_and_no_value_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPILLWAY_MONGO_URI", "mongodb://u:s3cret@db")
+    monkeypatch.setenv("SPILLWAY_BUFFERS", "2")
+    monkeypatch.setenv("SPILLWAY_CRD", "read by k8s.check")
+    told = CliRunner().invoke(app, ["status"]).stderr
+    assert "Nobody reads the variable SPILLWAY_MONGO_URI; each setting's name" in told
+    assert told.count("Nobody reads") == 1
+    assert "s3cret" not in told
