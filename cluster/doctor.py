@@ -82,10 +82,8 @@ def _tools(folder: StateFolder) -> Iterator[Finding]:
 
 def _port(settings: Settings) -> Finding:
     port = settings.http_port
-    if ports.is_free(port, settings.http_host):
-        return Finding(f"port {port}", "free")
-    holder = ports.holder(port) or "another user's program"
-    return Finding(f"port {port}", f"held by {holder}", f"end it, or: SPILLWAY_HTTP_PORT={port + 1} make up")
+    why, remedy = ports.obstacle(port, settings.http_host)
+    return Finding(f"port {port}", why or "free", remedy)
 
 
 def _disk(folder: StateFolder) -> Finding:

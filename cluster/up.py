@@ -226,11 +226,9 @@ class Run:
 
     def _check_public_port(self) -> None:
         port = self._settings.http_port
-        if ports.is_free(port, self._settings.http_host):
-            return
-        holder = ports.holder(port) or "another user's program"
-        remedy = f"End that program, or choose another port: SPILLWAY_HTTP_PORT={port + 1} make up"
-        raise CannotStart(f"Port {port} is held by {holder}.\n{remedy}")
+        why, remedy = ports.obstacle(port, self._settings.http_host)
+        if why:
+            raise CannotStart(f"Port {port} {why}.\nWhat to do: {remedy}")
 
     def _save(self, state: str) -> None:
         self.record.state = state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import socket
 from collections.abc import Iterable
@@ -19,14 +20,32 @@ _TRIES = 100
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could listen on host:port now; a port in TIME_WAIT counts as free, as it does for servers."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    return _refusal(port, host) is None
+
+
+def obstacle(port: int, host: str) -> tuple[str, str]:
+    """Why the service could not listen on host:port now, and what to do; both are empty when it could."""
+    correct = "correct SPILLWAY_HTTP_HOST, or SPILLWAY_HTTP_PORT"
+    if ":" in host:
+        return f"cannot be had at {host}: Serve's front door reaches its replicas by IPv4 alone", correct
+    error = _refusal(port, host)
+    if error is None:
+        return "", ""
+    if error.errno != errno.EADDRINUSE:  # no address of this machine, no name of one, no right to the port
+        return f"cannot be had at {host}: {error.strerror}", correct
+    held = holder(port) or "another user's program"
+    return f"is held by {held}", f"end that program, or choose another port: SPILLWAY_HTTP_PORT={port + 1} make up"
+
+
+def _refusal(port: int, host: str) -> OSError | None:
+    """What the kernel, or the resolver, says to a server that would listen there."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+    except OSError as error:
+        return error
+    return None
 
 
 def free_port(preferred: int, host: str = LOOPBACK, taken: Iterable[int] = ()) -> int:

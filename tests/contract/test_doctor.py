@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +68,18 @@ def test_a_redis_that_is_not_there_is_told_too(folder: StateFolder) -> None:
     (finding,) = told(redis_server.address(1), folder)
     assert "does not answer" in finding.detail
     assert "SPILLWAY_REDIS_URL" in finding.remedy
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "::1"])
+def test_a_host_that_is_not_this_machine_is_no_program_that_holds_the_port(folder: StateFolder, host: str) -> None:
+    (found,) = [one for one in doctor.examine(load(http_host=host), folder, None) if one.what.startswith("port")]
+    assert found.detail.startswith(f"cannot be had at {host}: ")
+    assert found.remedy == "correct SPILLWAY_HTTP_HOST, or SPILLWAY_HTTP_PORT"
+
+
+def test_a_port_that_a_program_holds_is_told_with_the_program_and_another_port(folder: StateFolder) -> None:
+    with socket.create_server((ports.LOOPBACK, 0)) as server:
+        port = server.getsockname()[1]
+        (found,) = [one for one in doctor.examine(load(http_port=port), folder, None) if one.what.startswith("port")]
+    assert f"(pid {os.getpid()})" in found.detail
+    assert f"SPILLWAY_HTTP_PORT={port + 1}" in found.remedy
