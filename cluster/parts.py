@@ -19,7 +19,7 @@ from cluster.embedded.steps import Steps
 from cluster.head import HeadConfig
 from cluster.settings import Settings
 from cluster.state import PROJECT_ROOT, Record, StateFolder
-from cluster.telegraph import serves
+from cluster.telegraph import serves, status
 
 MIB = 1024 * 1024
 SERVE_CONFIG = PROJECT_ROOT / "cluster" / "serve.yaml"
@@ -148,6 +148,17 @@ class Parts:
                 before_start=self._clear_head,
             )
         )
+
+    def ask_direct_port(self) -> None:
+        """Takes it out of the record when it is not ours; the replicas have tried to open it by now.
+
+        Another program may have taken it while Ray started, and would get what is meant for us.
+        """
+        url = self._record.direct_url
+        if url is not None and status(url, timeout_s=5.0) is None:
+            self._steps.note(f"the direct port {url} does not answer as ours: another program may have taken it.")
+            self._steps.note("The front door serves; end that program, or set SPILLWAY_DIRECT_PORT and start again")
+            self._record.direct_url = None
 
     def _check_redis(self) -> None:
         """The service would refuse it as well, but only after Ray has started. Raises `Unsuitable`."""

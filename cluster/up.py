@@ -101,6 +101,7 @@ class Run:
             raise CannotStart(str(error)) from None
         self._folder.note_left(None)  # writes are accepted from here on; if this run is killed, nobody knows
         self._bring(head, "Starting Ray and Serve (15 to 30 s)")
+        parts.ask_direct_port()
         self._save("running")
 
     def watch(self) -> None:

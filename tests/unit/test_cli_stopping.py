@@ -328,6 +328,18 @@ def test_a_run_that_is_killed_while_it_accepts_has_noted_that_nobody_knows(
     assert brought == [None]
 
 
+def test_the_direct_port_is_asked_once_its_replicas_are_there(
+    folder: StateFolder, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(running, "Parts", lambda *_: NothingToBring())
+    monkeypatch.setattr(NothingToBring, "ask_direct_port", lambda _: happened.append("asked"))
+    monkeypatch.setattr(Run, "_check_public_port", lambda _: None)
+    monkeypatch.setattr(Run, "_bring", lambda *_: happened.append("brought"))
+    Run(load(), folder, console).start(witness=None)
+    assert happened == ["brought", "asked"]
+
+
 def test_nothing_sweeps_the_sockets_of_a_run_out_of_tmp_while_it_lasts(
     folder: StateFolder, console: Console, handlers: dict[int, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,7 +365,7 @@ def test_nothing_sweeps_the_sockets_of_a_run_out_of_tmp_while_it_lasts(
 class NothingToBring:
     def redis(self) -> None: ...
 
-    mongodb = head = redis
+    mongodb = head = ask_direct_port = redis
 
 
 class Drained:

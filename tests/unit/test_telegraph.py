@@ -70,6 +70,13 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
     folder.sockets.rmdir()
 
 
+@pytest.fixture
+def direct(tmp_path: Path) -> tuple[Record, Parts]:
+    """A run that has chosen its direct port."""
+    record = Record("run", Process(1, 1, "boot"), direct_url=URL)
+    return record, Parts(load(), StateFolder(tmp_path), record, Steps(Console()))
+
+
 def said(body: Any) -> Answer:
     return Answer(json.dumps(body).encode())
 
@@ -99,3 +106,26 @@ def test_a_head_has_not_started_before_every_buffer_answers_and_has_its_log(
 ) -> None:
     answers.append(said({"ready": False, "buffers": buffers}))
     assert not recipe.ready()
+
+
+def test_a_direct_port_that_answers_is_told_of(
+    answers: list[io.BytesIO | Exception], direct: tuple[Record, Parts]
+) -> None:
+    record, parts = direct
+    answers.append(said({"ready": False}))
+    parts.ask_direct_port()
+    assert record.direct_url == URL
+
+
+@pytest.mark.parametrize("stranger", [Answer(b"<html>"), OSError("refused")])
+def test_a_direct_port_that_another_program_has_taken_is_not_told_of(
+    answers: list[io.BytesIO | Exception],
+    direct: tuple[Record, Parts],
+    stranger: io.BytesIO | Exception,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record, parts = direct
+    answers.append(stranger)
+    parts.ask_direct_port()
+    assert record.direct_url is None
+    assert f"the direct port {URL} does not answer" in capsys.readouterr().out
