@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         "First part of every Redis key; two services may share a Redis under two prefixes.",
         pattern=r"^[a-z][a-z0-9-]{0,31}$",
     )
-    http_host: str = _option("127.0.0.1", "Address of the front door and the direct port; loopback unless set.")
+    http_host: str = _option("127.0.0.1", "Address of the front door and the direct port, IPv4; loopback unless set.")
     http_port: int = _option(8000, "Port of Serve's front door.", ge=1, le=65535)
     direct_port: int = _option(
         8080, "Port every replica shares without the front door's extra hop; 0 switches it off.", ge=0, le=65535
