@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 WRITES_PER_REQUEST = 5
+FOUND = -1
 
 
 @dataclass(slots=True)
 class Answers:
     """The recorded outcome of one run. Times in seconds since the epoch, on the clock of the machine that ran k6."""
 
-    # Each accepted id, and how often it was found in MongoDB: one dictionary for both, as there are millions.
+    # Each accepted id, and its place in its answer until MongoDB was seen to have it, then FOUND: one dictionary for
+    # both, as there are millions.
     accepted: dict[str, int] = field(default_factory=dict)
     reads: set[str] = field(default_factory=set)
     requests: int = 0
@@ -110,11 +112,11 @@ class Answers:
         is_full = len(set(reads)) == self.writes_per_request  # an empty collection cannot fill one, later it can
         self.short_reads += self._was_full and not is_full
         self._was_full = self._was_full or is_full
-        for identity in writes:
+        for place, identity in enumerate(writes):
             if identity in self.accepted:
                 self.repeated.append(identity)
             else:
-                self.accepted[identity] = 0
+                self.accepted[identity] = place
         return True
 
 

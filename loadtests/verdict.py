@@ -14,8 +14,9 @@ from typing import Any
 import bson
 from bson import ObjectId
 
-from loadtests.answers import Answers
+from loadtests.answers import FOUND, Answers
 
+FIELDS = {"_id", "type", "index", "payload", "timestamp"}
 PAYLOAD_CHARACTERS = 512
 _ALPHABET = (string.ascii_letters + string.digits).encode()
 EXAMPLES = 5
@@ -85,13 +86,13 @@ class Comparison:
         self._verdict.documents += 1
         accepted = self._answers.accepted
         self._unread.discard(identity)
-        latest = self._until
+        latest, places = self._until, range(self._answers.writes_per_request)
         if isinstance(identity, str) and identity in accepted:
-            latest = self._stopped + CLOCKS
-            accepted[identity] += 1
-            if accepted[identity] > 1:
+            latest, place = self._stopped + CLOCKS, accepted[identity]
+            if place == FOUND:
                 self._verdict.doubled.add(identity)
                 return
+            accepted[identity], places = FOUND, range(place, place + 1)
             self._verdict.least_bytes += len(bson.encode(document))
         else:
             made = _made_at(document)
@@ -105,11 +106,11 @@ class Comparison:
                 return
             self._unaccepted[identity] = 1
         self._verdict.of_run += 1
-        self._inspect(identity, document, latest)
+        self._inspect(identity, document, latest, places)
 
-    def _inspect(self, identity: object, document: Mapping[str, Any], latest: datetime) -> None:
-        """Check the promised form, with a timestamp of the run, `latest` at most, and whether another document of this
-        run has the same payload.
+    def _inspect(self, identity: object, document: Mapping[str, Any], latest: datetime, places: range) -> None:
+        """Check the promised form, with an index in `places` (that of the id in its answer, where it is known) and a
+        timestamp of the run, `latest` at most, and whether another document of this run has the same payload.
 
         Two of 512 random characters never agree by chance, so the same payload means one write stored under two ids.
         """
@@ -117,10 +118,11 @@ class Comparison:
         if (
             not isinstance(payload, str)
             or not _random_text(payload)
-            or document.get("type") != "write"
+            or document.keys() != FIELDS
+            or document["type"] != "write"
             or not isinstance(index, int)
             or isinstance(index, bool)
-            or not 0 <= index < self._answers.writes_per_request
+            or index not in places
             or not isinstance(timestamp, datetime)
             or not self._since - CLOCKS <= _aware(timestamp) <= latest
         ):
@@ -135,8 +137,8 @@ class Comparison:
     def verdict(self) -> Verdict:
         """The outcome after all documents were seen. Call it once."""
         verdict, answers = self._verdict, self._answers
-        for identity, found in answers.accepted.items():
-            if not found:
+        for identity, place in answers.accepted.items():
+            if place != FOUND:
                 verdict.lost.add(identity)
         for identity in answers.repeated:
             verdict.lost.add(identity)

@@ -276,7 +276,7 @@ MUTANTS = (
     ),
     _one(
         "a judge who misses what is stored twice", "I2", "loadtests/verdict.py",
-        "            if accepted[identity] > 1:\n", "            if accepted[identity] > 2:\n",
+        "            if place == FOUND:\n", "            if place < FOUND:\n",
         "tests/unit/test_verify.py::test_an_id_stored_twice",
     ),
     _one(
