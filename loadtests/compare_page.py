@@ -15,8 +15,8 @@ from loadtests.plots import Bars
 
 RIVAL = KINDS[0].name
 VERDICTS = {
-    True: "Ours wins as wanted",
-    False: "Ours does not win as wanted",
+    True: "Ours reaches each of these goals",
+    False: "Ours misses a goal, or has a fault",
     None: "Measured; nothing is demanded of these loads",
 }
 

@@ -135,9 +135,9 @@ def goals(found: Sequence[Standing], ours: str, rival: str) -> list[tuple[str, b
         met.append((f"{text} (at most {shown})", lag_s is not None and lag_s < WANTED_LAG_S))
     for users, wanted in WANTED_RATIO.items():
         own, other = find(found, ours, users), find(found, rival, users)
-        if own is None or other is None:
+        if own is None:
             continue
-        times = ratio(own, other)
+        times = ratio(own, other) if other else None  # not measured, not won
         met.append((f"{users:,} users: at least {wanted} times {rival} (is {_times(times)})", (times or 0) >= wanted))
         limit, p99 = WANTED_P99_MS.get(users), own.medians["p99_ms"]
         if limit is not None:

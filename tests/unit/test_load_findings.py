@@ -9,6 +9,7 @@ import pytest
 
 from loadtests import compare_page, contest
 from loadtests.answers import Answers
+from loadtests.compare_page import RIVAL
 from loadtests.contest import Loss, Round
 from loadtests.findings import StepFigures, breaking_point, generator_of, steps_of, wanted_of
 from loadtests.generator import Load, thresholds_of
@@ -207,6 +208,20 @@ def test_goals_are_judged_for_the_loads_that_were_measured() -> None:
     many = [played("ours", 1000, 250.0, p99=1000.0), played("rival", 1000, 100.0)]
     assert met(*few, *many) == [True, True, True, True, False]
     assert met(few[1]) == []
+
+
+def test_what_is_to_be_won_against_a_rival_that_was_not_measured_is_not_won() -> None:
+    """The page is kept after each contender; a comparison may end early, by Ctrl-C or a rival that does not start."""
+    ours = [played("ours", 64, 900.0)]
+    assert met(*ours) == [True, False]
+    page = compare_page.page_of(contest.standings(ours), [], ours, [("ours", ""), ("rival", "")], {})
+    assert (page.passed, page.reasons[-1]) == (False, f"✗ 64 users: at least 1.7 times {RIVAL} (is unknown)")
+
+
+def test_where_nothing_is_to_be_won_the_page_speaks_of_no_win() -> None:
+    rounds = [played("ours", 8, 90.0), played("rival", 8, 900.0)]
+    page = compare_page.page_of(contest.standings(rounds), [], rounds, [("ours", ""), ("rival", "")], {})
+    assert (page.passed, "win" in page.verdict) == (True, False)
 
 
 def test_a_drain_that_does_not_keep_up_wins_nothing() -> None:
