@@ -101,7 +101,7 @@ def run(
     except (ServiceError, GeneratorError, NoVerdict, OSError, ValueError) as error:
         console.print(f"[bold red]no verdict:[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
-    for warning in trial_page.warnings_of(trial):
+    for warning in trial_page.warnings_of(trial, about):
         console.print(f"[yellow]![/] {warning}", highlight=False, soft_wrap=True)
     for problem in trial.problems():
         if problem not in trial.outcome.problems():

@@ -16,6 +16,7 @@ from pymongo.errors import PyMongoError
 
 from loadtests.service import ROOT
 
+SYNCED = "appendfsync always"  # said of a Redis that has an answer on disk before it gives it
 _GIB = 1024**3
 _PACKAGES = ("ray", "fastapi", "uvicorn", "redis", "pymongo", "uvloop")
 
@@ -56,8 +57,9 @@ def servers(redis_url: str | None, mongodb_uri: str | None) -> dict[str, str]:
     if redis_url:
         try:
             with redis.Redis.from_url(redis_url, socket_timeout=2.0, decode_responses=True) as client:
-                fsync = client.config_get("appendfsync").get("appendfsync")
-                found["Redis"] = f"{client.info('server')['redis_version']}, appendfsync {fsync}"
+                config = client.config_get("append*")
+                kept = f"appendfsync {config['appendfsync']}" if config["appendonly"] == "yes" else "appendonly no"
+                found["Redis"] = f"{client.info('server')['redis_version']}, {kept}"
         except redis.RedisError:
             pass
     if mongodb_uri:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from loadtests import series
+from loadtests.facts import SYNCED
 from loadtests.findings import breaking_point
 from loadtests.laboratory import Trial
 from loadtests.page import Page, Table, milliseconds, number
@@ -21,6 +22,10 @@ from loadtests.report import rows
 NO_WITNESS = (
     "There is no witness in this run: the number of commands is what the service says of itself. "
     "With one: python -m cluster up --witness"
+)
+UNSYNCED = (
+    "Redis ran with {}: answers did not wait for the disk. A power cut would have lost some of them, and with "
+    f"{SYNCED} the figures would be others."
 )
 CLOSED = (
     " Users wait for their answers here, so a slow service is asked less: claims about latency come from `rate`, whose "
@@ -49,7 +54,7 @@ def page_of(trial: Trial, facts: Mapping[str, str]) -> Page:
         passed=not problems,
         verdict=("Passed: " if not problems else "Failed: ") + trial.outcome.final_line(),
         reasons=problems,
-        warnings=warnings_of(trial),
+        warnings=warnings_of(trial, facts),
         tiles=[
             (number(figures["requests_per_second"]), "requests/s answered"),
             *_latency_tiles(figures),
@@ -69,10 +74,17 @@ def _latency_tiles(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(milliseconds(figures[of]), name) for name, of in names.items() if figures[of] is not None]
 
 
-def warnings_of(trial: Trial) -> list[str]:
+def warnings_of(trial: Trial, facts: Mapping[str, str]) -> list[str]:
     """What a reader must know before believing the figures."""
-    blind = trial.target.witness_record is None and trial.target.limit is not None
-    return [*trial.generator.warnings(), *([NO_WITNESS] if blind else [])]
+    found = trial.generator.warnings()
+    if trial.target.limit is None:  # a baseline, of which nothing is demanded
+        return found
+    if trial.target.witness_record is None:
+        found.append(NO_WITNESS)
+    kept = facts.get("Redis", SYNCED).rpartition(", ")[2]
+    if kept != SYNCED:
+        found.append(UNSYNCED.format(kept))
+    return found
 
 
 def _users(trial: Trial) -> str:
@@ -251,7 +263,7 @@ def json_of(trial: Trial, facts: Mapping[str, str]) -> dict[str, Any]:
         "passed": not trial.problems(),
         "verdict": trial.outcome.final_line(),
         "problems": trial.problems(),
-        "warnings": warnings_of(trial),
+        "warnings": warnings_of(trial, facts),
         "thresholds": [asdict(item) for item in trial.thresholds],
         "steps": [asdict(step) | {"broken": step.broken} for step in trial.steps],
         "breaking_point": breaking_point(trial.steps) if trial.steps else None,

@@ -185,6 +185,25 @@ def test_the_report_of_a_long_run_says_why_k6_takes_more_and_more(seconds: float
     assert (trial_page.SORTED in cpu.note) is told
 
 
+@pytest.mark.parametrize(
+    ("redis", "limit", "warned"),
+    [
+        ({"Redis": "7.0.1, appendfsync always"}, 100, ""),
+        ({"Redis": "7.0.1, appendfsync no"}, 100, "Redis ran with appendfsync no:"),
+        ({"Redis": "7.0.1, appendonly no"}, 100, "Redis ran with appendonly no:"),
+        ({"Redis": "7.0.1, appendfsync no"}, None, ""),  # a baseline
+        ({}, 100, ""),  # a service elsewhere, whose Redis nobody here can ask
+    ],
+)
+def test_a_redis_that_does_not_sync_is_told_before_the_figures(
+    redis: dict[str, str], limit: int | None, warned: str, tmp_path: Path
+) -> None:
+    target = Target("ours", ("http://service",), "mongodb://store", tmp_path / "witness.record", limit=limit)
+    watched = generator_of([Sample(1.0, Usage())], 2, 1.0, 0, 0)
+    trial = Trial(load(tmp_path), target, PLAN, 0, SimpleNamespace(), {}, [], watched, [], [])  # type: ignore[arg-type]
+    assert [told[: len(warned)] for told in trial_page.warnings_of(trial, redis)] == ([warned] if warned else [])
+
+
 def test_lag_counts_while_load_is_offered(tmp_path: Path) -> None:
     """What grows while the last answers come, or the backlog is poured, is no lag under load."""
     outcome: Any = SimpleNamespace(answers=read_answers(["started 1000000", "stopped 1090000 null"]))
