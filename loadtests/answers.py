@@ -31,6 +31,7 @@ class Answers:
     refused: int = 0
     started_s: float | None = None
     stopped_s: float | None = None
+    is_cut: bool = False  # k6 left no whole end, so nobody knows whether it had asked more
     status_at_stop: dict[str, Any] | None = None
     writes_per_request: int = WRITES_PER_REQUEST
     # When each accepted answer came and how long it took, where k6 recorded it: two arrays, as there are millions.
@@ -68,12 +69,18 @@ class Answers:
             self.started_s = int(at) / 1000
             self.writes_per_request = int(writes[0]) if writes else WRITES_PER_REQUEST
         elif line.startswith("stopped "):
-            _word, at, status = line.split(" ", 2)
-            self.stopped_s = int(at) / 1000
-            self.status_at_stop = json.loads(status)
+            self._stop(line)
         elif line.strip():
             self.unknown += 1
             self._fail(line)
+
+    def _stop(self, line: str) -> None:
+        """The end of the run; a line that is cut short, as a full disk leaves it, is none."""
+        try:
+            _word, at, status = line.split(" ", 2)
+            self.stopped_s, self.status_at_stop = int(at) / 1000, json.loads(status)
+        except ValueError:
+            self.is_cut = True
 
     def _accept_timed(self, line: str) -> None:
         try:
@@ -121,7 +128,7 @@ class Answers:
 
 
 def read_answers(lines: Iterable[str]) -> Answers:
-    """Count every line, one at a time. Raises ValueError when a `started` or `stopped` line is damaged."""
+    """Count every line, one at a time. Raises ValueError when the `started` line is damaged."""
     answers = Answers()
     for line in lines:
         answers.take(line)

@@ -41,6 +41,8 @@ class Outcome:
         verdict, found = self.verdict, []
         if not self.answers.writes:
             found.append("nothing was accepted")
+        if self.answers.is_cut:
+            found.append("k6 did not come to its end, so its record has none: requests may be missing from it")
         missing = _requests(self.summary) - (self.answers.requests + self.answers.unknown + self.answers.refused)
         if missing > 0:
             found.append(f"{missing:,} requests of k6 left no line in its record, so nobody knows how they ended")

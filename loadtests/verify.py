@@ -86,7 +86,7 @@ def _complete(answers: Answers, path: Path) -> None:
     if answers.started_s is None:
         raise ValueError(f"{path} has no start: k6 did not come to its first request")
     if answers.stopped_s is None:
-        answers.stopped_s = path.stat().st_mtime
+        answers.stopped_s, answers.is_cut = path.stat().st_mtime, True
 
 
 def _summary(path: Path) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import string
 from collections.abc import Callable
@@ -410,6 +411,21 @@ def test_the_drain_is_waited_for_before_the_record_is_read(tmp_path: Path, monke
     monkeypatch.setattr(verify, "get_json", lambda _url: None)
     found = verify.verify(tmp_path, "http://service", "mongodb://store", limit=None, console=Console(quiet=True))
     assert (order, found.summary, found.problems()) == (["drain", "read"], {}, [])
+
+
+@pytest.mark.parametrize("cut", [-1, -30, -45, -61])
+def test_a_record_without_an_end_is_judged_and_does_not_pass(
+    cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """k6 was killed, or the disk was full: what it had asked since may be stored, or not."""
+    (tmp_path / verify.ANSWERS).write_text("\n".join(record())[:cut])
+    os.utime(tmp_path / verify.ANSWERS, (START_MS / 1000 + 9, START_MS / 1000 + 9))
+    monkeypatch.setattr(verify, "wait_for_drain", lambda *_arguments: Drain(0.5, 0))
+    monkeypatch.setattr(verify, "each_document", lambda _uri: iter(stored()))
+    monkeypatch.setattr(verify, "get_json", lambda _url: None)
+    found = verify.verify(tmp_path, "http://service", "mongodb://store", limit=None, console=Console(quiet=True))
+    assert (found.answers.requests, found.answers.duration_s) == (4, 9.0)
+    assert found.problems() == ["k6 did not come to its end, so its record has none: requests may be missing from it"]
 
 
 def test_no_record_is_no_verdict(tmp_path: Path) -> None:
