@@ -44,6 +44,10 @@ def test_every_reference_in_a_drawing_leads_to_something_in_it() -> None:
     assert wanted <= ids
 
 
+def test_heads_are_wrapped_so_that_the_last_columns_of_a_wide_table_are_on_the_page() -> None:
+    assert "thead th { white-space: normal; }" in page().html()
+
+
 def page(passed: bool | None = False) -> Page:
     empty = Plot("Nothing", "x", "y", [Curve("nothing", [], [])])
     table = Table("Thresholds", ("metric", ""), [("p95 <b>", "missed")])
