@@ -170,6 +170,10 @@ def _trial(load: Load, target: Target, plan: Plan, code: int, outcome: Outcome, 
     answers, cores = outcome.answers, preflight.cores()
     started_s, stopped_s = answers.started_s or 0.0, answers.stopped_s or 0.0
     loaded = samples.within(seen, started_s, stopped_s)
+    k6 = generator_of(loaded, cores, answers.duration_s, answers.requests, dropped, sampler.unwatched)
+    if not target.run_id and not target.roots:  # nobody could tell which processes the service has
+        is_here = preflight.is_here(load.base_urls[0])
+        k6 = replace(k6, service_us_per_request=None, others_cores=0.0 if is_here else k6.others_cores)
     stamps: list[Stamp] = []
     if target.witness_record is not None:
         until_s = max(seen[-1].at_s, stopped_s) if seen else stopped_s
@@ -182,7 +186,7 @@ def _trial(load: Load, target: Target, plan: Plan, code: int, outcome: Outcome, 
         outcome=outcome,
         summary=summary,
         samples=seen,
-        generator=generator_of(loaded, cores, answers.duration_s, answers.requests, dropped, sampler.unwatched),
+        generator=k6,
         thresholds=[*thresholds_of(summary), *wanted_of(plan, steps)],
         steps=steps,
         stamps=stamps,

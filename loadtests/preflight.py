@@ -177,10 +177,15 @@ def survey(base_url: str, out: Path, listeners: Mapping[int, int], proxies: Coll
         last_port=int(last),
         memory_bytes=memory,
         disk_bytes=shutil.disk_usage(out).free,
-        loopback=(urlsplit(base_url).hostname or "").startswith("127."),
+        loopback=is_here(base_url),
         listeners=listeners,
         proxies=proxies,
     )
+
+
+def is_here(base_url: str) -> bool:
+    """Whether an address is on loopback, so that who is asked takes of this machine what k6 does not."""
+    return (urlsplit(base_url).hostname or "").startswith("127.")
 
 
 def file_limits(pids: Sequence[int], base_url: str) -> dict[int, int]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtests import k6_run, samples, stored, trial_page
+from loadtests import k6_run, laboratory, samples, stored, trial_page
 from loadtests import throughput as unjudged
 from loadtests.__main__ import leave_by_exception
 from loadtests.answers import read_answers
@@ -202,6 +202,23 @@ def test_a_redis_that_does_not_sync_is_told_before_the_figures(
     watched = generator_of([Sample(1.0, Usage())], 2, 1.0, 0, 0)
     trial = Trial(load(tmp_path), target, PLAN, 0, SimpleNamespace(), {}, [], watched, [], [])  # type: ignore[arg-type]
     assert [told[: len(warned)] for told in trial_page.warnings_of(trial, redis)] == ([warned] if warned else [])
+
+
+@pytest.mark.parametrize(
+    ("host", "run_id", "strangers", "service_us"),
+    [("127.0.0.1", "a-run", 1, 50_000), ("127.0.0.1", None, 0, None), ("elsewhere", None, 1, None)],
+)
+def test_a_service_whose_processes_are_not_known_is_no_stranger(
+    host: str, run_id: str | None, strangers: int, service_us: float | None, tmp_path: Path
+) -> None:
+    url, answers = f"http://{host}:8080", read_answers(["started 1000000", "stopped 1004000 null"])
+    answers.requests = 40
+    seen = [Sample(1000.0 + at, Usage({"k6": 0.1, "Replicas": 0.5}, machine_busy=1.0)) for at in range(5)]
+    outcome, sampler = SimpleNamespace(answers=answers, summary={}), SimpleNamespace(seen=seen, unwatched=None)
+    target = Target("ours", (url,), "mongodb://store", run_id=run_id)
+    trial = laboratory._trial(Load("flood", (url,), tmp_path), target, PLAN, 0, outcome, sampler)  # type: ignore[arg-type]
+    assert len(trial.generator.warnings()) == strangers
+    assert trial.generator.service_us_per_request == service_us
 
 
 def test_lag_counts_while_load_is_offered(tmp_path: Path) -> None:
