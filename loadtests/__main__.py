@@ -155,6 +155,8 @@ def scale(
         Axis("batch", "writes in one flush at most", numbers(batch), "SPILLWAY_BATCH_SIZE"),
         Axis("rate cap", "commands allowed in any second", numbers(rate_cap), "SPILLWAY_RATE_LIMIT_PER_S"),
     ]
+    if not any(axis.values for axis in axes):
+        raise typer.BadParameter("no axis has a value, as --replicas 1,2,4 does")
 
     def work(folder: Path, console: Console, k6: str) -> Page:
         return experiment(folder, axes, users, 10.0 if quick else seconds, console, k6)

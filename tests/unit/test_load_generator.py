@@ -122,3 +122,10 @@ def test_a_list_of_numbers_begins_at_one() -> None:
 def test_a_comparison_without_users_is_refused() -> None:
     done = CliRunner().invoke(app, ["compare", "--users", ""])
     assert (done.exit_code, "names no load" in done.output) == (2, True)
+
+
+def test_a_scale_without_a_value_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtests.__main__._experiment", lambda *_: None)
+    none = [word for axis in ("replicas", "buffers", "batch", "rate-cap") for word in (f"--{axis}", "")]
+    done = CliRunner().invoke(app, ["scale", *none])
+    assert (done.exit_code, "no axis has a value" in done.output) == (2, True)
