@@ -124,7 +124,7 @@ class Inflow:
         if self.draining:
             raise Draining(retry_after_s=2.0)
         if not self._log_up.is_set():
-            raise LogUnavailable(f"the log does not answer: {self.last_error or 'still reading it'}", 1.0)
+            raise LogUnavailable(f"nothing can be kept: {self.last_error or 'still reading the log'}", 1.0)
         if self._is_full(writes, size):
             held = self._backlog.writes + self._waiting_writes + writes
             excess = held * (1 - _REOPEN_AT / self._fill(writes, size))  # in writes, whichever bound is the tighter
@@ -262,7 +262,7 @@ class Inflow:
         """Wait until the log is there; at the deadline raise `error`, or that it is unavailable."""
         while not self._log_up.is_set():
             if self._clock.now_ns() >= deadline_ns:
-                raise error or LogUnavailable(f"the log does not answer: {self.last_error}", 1.0)
+                raise error or LogUnavailable(f"nothing can be kept: {self.last_error}", 1.0)
             await self._clock.sleep(0.05)
 
     async def _watch_log(self) -> None:

@@ -54,6 +54,11 @@ class WindowGauge:'''
 
 MUTANTS = (
     _one(
+        "a Redis that no longer syncs goes unseen", "I1", LOG,
+        "if settings and (wrong := unsafe(settings)):", "if False and (wrong := unsafe(settings)):",
+        TEST_LOG + "test_a_redis_that_may_lose_what_it_acknowledged_is_refused_and_the_setting_named",
+    ),
+    _one(
         "a log that opens while its file is not there yet", "I1", LINK,
         'if file.get("aof_rewrite_in_progress") or', "if False and file or",
         TEST_LOG + "test_a_log_opens_when_the_file_that_keeps_it_is_there",

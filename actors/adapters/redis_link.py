@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
@@ -127,6 +127,22 @@ def too_old(server: Mapping[str, Any]) -> str:
     return f"redis_version is {version}, must be {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or newer"
 
 
+def ask_settings(pipe: Any) -> Any:
+    """`pipe`, with the questions whose answers `unsafe` looks at."""
+    return pipe.config_get("*append*").config_get("maxmemory-policy")  # 6.2 takes one pattern at a time
+
+
+def unsafe(settings: Sequence[Mapping[str, str]]) -> str:
+    """What is wrong with a Redis of these settings, and how to mend it; empty when a 2xx may stand on it."""
+    found = {name: value for part in settings for name, value in part.items()}
+    wrong = {name: value for name, value in SAFE.items() if found.get(name) != value}
+    if not wrong:
+        return ""
+    named = ", ".join(f"{name} is {found.get(name)!r}, must be {value!r}" for name, value in wrong.items())
+    fixes = "; ".join(f"CONFIG SET {name} {value}" for name, value in wrong.items())
+    return f"this Redis may lose acknowledged writes: {named}. Fix: {fixes}; and keep it in its configuration file."
+
+
 async def refuse_unsafe(client: Client, known: str = "") -> str:
     """Raise `UnsafeLog` when this Redis is too old, or could lose or evict what it acknowledged; each reason is named.
 
@@ -143,20 +159,16 @@ async def refuse_unsafe(client: Client, known: str = "") -> str:
                 raise UnsafeLog(f"this Redis cannot hold the log: {old}. Install a newer one.")
             process = str(server.get("run_id", ""))
         try:
-            found = {name: (await client.config_get(name)).get(name) for name in SAFE}
+            async with client.pipeline(transaction=False) as pipe:
+                settings = await ask_settings(pipe).execute()
         except ResponseError as error:
             raise UnsafeLog(
                 f"this Redis does not tell its settings ({error}), so its durability cannot be checked. Make sure of "
                 f"{', '.join(f'{name} {value}' for name, value in SAFE.items())}; "
                 "SPILLWAY_ALLOW_UNSAFE_REDIS=true starts then."
             ) from error
-    wrong = [f"{name} is {found[name]!r}, must be {value!r}" for name, value in SAFE.items() if found[name] != value]
-    if wrong:
-        fixes = "; ".join(f"CONFIG SET {name} {value}" for name, value in SAFE.items() if found[name] != value)
-        raise UnsafeLog(
-            f"this Redis may lose acknowledged writes: {', '.join(wrong)}. Fix: {fixes}; and keep it in its "
-            "configuration file. For development only, SPILLWAY_ALLOW_UNSAFE_REDIS=true starts all the same."
-        )
+    if wrong := unsafe(settings):
+        raise UnsafeLog(f"{wrong} For development only, SPILLWAY_ALLOW_UNSAFE_REDIS=true starts all the same.")
     if process and process == known:
         return process
     async with reading(client):

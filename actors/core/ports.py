@@ -158,8 +158,8 @@ class WriteLog(Protocol):
         Raises `LogUnavailable`."""
 
     async def ping(self) -> None:
-        """Raises `LogUnavailable` when the log does not answer, within little more than a second, and `Fenced` when it
-        has another owner by now."""
+        """Raises `LogUnavailable` when the log does not answer, within little more than a second, or could lose what it
+        is given; and `Fenced` when it has another owner by now."""
 
 
 class DeadLetters(Protocol):

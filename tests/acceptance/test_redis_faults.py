@@ -68,6 +68,26 @@ def test_the_disk_fails_to_sync(service: Service, trial: Trials, tmp_path: Path)
     assert row.ok > 50
 
 
+def test_a_redis_that_is_told_not_to_sync_any_more_is_refused_while_it_is(service: Service) -> None:
+    """Somebody wants it to be faster. It would show after a power cut, and no sooner."""
+
+    def write() -> tuple[int, str]:
+        status, _headers, body = service.request("POST", "/v1/shop/orders", b"{}", Content_Type="application/json")
+        return status, body.get("detail", "")
+
+    client = ask(service)
+    client.config_set("appendfsync", "everysec")
+    try:
+        service.eventually(lambda: not service.ready(), BACK_S)
+        status, detail = write()
+        assert status == 503
+        assert "appendfsync is 'everysec', must be 'always'. Fix: CONFIG SET appendfsync always" in detail
+    finally:
+        client.config_set("appendfsync", "always")
+    service.eventually(service.ready, BACK_S)
+    assert write()[0] == 202
+
+
 @pytest.fixture
 def nearly_full_disk(service: Service) -> Iterator[ExitStack]:
     """Enter `fill` into it, and Redis' data folder has half a MiB left; afterwards the data is where it was."""

@@ -207,7 +207,11 @@ async def test_a_redis_that_may_lose_what_it_acknowledged_is_refused_and_the_set
         for begin in (log_on(redis).open, log.reopen):
             with pytest.raises(UnsafeLog, match=f"{setting} is '{unsafe}', must be '{safe}'"):
                 await begin()
-        assert await log_on(redis, allow_unsafe=True).open() == 1
+        with pytest.raises(LogUnavailable, match=f"{setting} is '{unsafe}'.* Fix: CONFIG SET {setting} {safe}"):
+            await log.ping()
+        unchecked = log_on(redis, allow_unsafe=True)
+        assert await unchecked.open() == 1
+        await unchecked.ping()
     finally:
         await redis.config_set(setting, safe)
         await rewritten(redis)
@@ -407,10 +411,15 @@ async def slow_to_rewrite(redis: Any) -> AsyncIterator[Any]:
 
 async def test_a_log_opens_when_the_file_that_keeps_it_is_there(slow_to_rewrite: Any) -> None:
     """`CONFIG GET appendonly` says yes at once after it was set; until its first rewrite has ended nothing is kept."""
+    known = log_on(slow_to_rewrite)
+    await known.open()
     await slow_to_rewrite.config_set("appendonly", "no")
+    with pytest.raises(LogUnavailable, match="appendonly is 'no'"):
+        await known.ping()
     await slow_to_rewrite.config_set("appendonly", "yes")
-    with pytest.raises(LogUnavailable, match="append-only file anew"):
-        await log_on(slow_to_rewrite).open()
+    for begin in (log_on(slow_to_rewrite).open, known.reopen):
+        with pytest.raises(LogUnavailable, match="append-only file anew"):
+            await begin()
     await rewritten(slow_to_rewrite)
     assert await log_on(slow_to_rewrite).open() == 1
 
