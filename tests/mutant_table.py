@@ -125,6 +125,11 @@ MUTANTS = (
         "tests/unit/test_api_dead_letters.py::test_a_letter_stays_until_its_write_is_durable_again",
     ),
     _one(
+        "an answer that cannot be read is a refusal", "I1", "actors/adapters/mongo_store.py",
+        "raise (CommandUnknown if left else CommandRefused)", "raise CommandRefused",
+        "tests/contract/test_document_store.py::test_an_answer_that_cannot_be_read_tells_nothing_and_refuses_nothing",
+    ),
+    _one(
         "drop the duplicate rule", "I2", "actors/adapters/mongo_report.py",
         "        elif code == _DUPLICATE_KEY and _is_on_id(error):\n",
         "        elif code == -1 and _is_on_id(error):\n",

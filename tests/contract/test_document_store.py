@@ -362,6 +362,16 @@ async def test_a_command_that_arrived_and_got_no_answer_is_unknown_and_was_sent_
         assert len(server.received) == 2
 
 
+async def test_an_answer_that_cannot_be_read_tells_nothing_and_refuses_nothing() -> None:
+    """The write may be stored: a dead letter would say that it is not."""
+    unreadable = RawBSONDocument(b"\x09\0\0\0\x77a\0\0\0")  # of no type that there is
+    server = Answering({"ok": 1, "n": 1, "more": unreadable})
+    async with server as uri, mongo(uri, timeout_s=SOON_S) as (store, _):
+        with pytest.raises(CommandUnknown):
+            await store.store(Command(Verb.INSERT, "d.c", ["a"], [document("a")]))
+    assert len(server.received) == 1
+
+
 @pytest.mark.parametrize(("setting", "servers"), [("majority", "majority"), ("2", 2)])
 @pytest.mark.parametrize("verb", list(Verb))
 async def test_every_writing_command_asks_for_the_journal_and_for_as_many_servers_as_the_setting_says(
