@@ -96,12 +96,30 @@ async def test_what_was_overtaken_is_not_cached() -> None:
     assert await overtaken.lookup.near(KEY[0], [KEY[1]]) == [None]
 
 
+async def test_what_was_read_while_an_older_stream_was_poured_is_not_cached() -> None:
+    """Whose last writes may have come behind what MongoDB answered, and drop nothing from this cache."""
+
+    async def meanwhile(all_: Overtaken) -> None:
+        all_.lookup.may_cache_now()
+
+    overtaken = Overtaken(b"base", meanwhile)
+    overtaken.lookup = Lookup(
+        overtaken.backlog, cast(BatchSink, overtaken), overtaken.cache, max_cached=10, may_cache=False
+    )
+    await overtaken.read()
+    assert await overtaken.lookup.near(KEY[0], [KEY[1]]) == [None]
+    overtaken.meanwhile = _nothing
+    await overtaken.read()
+    assert await overtaken.lookup.near(KEY[0], [KEY[1]]) == [Found(b"base", [], "cache")]
+
+
+async def _nothing(all_: Overtaken) -> None: ...
+
+
 async def test_a_cached_copy_that_is_about_to_be_dropped_gets_what_makes_it_old() -> None:
     """The read begins when the write has its 2xx and MongoDB has it, and the cache cannot be reached just then."""
 
-    async def nothing(all_: Overtaken) -> None: ...
-
-    overtaken = Overtaken(b"base", nothing)
+    overtaken = Overtaken(b"base", _nothing)
     await overtaken.read()  # cached from here on
     write = patch(KEY[1], n=1)
     overtaken.keep(write)
@@ -127,9 +145,7 @@ async def test_more_changes_than_a_reader_can_wait_for_are_told_and_a_new_versio
     """Ten readers of one document would stop the replica for seconds, each with all the changes to put together."""
     monkeypatch.setattr(lookup, "_MOST_PENDING", 3)
 
-    async def nothing(all_: Overtaken) -> None: ...
-
-    overtaken = Overtaken(b"base", nothing)
+    overtaken = Overtaken(b"base", _nothing)
     changes = [patch(KEY[1], n=number) for number in range(4)]
     overtaken.keep(*changes[:3])
     assert await overtaken.read() == Found(b"base", [change.body for change in changes[:3]], "mongodb")
