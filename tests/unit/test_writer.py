@@ -348,6 +348,15 @@ async def test_what_did_not_fit_into_an_answer_is_asked_again_and_is_not_told_as
     assert answer(meanwhile) == [b"c", b"b"]
 
 
+async def test_a_command_that_nobody_answered_is_among_those_of_the_last_second(service: Service) -> None:
+    """MongoDB may have executed it, and an operator holds this number against the cap."""
+    before = service.writer.stats()["commands"]["last_second"]
+    service.store.faults.plan("store", CommandUnknown("lost"))
+    write(service, commands("a"))
+    await service.clock.advance(0.05)
+    assert service.writer.stats()["commands"]["last_second"] == before + 1
+
+
 async def test_a_server_that_takes_one_id_a_command_gets_one() -> None:
     service = Service()
     service.store.find_limit = 1
