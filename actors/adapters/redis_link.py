@@ -113,7 +113,7 @@ SAFE = {
     "no-appendfsync-on-rewrite": "no",  # "yes" suspends even `always` while the file is rewritten
     "maxmemory-policy": "noeviction",
 }
-"""What a 2xx stands on; a Redis that is configured otherwise is refused."""
+"""What a 2xx stands on; a Redis that is configured otherwise is refused. 6.2 tells one setting at a time."""
 OLDEST_VERSION = (6, 2)
 """XTRIM MINID and ranges without their first entry came with it: on an older one no log opens."""
 
@@ -127,13 +127,8 @@ def too_old(server: Mapping[str, Any]) -> str:
     return f"redis_version is {version}, must be {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or newer"
 
 
-def ask_settings(pipe: Any) -> Any:
-    """`pipe`, with the questions whose answers `unsafe` looks at."""
-    return pipe.config_get("*append*").config_get("maxmemory-policy")  # 6.2 takes one pattern at a time
-
-
 def unsafe(settings: Sequence[Mapping[str, str]]) -> str:
-    """What is wrong with a Redis of these settings, and how to mend it; empty when a 2xx may stand on it."""
+    """What is wrong with a Redis that tells so of each of `SAFE`, and how to mend it; empty: a 2xx may stand on it."""
     found = {name: value for part in settings for name, value in part.items()}
     wrong = {name: value for name, value in SAFE.items() if found.get(name) != value}
     if not wrong:
@@ -159,8 +154,7 @@ async def refuse_unsafe(client: Client, known: str = "") -> str:
                 raise UnsafeLog(f"this Redis cannot hold the log: {old}. Install a newer one.")
             process = str(server.get("run_id", ""))
         try:
-            async with client.pipeline(transaction=False) as pipe:
-                settings = await ask_settings(pipe).execute()
+            settings = [await client.config_get(name) for name in SAFE]
         except ResponseError as error:
             raise UnsafeLog(
                 f"this Redis does not tell its settings ({error}), so its durability cannot be checked. Make sure of "

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
 
-from actors.adapters.redis_link import Client, ask_settings, reading, refuse_unsafe, telling, unsafe
+from actors.adapters.redis_link import SAFE, Client, reading, refuse_unsafe, telling, unsafe
 from actors.core.dead_letter import DeadLetter
 from actors.core.errors import Fenced, LogUnavailable
 from actors.core.ports import Appended, DeadLetters, Keyed, KeyedAnswer, Logged
@@ -214,8 +214,10 @@ class RedisLog:
                 reading(self._client),
                 self._client.pipeline(transaction=False) as pipe,  # one round trip
             ):
-                # a Redis that cannot write refuses PING, and would answer GET
-                _, owner, *settings = await self._ask(pipe.ping().get(self._by_key)).execute()
+                pipe.ping().get(self._by_key)  # a Redis that cannot write refuses PING, and would answer GET
+                for name in () if self._allow_unsafe else SAFE:  # they can be changed while it runs
+                    pipe.config_get(name)
+                _, owner, *settings = await pipe.execute()
         except TimeoutError:
             raise LogUnavailable(f"Redis has not answered for {_PING_S:g} s", 1.0) from None
         if owner != self._me.encode():
@@ -223,10 +225,6 @@ class RedisLog:
         if settings and (wrong := unsafe(settings)):
             self._safe = ""  # when it is put right, a first rewrite has to end before anything is kept
             raise LogUnavailable(wrong, 5.0)
-
-    def _ask(self, pipe: Any) -> Any:
-        """Its settings as well: they can be changed while it runs, and then a 2xx would stand on nothing."""
-        return pipe if self._allow_unsafe else ask_settings(pipe)
 
 
 # A pool may follow another only when all before that one are poured: the streams of two are told apart by their pools'
