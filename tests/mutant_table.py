@@ -55,7 +55,7 @@ class WindowGauge:'''
 MUTANTS = (
     _one(
         "a Redis that no longer syncs goes unseen", "I1", LOG,
-        "if settings and (wrong := unsafe(settings)):", "if False and (wrong := unsafe(settings)):",
+        "if settings and (wrong := unsafe(ChainMap(*settings))):", "if False and (wrong := ''):",
         TEST_LOG + "test_a_redis_that_may_lose_what_it_acknowledged_is_refused_and_the_setting_named",
     ),
     _one(

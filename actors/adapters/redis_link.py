@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
@@ -127,15 +127,25 @@ def too_old(server: Mapping[str, Any]) -> str:
     return f"redis_version is {version}, must be {OLDEST_VERSION[0]}.{OLDEST_VERSION[1]} or newer"
 
 
-def unsafe(settings: Sequence[Mapping[str, str]]) -> str:
-    """What is wrong with a Redis that tells so of each of `SAFE`, and how to mend it; empty: a 2xx may stand on it."""
-    found = {name: value for part in settings for name, value in part.items()}
-    wrong = {name: value for name, value in SAFE.items() if found.get(name) != value}
+def wrong_settings(found: Mapping[str, str | None]) -> dict[str, str]:
+    """Of the settings `found`, each that is not as in `SAFE`, by its name: what it is and must be."""
+    return {
+        name: f"{name} is {found.get(name)!r}, must be {value!r}"
+        for name, value in SAFE.items()
+        if found.get(name) != value
+    }
+
+
+def unsafe(found: Mapping[str, str | None]) -> str:
+    """What is wrong with a Redis of these settings, and how to mend it; empty when a 2xx may stand on it."""
+    wrong = wrong_settings(found)
     if not wrong:
         return ""
-    named = ", ".join(f"{name} is {found.get(name)!r}, must be {value!r}" for name, value in wrong.items())
-    fixes = "; ".join(f"CONFIG SET {name} {value}" for name, value in wrong.items())
-    return f"this Redis may lose acknowledged writes: {named}. Fix: {fixes}; and keep it in its configuration file."
+    fixes = "; ".join(f"CONFIG SET {name} {SAFE[name]}" for name in wrong)
+    return (
+        f"this Redis may lose acknowledged writes: {', '.join(wrong.values())}. Fix: {fixes}; and keep it in its "
+        "configuration file."
+    )
 
 
 async def refuse_unsafe(client: Client, known: str = "") -> str:
@@ -154,14 +164,14 @@ async def refuse_unsafe(client: Client, known: str = "") -> str:
                 raise UnsafeLog(f"this Redis cannot hold the log: {old}. Install a newer one.")
             process = str(server.get("run_id", ""))
         try:
-            settings = [await client.config_get(name) for name in SAFE]
+            found = {name: (await client.config_get(name)).get(name) for name in SAFE}
         except ResponseError as error:
             raise UnsafeLog(
                 f"this Redis does not tell its settings ({error}), so its durability cannot be checked. Make sure of "
                 f"{', '.join(f'{name} {value}' for name, value in SAFE.items())}; "
                 "SPILLWAY_ALLOW_UNSAFE_REDIS=true starts then."
             ) from error
-    if wrong := unsafe(settings):
+    if wrong := unsafe(found):
         raise UnsafeLog(f"{wrong} For development only, SPILLWAY_ALLOW_UNSAFE_REDIS=true starts all the same.")
     if process and process == known:
         return process

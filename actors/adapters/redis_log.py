@@ -9,6 +9,7 @@ there are, by the second at which the last of them is gone.
 from __future__ import annotations
 
 import asyncio
+from collections import ChainMap
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
@@ -222,7 +223,7 @@ class RedisLog:
             raise LogUnavailable(f"Redis has not answered for {_PING_S:g} s", 1.0) from None
         if owner != self._me.encode():
             raise Fenced(f"a newer owner has taken over {self._stream}")
-        if settings and (wrong := unsafe(settings)):
+        if settings and (wrong := unsafe(ChainMap(*settings))):
             self._safe = ""  # when it is put right, a first rewrite has to end before anything is kept
             raise LogUnavailable(wrong, 5.0)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import redis
 
-from actors.adapters.redis_link import OLDEST_VERSION, SAFE, too_old
+from actors.adapters.redis_link import OLDEST_VERSION, SAFE, too_old, wrong_settings
 from cluster.embedded.child import Recipe
 from cluster.embedded.ports import LOOPBACK
 
@@ -150,11 +150,7 @@ def weaknesses(url: str) -> list[str]:
             found = {key: str(client.config_get(key).get(key, "")) for key in SAFE}
         except redis.ResponseError:
             return ["CONFIG GET is not allowed, so its durability cannot be checked; check " + ", ".join(SAFE)]
-    return [
-        f"{key} is {found[key]!r}, must be {value!r}: redis-cli CONFIG SET {key} {value}"
-        for key, value in SAFE.items()
-        if found[key] != value
-    ]
+    return [f"{why}: redis-cli CONFIG SET {name} {SAFE[name]}" for name, why in wrong_settings(found).items()]
 
 
 def outdated(url: str) -> str:
