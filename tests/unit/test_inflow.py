@@ -79,6 +79,14 @@ async def slow_intake(bounds: Bounds = BOUNDS) -> tuple[Intake, SlowLog]:
     return await Intake(log, bounds).start(), log
 
 
+async def ends_fenced(intake: Intake) -> None:
+    """Within a second, because its stream has a newer owner."""
+    await intake.clock.advance(1.0)
+    assert intake.run is not None
+    with pytest.raises(Fenced):
+        answer(intake.run)
+
+
 async def test_no_answer_before_the_log_has_it() -> None:
     intake, log = await slow_intake()
     call = intake.append("a")
@@ -291,10 +299,7 @@ async def test_an_owner_that_is_fenced_after_a_doubt_does_not_say_that_surely_no
     call = intake.append(keys=[keyed("k", put("a"))])
     await settle()
     intake.log.faults.plan("append", Fenced("a newer owner has opened it just now"))
-    await intake.clock.advance(1.0)
-    assert intake.run is not None
-    with pytest.raises(Fenced):
-        answer(intake.run)
+    await ends_fenced(intake)
     with pytest.raises(OutcomeUnknown):
         answer(call)
     assert intake.logged == [["a"]]
@@ -462,10 +467,7 @@ async def test_a_buffer_whose_stream_has_a_newer_owner_ends(intake: Intake) -> N
 async def test_an_idle_buffer_whose_stream_has_a_newer_owner_ends_within_a_second(intake: Intake) -> None:
     """Else it would answer reads from a backlog in which the newer writes are missing."""
     await intake.log.another().open()
-    await intake.clock.advance(1.0)
-    assert intake.run is not None
-    with pytest.raises(Fenced):
-        answer(intake.run)
+    await ends_fenced(intake)
 
 
 async def test_an_old_owner_does_not_take_the_stream_back_after_a_doubt(intake: Intake) -> None:
@@ -473,10 +475,7 @@ async def test_an_old_owner_does_not_take_the_stream_back_after_a_doubt(intake: 
     call = intake.append("a")
     newer = intake.log.another()
     await newer.open()
-    await intake.clock.advance(1.0)
-    assert intake.run is not None
-    with pytest.raises(Fenced):
-        answer(intake.run)
+    await ends_fenced(intake)
     with pytest.raises(OutcomeUnknown):
         answer(call)
     assert (await newer.append(encode_writes([put("b")]))).position
