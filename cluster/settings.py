@@ -37,9 +37,14 @@ class SettingsError(ValueError):
     """A setting is missing or wrong; the message names it and what it may be."""
 
 
+def variable(name: str) -> str:
+    """The setting `name` in the environment."""
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
 def _known_as(name: str) -> AliasChoices:
     """`name` in YAML and keyword arguments, SPILLWAY_NAME in the environment, and the names other services use."""
-    return AliasChoices(name, f"{ENV_PREFIX}{name.upper()}", *_OTHER_NAMES.get(name, ()))
+    return AliasChoices(name, variable(name), *_OTHER_NAMES.get(name, ()))
 
 
 def _option(default: Any, comment: str, **limits: Any) -> Any:

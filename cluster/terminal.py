@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cluster.reaper import RUN_VARIABLE
-from cluster.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings, SettingsError, load
+from cluster.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings, SettingsError, load, variable
 from cluster.state import Record, StateFolder
 
 
@@ -53,7 +53,7 @@ def settings_and_folder() -> tuple[Settings, StateFolder]:
 def unread(variables: Iterable[str]) -> list[str]:
     """Those that are called like a setting and are none. A misspelt address would be passed over without a word, and a
     server of ours started in its place."""
-    options = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    options = {variable(name) for name in Settings.model_fields}
     others = (CONFIG_FILE_VARIABLE, RUN_VARIABLE, f"{ENV_PREFIX}TEST_MONGODB_URI", f"{ENV_PREFIX}CRD")
     return sorted(name for name in variables if name.startswith(ENV_PREFIX) and name not in {*options, *others})
 
