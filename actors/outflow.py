@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from actors.backlog import Backlog
-from actors.core.batching import BatchPolicy, Entry, Origin, Place, Plan, Round, places, plan
+from actors.core.batching import BatchPolicy, Entry, Origin, Place, Plan, Round, plan
 from actors.core.dead_letter import DeadLetter
 from actors.core.document import Kind, encode_writes
 from actors.core.errors import LogUnavailable, OutcomeUnknown, WriterUnavailable
@@ -136,26 +136,28 @@ class Outflow:
         skip: set[Place] = set()
         while True:
             planned = plan(entries, skip, Origin(self._log.stream, self._log.epoch))
-            fresh = await self._apply(planned)
-            # What a rejected write had made superfluous counts again. The writes of its key go again, in their order,
-            # and those of no other: MongoDB may refuse now what it has stored (a patch, after the next one).
-            final = fresh.keys() & set(planned.superseded.values())
-            again = {_key(entries, place) for place in final}
-            # What else of that key was rejected was so without what it builds on.
-            rejected |= {at: why for at, why in fresh.items() if at in final or _key(entries, at) not in again}
-            if not again:
+            sent, fresh = await self._apply(planned)
+            rejected |= fresh
+            if not planned.is_lacking(fresh):
                 break
-            skip = rejected.keys() | {place for place in places(entries) if _key(entries, place) not in again}
+            skip |= sent | planned.covered_by(sent - fresh.keys())
         if rejected:
             await self._bury(entries, rejected)
             await self._forget_buried(entries)
         self._resolve(entries, is_forgotten=bool(rejected))
 
-    async def _apply(self, planned: Plan) -> dict[Place, _Rejection]:
+    async def _apply(self, planned: Plan) -> tuple[set[Place], dict[Place, _Rejection]]:
+        """The rounds up to the first in which one is rejected that had made others superfluous: they count again, and
+        what follows builds on them. Returns what was sent, and what of it was rejected."""
+        sent: set[Place] = set()
         rejected: dict[Place, _Rejection] = {}
         for round_ in planned.rounds:
-            rejected.update(await self._apply_round(round_))
-        return rejected
+            fresh = await self._apply_round(round_)
+            sent.update(*round_.places.values())
+            rejected |= fresh
+            if planned.is_lacking(fresh):
+                break
+        return sent, rejected
 
     async def _apply_round(self, round_: Round) -> dict[Place, _Rejection]:
         """Send the commands of a round until none needs another try; returns what was rejected, and why."""
@@ -264,7 +266,3 @@ class Outflow:
                 attempt += 1
                 self.last_error = str(error)
                 await self._clock.sleep(backoff_s(attempt, most_s=0.5))
-
-
-def _key(entries: list[Entry], place: Place) -> tuple[str, str]:
-    return entries[place.entry].writes[place.write][1:3]

@@ -95,7 +95,19 @@ class Plan:
     """The rounds of a batch, to be applied one after the other, and what each sent write made superfluous."""
 
     rounds: list[Round]
-    superseded: dict[Place, Place]  # not sent, because the later one says it all
+    superseded: dict[Place, Place]  # not sent, because the other one says it all
+
+    def is_lacking(self, rejected: Collection[Place]) -> bool:
+        """Has one that was not sent to count after all, because these were rejected?"""
+        return bool(rejected) and not set(self.superseded.values()).isdisjoint(rejected)
+
+    def covered_by(self, stored: Collection[Place]) -> set[Place]:
+        """What these have made superfluous, directly or by one that they have."""
+        over = set(stored)
+        for place, by in reversed(self.superseded.items()):  # whoever is superseded has superseded before
+            if by in over:
+                over.add(place)
+        return over.difference(stored)
 
 
 def places(entries: list[Entry]) -> list[Place]:

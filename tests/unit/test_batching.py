@@ -82,6 +82,13 @@ def test_what_is_not_sent_points_at_what_says_it_all() -> None:
     assert planned.superseded == {Place(0, 0): Place(1, 0), Place(1, 0): Place(2, 0), Place(2, 1): Place(0, 1)}
 
 
+def test_what_is_stored_says_also_what_its_copies_and_those_before_it_had_said() -> None:
+    planned = plan([entry(put("a", "1"), insert("a"), put("a", "2"), put("a", "3"), put("b", "1"), put("b", "2"))])
+    assert planned.covered_by({Place(0, 3)}) == {Place(0, 0), Place(0, 1), Place(0, 2)}
+    assert planned.is_lacking({Place(0, 5)})
+    assert not planned.is_lacking(())
+
+
 def test_a_write_to_be_skipped_counts_as_if_it_were_not_there() -> None:
     planned = plan([entry(put("a", "1"), put("a", "2"))], skip={Place(0, 1)})
     assert rounds(planned) == [{("UPDATE", "a", b"=1")}]

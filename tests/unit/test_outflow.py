@@ -304,17 +304,29 @@ async def test_what_a_refusal_makes_count_again_takes_no_other_key_with_it(pour:
 
     pour.sink.answers = [refuse_m]
     await pour.clock.advance(0.05)
-    assert pour.sink.ids == [["k", "m"], ["k"], ["m"], ["m"]]
+    assert pour.sink.ids == [["k", "m"], ["k", "m"], ["m"]]
     assert list(pour.log.shelf.letters) == [f"0of1/{position}/4"]
 
 
-async def test_what_was_refused_without_what_it_builds_on_is_asked_again(pour: Pour) -> None:
-    """The document from before the batch has a number where the patch wants an object, which the first put brings."""
-    position = await pour.add(put("m", o={}), put("m", unique="taken"), patch("m", **{"o.n": 1}))
-    pour.sink.answers = [report(REJECTED, _0="taken"), report(REJECTED, _0="no object")]
+async def test_nothing_is_sent_before_what_it_builds_on_counts_again(pour: Pour) -> None:
+    """A patch makes a document where there is none, and the insert that counts again would be a copy of that."""
+    position = await pour.add(insert("m", n=1), put("m", unique="taken"), patch("m", n=2))
+    pour.sink.answers = [report(REJECTED, _0="taken")]
     await pour.clock.advance(0.05)
-    assert pour.sink.ids == [["m"]] * 4
+    assert pour.sink.ids == [["m"]] * 3
+    assert [batch[0].bodies for batch in pour.sink.batches[1:]] == [[insert("m", n=1).body], [patch("m", n=2).body]]
     assert list(pour.log.shelf.letters) == [f"0of1/{position}/1"]
+
+
+async def test_what_was_stored_before_a_refusal_does_not_go_again(pour: Pour) -> None:
+    """Of the first it may be refused what the second has changed; and what a stored write says is no concern of it."""
+    writes = [put("m", n=0), put("m", n=1), patch("m", n=2), patch("m", n=3), insert("m"), patch("m", n=4)]
+    position = await pour.add(*writes)
+    pour.sink.answers = [report(STORED), report(STORED), report(REJECTED, _0="no")]
+    await pour.clock.advance(0.05)
+    sent = [body for batch in pour.sink.batches for body in batch[0].bodies]
+    assert sent == [write.body for write in writes[1:]]
+    assert list(pour.log.shelf.letters) == [f"0of1/{position}/3"]
 
 
 async def test_a_later_patch_waits_until_the_report_of_what_it_is_based_on(pour: Pour) -> None:
