@@ -217,7 +217,8 @@ class Writer:
         finally:
             self._tally.command(began_ns, outcome)
         self._budget.complete(cost)
-        self._last_error = ""
+        if self._up.is_set():  # one that was under way when MongoDB was lost does not bring it back
+            self._last_error = ""
         return result
 
     # Coming back

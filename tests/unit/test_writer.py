@@ -722,6 +722,22 @@ async def test_a_mongodb_that_is_away_at_a_start_is_down() -> None:
     await service.stop()
 
 
+async def test_a_mongodb_that_is_lost_is_down_whatever_it_answers_on_another_connection(service: Service) -> None:
+    answers, hangs = asyncio.Event(), asyncio.Event()
+    for gate in (answers, hangs):
+        service.store.hold = gate
+        reader = find(service, "x")
+        await service.clock.advance(0.05)
+    service.store.faults.plan("store", CommandUnknown("lost"))
+    write(service, commands("a"))
+    await service.clock.advance(0.05)
+    answers.set()
+    await settle()
+    assert not reader.done(), "one is still under way, so nobody has asked whether MongoDB is back"
+    assert (service.writer.stats()["mongodb"], service.writer.stats()["last_error"]) == ("down", "lost")
+    hangs.set()
+
+
 @pytest.mark.parametrize("fault", [CommandNotSent("away"), CommandUnknown("lost"), CommandFailed("no primary")])
 async def test_a_mongodb_that_does_not_answer_the_count_is_down_until_it_does(fault: SpillwayError) -> None:
     service = Service()
