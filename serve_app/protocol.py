@@ -45,6 +45,10 @@ class Protocol(HttpToolsProtocol):
         self.flow = _Flow(transport, self.pipeline)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn's keeps one that was reset in memory until its time would be up
+
     def data_received(self, data: bytes) -> None:
         if len(data) <= _PIECE_BYTES:
             self._parse(data)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -183,6 +185,18 @@ async def test_a_head_that_does_not_come_is_not_waited_for_without_end(
     assert not connection.is_closing()
     await advance(2.0)
     assert connection.is_closing()
+
+
+@pytest.mark.parametrize("pieces", [[], [WHOLE]], ids=["fresh", "kept"])
+async def test_of_a_connection_that_was_reset_nothing_stays(pieces: list[bytes]) -> None:
+    """Of one that ends well nothing does; a check of health that resets its own would fill the memory."""
+    connection = Connection()
+    await connection.receive(*pieces)
+    gone = weakref.ref(connection.protocol)
+    connection.protocol.connection_lost(ConnectionResetError())
+    del connection.protocol
+    gc.collect()
+    assert gone() is None
 
 
 async def test_behind_its_head_a_request_has_the_time_it_needs(
