@@ -30,7 +30,7 @@ class _Request:
     keyed: Keyed | None
     bytes: int
     told: Callable[[str, int], Any] | None  # makes the answer of a plain one
-    until_s: float  # on the loop's clock: then its caller is told
+    until_s: float  # on the loop's clock: it is in no call that leaves then or later
     answer: asyncio.Future[Any]
     began: bool = False  # an attempt before this one may have kept it
 
@@ -42,7 +42,8 @@ class Lane:
     A second call under way would make both smaller, and a call costs as much as several requests (decision 15).
 
     What a buffer that is away did not answer is asked again, in its place in the line: the ids are given, so twice is
-    once. It hides a restart. Each request is told when its own time is up, whatever others waited for.
+    once. It hides a restart. A request whose time is up is in no further call; one under way may take until the time of
+    the last in it is up, and the edge speaks for the others before.
     """
 
     def __init__(self, buffer: Remote, timeout_s: float) -> None:
@@ -54,7 +55,7 @@ class Lane:
         self._scheduled = False
         self._next_s = 0.0  # on the loop's clock: no call leaves before
         self._away = 0  # attempts in a row without an answer
-        self._why = "others were before it"  # nothing is kept yet
+        self._why = ""  # there was none
         self._under_way: asyncio.Task[None] | None = None  # kept here as well: the loop itself only holds tasks weakly
 
     def append(self, payload: bytes, writes: int, told: Callable[[str, int], T]) -> asyncio.Future[T]:
@@ -108,13 +109,14 @@ class Lane:
     def _take(self) -> list[_Request]:
         """What fits into the next call. Those whose time is up are told so instead."""
         now = asyncio.get_running_loop().time()
+        why = self._why if self._away else "others were before it"
         group: list[_Request] = []
         size = 0
         while self._waiting and (not group or size + self._waiting[0].bytes <= MAX_CALL_BYTES):
             request = self._waiting.popleft()
             self._waiting_bytes -= request.bytes
             if request.until_s <= now:
-                _refuse(request, BufferUnavailable(f"no answer within {self._timeout_s:g} s: {self._why}", 1.0))
+                _refuse(request, BufferUnavailable(f"no answer within {self._timeout_s:g} s: {why}", 1.0))
             else:
                 size += request.bytes
                 group.append(request)

@@ -142,6 +142,29 @@ async def test_who_waits_behind_a_call_that_hangs_is_told_that_nothing_was_kept(
     assert buffer.calls == 1
 
 
+async def test_a_buffer_that_is_back_is_no_reason_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    advance = stop_clock(monkeypatch)
+    buffer = Gated(pause_s=0.2)
+    buffer.away = ActorAway("killed")
+    buffer.gate.set()
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    lane.append(b"x", 1, place)
+    await settle()
+    buffer.away = None
+    await advance(0.1)
+    await advance(0.3)
+    buffer.gate.clear()
+    lane.append(b"x", 1, place)
+    await settle()
+    late = lane.append(b"x", 1, place)
+    await advance(4.9)
+    buffer.gate.set()
+    await settle()
+    await advance(0.2)
+    with pytest.raises(BufferUnavailable, match="others were before it"):
+        answer(late)
+
+
 async def test_an_unsafe_log_at_the_first_attempt_is_a_clear_no() -> None:
     with pytest.raises(UnsafeLog):
         await Lane(remote(UnsafeLog("appendfsync is everysec")), timeout_s=5.0).append(b"x", 1, place)
