@@ -17,7 +17,7 @@ def contradictions(settings: Any) -> Iterator[tuple[str, str]]:
     """The setting at fault and what it must be, for each fault in a `cluster.settings.Settings`; never its value."""
     if settings.writer_lanes >= settings.rate_limit_per_s:
         yield "writer_lanes", "must be below rate_limit_per_s"
-    if settings.write_concern.isdigit() and int(settings.write_concern) == 0:
+    if settings.write_concern.isdecimal() and int(settings.write_concern) == 0:
         yield "write_concern", "must not be 0: it asks for no report, and only a report takes a write out of the log"
     if settings.quota_caller_header.lower() == "x-forwarded-for":
         yield "quota_caller_header", "the front door replaces X-Forwarded-For; take another, as X-Real-IP"

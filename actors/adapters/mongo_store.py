@@ -91,7 +91,7 @@ class MongoStore:
             appname="spillway",
             event_listeners=[_Witness()],
         )
-        self._write_concern = {"w": int(write_concern) if write_concern.isdigit() else write_concern, "j": True}
+        self._write_concern = {"w": int(write_concern) if write_concern.isdecimal() else write_concern, "j": True}
         self._is_ferretdb = False
         self._update_limit_of_ferretdb = max(1, ferretdb.UPDATES_AT_ONCE // lanes)
         self._unnamed: dict[str, tuple[Outcome, float]] = {}  # namespace -> what an unnamed duplicate is, until

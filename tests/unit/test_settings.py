@@ -86,6 +86,7 @@ def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         ("mongodb_uri: *s3cret\n", "it is no YAML, see line 1"),
         ("- buffers: 2\n", "it must hold lines of the form `name: value`"),
         ("s3cret\n", "it must hold lines of the form `name: value`"),
+        ("on: s3cret\n", "it must hold lines of the form `name: value`"),
     ],
 )
 def test_a_file_that_holds_no_settings_is_named_and_never_repeated(
@@ -137,6 +138,10 @@ def test_a_bad_value_is_answered_with_its_setting_and_never_repeated(overrides: 
     assert f"  {name}: " in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_what_only_looks_like_a_number_is_the_name_of_a_write_concern() -> None:
+    assert load(write_concern="²").write_concern == "²"
 
 
 @pytest.mark.parametrize("databases", ["*", "shop, test-*", "test-?"])
