@@ -70,8 +70,13 @@ MUTANTS = (
     ),
     _one(
         "all of a batch again for one refused write", "I2", OUTFLOW,
-        " | {place for place in places(entries) if _key(entries, place) not in again}", "",
+        "skip |= sent | planned.covered_by(sent - fresh.keys())", "skip |= rejected.keys()",
         TEST_OUTFLOW + "test_what_a_refusal_makes_count_again_takes_no_other_key_with_it",
+    ),
+    _one(
+        "what follows a refused write before what counts again", "I1", OUTFLOW,
+        "            if planned.is_lacking(fresh):\n                break\n        return sent", "        return sent",
+        TEST_OUTFLOW + "test_nothing_is_sent_before_what_it_builds_on_counts_again",
     ),
     _one(
         "acknowledge before append", "I1", INFLOW,
@@ -89,8 +94,8 @@ MUTANTS = (
     ),
     _one(
         "acknowledge before the Report", "I1", OUTFLOW,
-        "            fresh = await self._apply(planned)\n",
-        "            self._resolve(entries)\n            fresh = await self._apply(planned)\n",
+        "            sent, fresh = await self._apply(planned)\n",
+        "            self._resolve(entries)\n            sent, fresh = await self._apply(planned)\n",
         TEST_OUTFLOW + "test_nothing_leaves_the_log_before_the_report",
     ),
     _one(
