@@ -83,7 +83,7 @@ def get_json(url: str, timeout_s: float = 5.0) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def is_ready(base_url: str, wait_s: float, sleep: Callable[[float], None] = time.sleep) -> bool:
+def is_ready(base_url: str, wait_s: float) -> bool:
     """Whether `/readyz` answers 200 within `wait_s`."""
     deadline = time.monotonic() + wait_s
     while True:
@@ -93,7 +93,7 @@ def is_ready(base_url: str, wait_s: float, sleep: Callable[[float], None] = time
         except (OSError, HTTPException):
             if time.monotonic() >= deadline:
                 return False
-        sleep(POLL_S)
+        time.sleep(POLL_S)
 
 
 @dataclass(frozen=True, slots=True)

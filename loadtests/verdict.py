@@ -55,12 +55,6 @@ class Verdict:
     of_run: int = 0  # those of this run
     least_bytes: int = 0  # that the commands had which stored what was accepted: its documents alone
 
-    @property
-    def faults(self) -> int:
-        """The number of faults of all kinds."""
-        findings = (self.lost, self.doubled, self.ghosts, self.malformed, self.phantoms)
-        return sum(finding.count for finding in findings)
-
 
 class Comparison:
     """Answers on one side, stored documents on the other. See every document once, then ask for the verdict.

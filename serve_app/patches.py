@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -74,11 +73,6 @@ def _changes(patch: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
             yield from _changes(value, f"{where}.")
         else:
             yield where, value
-
-
-def apply(base: bytes | None, patches: Sequence[bytes], id_: str) -> dict[str, Any]:
-    """The last of `steps`."""
-    return deque(steps(base, patches, id_), maxlen=1).pop()
 
 
 def steps(base: bytes | None, patches: Sequence[bytes], id_: str) -> Iterator[dict[str, Any]]:

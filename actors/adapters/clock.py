@@ -27,9 +27,9 @@ class SystemClock:
 class ManualClock:
     """Time that passes only when told to. Satisfies `Clock`."""
 
-    def __init__(self, wall_s: float = 1_800_000_000.0) -> None:
+    def __init__(self) -> None:
         self._now_ns = 0
-        self._wall_offset_s = wall_s
+        self._wall_offset_s = 1_800_000_000.0
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ticket = count()
 

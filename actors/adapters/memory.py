@@ -193,14 +193,9 @@ class MemoryLease:
     """Satisfies `Lease`. `rival` makes it look as if another writer had taken over; `another` is one."""
 
     def __init__(
-        self,
-        *,
-        ttl_s: float = 3.0,
-        clean: bool = True,
-        clock: ManualClock | None = None,
-        key: _LeaseKey | None = None,
+        self, clock: ManualClock, *, ttl_s: float = 3.0, clean: bool = True, key: _LeaseKey | None = None
     ) -> None:
-        """Without a `clock` it never expires. `clean`: how the writer before the first one ended."""
+        """`clean`: how the writer before the first one ended."""
         self.faults = Faults()
         self.rival = False
         self.released = False
@@ -211,7 +206,7 @@ class MemoryLease:
 
     def another(self) -> MemoryLease:
         """The same lease, as another writer sees it."""
-        return MemoryLease(ttl_s=self._ttl_s, clock=self._clock, key=self._key)
+        return MemoryLease(self._clock, ttl_s=self._ttl_s, key=self._key)
 
     @property
     def ttl_s(self) -> float:
@@ -219,7 +214,7 @@ class MemoryLease:
 
     async def acquire(self) -> Grant | None:
         self.faults.strike("acquire")
-        if self.rival or self._now_ns() < self._key.until_ns:
+        if self.rival or self._clock.now_ns() < self._key.until_ns:
             return None
         clean, self._key.clean = self._key.clean, False
         self._key.epoch += 1
@@ -241,10 +236,7 @@ class MemoryLease:
             self._key.until_ns = 0
 
     def _extend(self) -> None:
-        self._key.until_ns = self._now_ns() + round(self._ttl_s * SECOND_NS)
-
-    def _now_ns(self) -> int:
-        return self._clock.now_ns() if self._clock else 0
+        self._key.until_ns = self._clock.now_ns() + round(self._ttl_s * SECOND_NS)
 
 
 class MemoryCache:

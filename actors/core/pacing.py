@@ -89,7 +89,6 @@ class WindowGauge:
         return len(self._ends)
 
 
-def backoff_s(attempt: int, first_s: float = 0.05, most_s: float = 2.0) -> float:
-    """Pause before attempt number `attempt` (1 is the first repetition): doubling from `first_s`, never above
-    `most_s`."""
-    return float(min(most_s, first_s * 2 ** min(attempt - 1, 30)))
+def backoff_s(attempt: int, most_s: float = 2.0) -> float:
+    """Pause before attempt number `attempt` (1 is the first repetition): doubling from 50 ms, never above `most_s`."""
+    return float(min(most_s, 0.05 * 2 ** min(attempt - 1, 30)))

@@ -45,14 +45,13 @@ class RateMeter:
             self._bins.popleft()
 
 
-def retry_after_s(excess: float, drained_per_s: float, most_s: float = 60.0) -> float:
-    """How long a refused caller should wait until `excess` writes have been drained: never under 1 s, never above
-    `most_s`."""
+def retry_after_s(excess: float, drained_per_s: float) -> float:
+    """How long a refused caller should wait until `excess` writes have been drained: 1 to 60 s."""
     if excess <= 0:
         return 1.0
     if drained_per_s <= 0:
-        return max(1.0, min(5.0, most_s))  # nothing moves just now, so there is no better guess than "look again soon"
-    return max(1.0, min(most_s, excess / drained_per_s))
+        return 5.0  # nothing moves just now, so there is no better guess than "look again soon"
+    return max(1.0, min(60.0, excess / drained_per_s))
 
 
 def pause_s(fill: float, drained: RateMeter, now: int) -> float:

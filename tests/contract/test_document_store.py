@@ -22,7 +22,7 @@ from actors.core.batching import Command, Verb
 from actors.core.errors import CommandFailed, CommandForbidden, CommandNotSent, CommandRefused, CommandUnknown
 from actors.core.outcome import Outcome, Report
 from actors.core.ports import DocumentStore
-from serve_app.patches import apply
+from serve_app.patches import steps
 
 STORED, DUPLICATE, REJECTED, RETRY = Outcome
 SOON_S = 3.0  # for an answer that never comes; the handshake must meet it too
@@ -143,7 +143,8 @@ async def test_a_patch_into_a_scalar_is_refused_and_changes_nothing_as_its_reade
         assert outcomes(await place.store.store(update(place, "a", patch))) == [REJECTED]
     except CommandRefused as refusal:
         assert "b" in str(refusal)  # noqa: PT017 - one of two right answers
-    assert await found(place, "a") == {"a": bson.decode(before)} == {"a": apply(before, [bson.encode(patch)], "a")}
+    *_, put_together = steps(before, [bson.encode(patch)], "a")
+    assert await found(place, "a") == {"a": bson.decode(before)} == {"a": put_together}
 
 
 async def test_a_delete_leaves_nothing_and_may_be_repeated(place: Place) -> None:

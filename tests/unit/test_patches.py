@@ -9,9 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.errors import Problem
-from serve_app.patches import apply, update_of
+from serve_app.patches import steps, update_of
 
 BIG = 1 << 24
+
+
+def apply(base: bytes | None, patches: list[bytes], id_: str) -> dict[str, Any]:
+    *_, last = steps(base, patches, id_)
+    return last
 
 
 @pytest.mark.parametrize(
