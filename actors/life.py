@@ -43,6 +43,34 @@ def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
         task.cancel()
 
 
+class Tasks:
+    """Works that end by themselves. One that dies of a fault takes along whoever waits in `fail`: a half-dead actor
+    would look alive."""
+
+    def __init__(self) -> None:
+        self.under_way: set[asyncio.Task[None]] = set()
+        self._faults: asyncio.Queue[BaseException] = asyncio.Queue()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self.under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    async def until_idle(self) -> None:
+        """Returns when none is under way."""
+        while self.under_way:
+            await asyncio.wait(self.under_way)
+
+    async def fail(self) -> None:
+        """Raises the first fault, as soon as there is one."""
+        raise await self._faults.get()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.under_way.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._faults.put_nowait(fault)
+
+
 async def live(work: Awaitable[None]) -> None:
     """Do an actor's work. When that ends, so does the process: half dead it would go on answering."""
     try:

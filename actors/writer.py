@@ -7,7 +7,7 @@ could be lost: what it did not report is still in the buffers' log. It sends onl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from actors.core.errors import (
 from actors.core.outcome import Outcome, Report
 from actors.core.pacing import backoff_s
 from actors.core.ports import Clock, DocumentStore, Telemetry
-from actors.life import together
+from actors.life import Tasks, together
 from actors.outbox import Load, Outbox
 from actors.pulse import Pulse
 from actors.reads import Reads
@@ -72,9 +72,7 @@ class Writer:
         self._lost.set()
         self._learned = False
         self._lanes = asyncio.Semaphore(lanes)
-        self._tasks: set[asyncio.Task[None]] = set()  # one per lane in use
-        self._fault: BaseException | None = None
-        self._faulty = asyncio.Event()
+        self._tasks = Tasks()  # one per lane in use
         self._last_error = ""
         self._tally = Tally(clock, telemetry)
 
@@ -98,7 +96,7 @@ class Writer:
         """What an operator wants to know, as plain values."""
         return {
             "epoch": self._tenure.epoch,
-            "mongodb": self._pulse.mongodb(is_up=self._up.is_set(), last_error=self._last_error),
+            "mongodb": self._mongodb,
             "last_error": self._last_error or self._pulse.note or self._tenure.note,
             "held_s": round(self._budget.held_s, 3),
             "waiting_commands": len(self._outbox),
@@ -114,7 +112,7 @@ class Writer:
         self._budget.quarantine(clean=clean)
         try:
             await together(
-                self._tenure.hold(), self._dispatch(), self._recover_always(), self._watch(), self._fail_with_tasks()
+                self._tenure.hold(), self._dispatch(), self._recover_always(), self._watch(), self._tasks.fail()
             )
         finally:
             self._up.clear()
@@ -122,7 +120,7 @@ class Writer:
 
     async def close(self) -> None:
         """After `run` was cancelled: wait for what is under way, then give the lease back if nothing is in doubt."""
-        await self._until_idle()
+        await self._tasks.until_idle()
         try:
             if not self._budget.in_doubt:
                 await self._tenure.end()
@@ -147,7 +145,7 @@ class Writer:
                 self._lanes.release()
             else:
                 await self._take_rest(cost - 1)
-                self._spawn(self._use_lane(send))
+                self._tasks.begin(self._use_lane(send))
 
     async def _take_rest(self, cost: int) -> None:
         """What a large command costs beyond the first slot. MongoDB may go away meanwhile, and come back."""
@@ -234,7 +232,7 @@ class Writer:
         """Notice soon that MongoDB is away, also when nobody writes or what is under way is just not answered."""
         while True:
             await self._clock.sleep(_WATCH_S)
-            self._tally.report(self._budget.gauge, self._tenure.epoch, self.stats()["mongodb"])
+            self._tally.report(self._budget.gauge, self._tenure.epoch, self._mongodb)
             if self._up.is_set():
                 try:
                     await self._pulse.ask()
@@ -246,7 +244,7 @@ class Writer:
         attempt = 0
         while True:
             await self._lost.wait()
-            await self._until_idle()  # what is still under way may become one more doubt
+            await self._tasks.until_idle()  # what is still under way may become one more doubt
             try:
                 await self._store.probe()
                 await self._learn()
@@ -273,28 +271,11 @@ class Writer:
         await self._budget.take(self._may_send)
         return await self._command(partial(self._store.count, namespace))
 
-    async def _until_idle(self) -> None:
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    @property
+    def _mongodb(self) -> str:
+        return self._pulse.mongodb(is_up=self._up.is_set(), last_error=self._last_error)
 
     def _refuse_reads_while_away(self) -> None:
         if not self._up.is_set() or not self._tenure.holds:
             why = self._last_error or self._pulse.note or self._tenure.note or "the writer is starting"
             raise DatabaseUnavailable(f"MongoDB does not answer: {why}", 1.0)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self._fault = task.exception()
-            self._faulty.set()
-
-    async def _fail_with_tasks(self) -> None:
-        """A task that dies of a fault of ours takes the writer with it: a half-dead one would look alive."""
-        await self._faulty.wait()
-        if self._fault is not None:
-            raise self._fault

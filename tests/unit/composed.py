@@ -184,7 +184,7 @@ class Service:
         self.log = self.log.another()
 
     async def kill_writer(self) -> None:
-        await end(self.writer_task, *self.writer._tasks)
+        await end(self.writer_task, *self.writer._tasks.under_way)
         self.death.set()
         await settle()
         self.lease = self.lease.another()
@@ -207,7 +207,7 @@ class Service:
         return answer(task)
 
     async def stop(self) -> None:
-        await end(self.buffer_task, self.writer_task, *self.writer._tasks, *self.tasks)
+        await end(self.buffer_task, self.writer_task, *self.writer._tasks.under_way, *self.tasks)
 
     @property
     def sent(self) -> list[tuple[str, int]]:

@@ -150,7 +150,7 @@ class Process:
     # Ends
 
     async def die(self) -> None:
-        await end(self.run, *self.writer._tasks, *self.calls)
+        await end(self.run, *self.writer._tasks.under_way, *self.calls)
         self.server.abandon(self)
 
     async def close_down(self) -> None:
