@@ -16,6 +16,7 @@ docs_page.py    /openapi.json, /docs and /problems/{code}
 contract.py     the OpenAPI description of every route; schemas.py the bodies in it
 appends.py      appends that outlive the client that asked for them
 turns.py        how many requests are worked on at once; deadlines.py one timer for all who wait
+breather.py     work that takes long lets others be answered in between
 pool.py         which documents /api/data reads; records.py which it writes
 quota.py        how much one caller may write, and who a caller is
 parameters.py   names, query, Prefer, Idempotency-Key

@@ -138,18 +138,14 @@ def make_app(
     targets = Targets(limits.databases)
     reader = Reader(intake, near, targets, monotonic)
     board = StatusBoard(intake)
-    callers = Callers(limits)
-
-    def now_ns() -> int:
-        return int(monotonic() * 1e9)
-
+    callers = Callers(limits, monotonic)
     bodies = Bodies(limits.max_body_bytes)
     pool = Pool(intake, limits.data_namespace)
-    data = Data(appends, reader, pool, board, callers, limits, monotonic, now_ns)
+    data = Data(appends, reader, pool, board, callers, limits, monotonic)
     table = routes(
         limits,
         data,
-        Writes(appends, callers, targets, bodies, limits, now_ns),
+        Writes(appends, callers, targets, bodies, limits, monotonic),
         reader,
         Receipts(intake),
         DeadLetters(intake, appends, near),

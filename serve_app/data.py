@@ -40,7 +40,6 @@ class Data:
         callers: Callers,
         limits: EdgeLimits,
         monotonic: Callable[[], float],
-        now_ns: Callable[[], int],
     ) -> None:
         self._appends = appends
         self._reader = reader
@@ -52,13 +51,12 @@ class Data:
         self._warm_due_s = float("-inf")
         self._warming: asyncio.Task[None] | None = None
         self._monotonic = monotonic
-        self._now_ns = now_ns
 
     async def read_and_write(self, request: Request) -> Answer:
         """Five inserts, durable when this answers, and the documents that could be read meanwhile: five unless the
         collection has fewer, or MongoDB is down and they are in no buffer and no cache."""
         query(request)
-        quota = self._callers.charge(request, WRITES, self._now_ns())
+        quota = self._callers.charge(request, WRITES)
         self._pool.refresh_if_due(self._monotonic())
         await self._pool.asked_once(_READ_TIMEOUT_S)
         self._warm_if_due(self._monotonic())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from math import ceil
 from typing import NamedTuple
@@ -65,20 +66,22 @@ class Callers:
     caller that could name itself would have a new name for each request.
     """
 
-    def __init__(self, limits: EdgeLimits) -> None:
+    def __init__(self, limits: EdgeLimits, monotonic: Callable[[], float]) -> None:
         """`quota_per_s` 0 switches it off; then nothing is looked at and nothing is remembered."""
         self._quota = (
             Quota(limits.quota_per_s, limits.quota_burst, limits.quota_max_callers) if limits.quota_per_s else None
         )
+        self._monotonic = monotonic
         self._header = limits.quota_caller_header.lower().encode()
         self._trusted = networks(limits.trusted_proxies)
         window_s = ceil(limits.quota_burst / limits.quota_per_s) if limits.quota_per_s else 0
         self._policy = (b"ratelimit-policy", b'"writes";q=%d;w=%d' % (limits.quota_burst, window_s))
 
-    def charge(self, request: Request, writes: int, now: int) -> Headers:
+    def charge(self, request: Request, writes: int) -> Headers:
         """Headers for the answer. Raises `Problem` quota-exceeded, before anything was kept."""
         if self._quota is None:
             return ()
+        now = int(self._monotonic() * _SECOND_NS)
         granted, remaining, wait_s = self._quota.charge(self._name(request), writes, now)
         whole_s = ceil(wait_s) if granted else max(1, ceil(wait_s))
         headers = (self._policy, (b"ratelimit", b'"writes";r=%d;t=%d' % (remaining, whole_s)))

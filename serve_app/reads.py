@@ -13,6 +13,7 @@ from actors.core.document import Key
 from actors.core.errors import SpillwayError
 from actors.core.ports import Found, Intake
 from serve_app.answers import JSON, Answer
+from serve_app.breather import Breather
 from serve_app.documents import decode, encode, relaxed
 from serve_app.errors import Problem
 from serve_app.near_cache import NearCache
@@ -20,7 +21,6 @@ from serve_app.parameters import Targets, headers_of, query
 from serve_app.patches import steps
 
 _ANY_SIZE = 1 << 31
-_SLICE_S = 0.005  # by the clock: a patch takes a dozen microseconds, or a third of a second
 
 
 class Read(NamedTuple):
@@ -77,12 +77,11 @@ class Reader:
 
     async def _document(self, found: Found, id_: str) -> bytes:
         document: dict[str, Any] = {}
-        since_s = self._monotonic()
+        breather = Breather(self._monotonic)
         for step in steps(found.base, found.patches, id_):
             document = step
-            if self._monotonic() - since_s > _SLICE_S:
-                await asyncio.sleep(0)
-                since_s = self._monotonic()
+            if breather.is_due():
+                await breather.take()
         return encode(document, _ANY_SIZE)
 
     async def get(self, request: Request) -> Answer:

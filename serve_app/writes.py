@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +14,7 @@ from actors.core.receipt import Receipt
 from serve_app import bodies
 from serve_app.answers import Answer, json_answer
 from serve_app.appends import Appends
+from serve_app.breather import Breather
 from serve_app.documents import document, encode, parse
 from serve_app.errors import Problem
 from serve_app.ids import InvalidId, id_text, id_value, keyed_id, uuid7
@@ -34,7 +33,6 @@ from serve_app.receipts import accepted, location
 from serve_app.turns import Turns
 
 _LARGE_BYTES = 256 * 1024  # of a batch: more is milliseconds of work
-_SLICE_NS = 5_000_000
 _VARY = (b"vary", b"Prefer")
 _REPLAYED = (b"idempotency-replayed", b"true")
 
@@ -69,7 +67,7 @@ class Writes:
         targets: Targets,
         taken: bodies.Bodies,
         limits: EdgeLimits,
-        now_ns: Callable[[], int] = time.monotonic_ns,
+        monotonic: Callable[[], float],
     ) -> None:
         self._appends = appends
         self._targets = targets
@@ -77,7 +75,7 @@ class Writes:
         self._limits = limits
         self._bodies = taken
         self._large = Turns(limits.request_timeout_s, most=1)  # what is parsed takes many times the bytes of its body
-        self._now_ns = now_ns
+        self._monotonic = monotonic
 
     async def create(self, request: Request) -> Answer:
         """POST a document. Without `_id` it gets one of ours and is an insert; with one it replaces what was there."""
@@ -158,11 +156,10 @@ class Writes:
         if is_large:
             await self._large.take(ask.size)
         try:
-            since_ns = self._now_ns()
+            breather = Breather(self._monotonic)
             for index, item in enumerate(self._items(ask)):
-                if is_large and self._now_ns() - since_ns > _SLICE_NS:
-                    await asyncio.sleep(0)
-                    since_ns = self._now_ns()
+                if is_large and breather.is_due():
+                    await breather.take()
                 try:
                     parsed = self._parsed(item) if isinstance(item, bytes) else item
                     writes.append(self._document(namespace, parsed, ask.key, index))
@@ -219,7 +216,7 @@ class Writes:
     async def _kept(
         self, ask: Ask, writes: list[Write]
     ) -> tuple[list[Receipt], list[State], list[tuple[bytes, bytes]]]:
-        quota: Headers = self._callers.charge(ask.request, len(writes), self._now_ns())
+        quota: Headers = self._callers.charge(ask.request, len(writes))
         size = sum(len(write.body) for write in writes)
         receipts, fresh = await self._appends.keep(lambda: writes, size, ask.key)
         states = await self._appends.settle(receipts, ask.preference.wait_s)
