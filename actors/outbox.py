@@ -22,10 +22,6 @@ class _Part:
     alone: bool = False  # comes from a refused command: it is merged with nothing until the culprit is found
     queued: bool = True
 
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.command.bodies))
-
 
 @dataclass(slots=True, eq=False)
 class Load:
@@ -33,10 +29,6 @@ class Load:
 
     command: Command
     parts: list[_Part]
-
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.command.bodies))
 
     def answer(self, report: Report) -> None:
         """Tell every buffer its part of `report`."""
@@ -102,16 +94,16 @@ class Outbox:
         most = most_of(self._parts[0].command)
         if len(self._parts[0].command.ids) > most:
             self._cut(self._parts.popleft(), most)
-        if self._cuts and self._parts[0].size > self._max_bytes and len(self._parts[0].command.ids) > 1:
+        if self._cuts and self._parts[0].command.size > self._max_bytes and len(self._parts[0].command.ids) > 1:
             self._cut_by_bytes(self._parts.popleft())
         most = min(most, self._max_writes)
         first = self._parts.popleft()
         merged = [first]
         if not first.alone:
-            writes, size = len(first.command.ids), first.size
+            writes, size = len(first.command.ids), first.command.size
             kept: deque[_Part] = deque()
             for part in self._parts:
-                more, more_bytes = len(part.command.ids), part.size
+                more, more_bytes = len(part.command.ids), part.command.size
                 fits = writes + more <= most and size + more_bytes <= self._max_bytes
                 if fits and not part.alone and part.command[:2] == first.command[:2]:
                     merged.append(part)

@@ -162,7 +162,7 @@ class Writer:
         if len(self._outbox) and not (self._reads_turn and len(self._reads)):
             now, updates = self._clock.now_ns(), self._store.update_limit
             load = self._outbox.take(lambda command: self._doubts.most(command, now, updates))
-            cost = self._budget.cost(load.size)
+            cost = self._budget.cost(load.command.size)
             return lambda: self._store_load(load, cost), cost
         ask = self._reads.next()
         return (None if ask is None else lambda: self._command(ask)), 1

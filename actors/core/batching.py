@@ -1,4 +1,4 @@
-"""Which writes leave together, and in which order: decisions only, the loop that waits is in the buffer."""
+"""Which writes leave together, and in which order: decisions only, the loop that waits is the outflow's."""
 
 from __future__ import annotations
 
@@ -49,6 +49,11 @@ class Command(NamedTuple):
     ids: list[str]
     bodies: list[bytes]
     origin: Origin | None = None  # tells the writer what an earlier owner left behind; None once merged
+
+    @property
+    def size(self) -> int:
+        """Bytes of its bodies."""
+        return sum(map(len, self.bodies))
 
 
 _VERB_OF: dict[int, int] = {
