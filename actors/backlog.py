@@ -20,13 +20,13 @@ class Backlog:
     def __init__(self) -> None:
         self.writes = 0
         self.bytes = 0
+        self.open_writes = 0  # not yet resolved
+        self.open_bytes = 0
         self.last_position = NOTHING  # the newest position seen, also of entries that are gone
         self._entries: deque[Entry] = deque()
         self._resolved = 0  # how many of them, from the front, are resolved
         # A Key, as a plain tuple: cheaper. So is the write itself instead of a list of one, which nearly all are.
         self._by_key: dict[tuple[str, str], Write | list[Write]] = {}
-        self._open_writes = 0
-        self._open_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -36,23 +36,14 @@ class Backlog:
         self.last_position = entry.position
         self.writes += len(entry.writes)
         self.bytes += entry.bytes
-        self._open_writes += len(entry.writes)
-        self._open_bytes += entry.bytes
+        self.open_writes += len(entry.writes)
+        self.open_bytes += entry.bytes
         for write in entry.writes:
             known = self._by_key.setdefault(write[1:3], write)
             if isinstance(known, list):
                 known.append(write)
             elif known is not write:
                 self._by_key[write[1:3]] = [known, write]
-
-    @property
-    def open_writes(self) -> int:
-        """Writes not yet resolved."""
-        return self._open_writes
-
-    @property
-    def open_bytes(self) -> int:
-        return self._open_bytes
 
     @property
     def oldest(self) -> Entry | None:
@@ -85,8 +76,8 @@ class Backlog:
     def resolve(self, entries: list[Entry]) -> None:
         """The first open entries, exactly these, have been named by a Report."""
         self._resolved += len(entries)
-        self._open_writes -= sum(len(entry.writes) for entry in entries)
-        self._open_bytes -= sum(entry.bytes for entry in entries)
+        self.open_writes -= sum(len(entry.writes) for entry in entries)
+        self.open_bytes -= sum(entry.bytes for entry in entries)
 
     def forget(self, count: int) -> None:
         """The log has forgotten the first `count` entries, all of them resolved."""
