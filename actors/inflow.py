@@ -16,19 +16,18 @@ from actors.core.errors import (
     Fenced,
     LogUnavailable,
     OutcomeUnknown,
-    QueueFull,
     SpillwayError,
 )
 from actors.core.pacing import SECOND_NS, backoff_s
 from actors.core.ports import Appended, Clock, Keyed, Telemetry, WriteLog
 from actors.core.position import NOTHING, accepted_s
-from actors.core.rates import RateMeter, pause_s, retry_after_s
+from actors.core.rates import RateMeter
 from actors.life import together
+from actors.room import Room
 
 __all__ = ["Bounds", "Inflow", "Kept"]
 
 _WATCH_S = 0.2
-_REOPEN_AT = 0.8  # of the bound: a buffer that was full takes new writes again only below this
 
 
 class Inflow:
@@ -51,14 +50,11 @@ class Inflow:
         self._log = log
         self._backlog = backlog
         self._bounds = bounds
+        self._room = Room(bounds, backlog, drained)
         self._clock = clock
         self._telemetry = telemetry
-        self._drained = drained
         self._arrived = arrived
         self._calls: deque[Call] = deque()
-        self._waiting_writes = 0
-        self._waiting_bytes = 0
-        self._full = False
         self._called = asyncio.Event()
         self._idle = asyncio.Event()  # no call waits
         self._idle.set()
@@ -69,7 +65,7 @@ class Inflow:
     @property
     def ready(self) -> bool:
         """Would a write be taken now?"""
-        return self._log_up.is_set() and not self.draining and not self._is_full(0, 0)
+        return self._log_up.is_set() and not self.draining and not self._room.is_full()
 
     @property
     def log_up(self) -> bool:
@@ -91,7 +87,7 @@ class Inflow:
         `MalformedPayload`: surely not kept; `OutcomeUnknown`: perhaps kept.
         """
         try:
-            self._refuse_beyond_bounds(writes, len(payload) + sum(len(item.payload) for item in keyed))
+            self._refuse_what_cannot_be_kept(writes, len(payload) + sum(len(item.payload) for item in keyed))
         except SpillwayError as error:
             self._telemetry.count("refused_calls", reason=error.code)
             raise
@@ -105,8 +101,7 @@ class Inflow:
         )
         if call.writes != writes:
             raise MalformedPayload(f"{writes} writes are announced, {call.writes} are there")
-        self._waiting_writes += call.writes
-        self._waiting_bytes += call.bytes
+        self._room.take(call)
         self._calls.append(call)
         self._idle.clear()
         self._called.set()
@@ -120,34 +115,13 @@ class Inflow:
         """Returns when no call waits for its answer. Each waits for a bounded time."""
         await self._idle.wait()
 
-    def _refuse_beyond_bounds(self, writes: int, size: int) -> None:
+    def _refuse_what_cannot_be_kept(self, writes: int, size: int) -> None:
         if self.draining:
             raise Draining(retry_after_s=2.0)
         if not self._log_up.is_set():
             raise LogUnavailable(f"nothing can be kept: {self.last_error or 'still reading the log'}", 1.0)
-        if self._is_full(writes, size):
-            held = self._backlog.writes + self._waiting_writes + writes
-            excess = held * (1 - _REOPEN_AT / self._fill(writes, size))  # in writes, whichever bound is the tighter
-            wait_s = retry_after_s(excess, self._drained.per_s(self._clock.now_ns()))
-            raise QueueFull(f"{self._backlog.writes} writes ({self._backlog.bytes} bytes) wait for MongoDB", wait_s)
-
-    def _is_full(self, writes: int, size: int) -> bool:
-        """Full at the bound, and then until what is held is well below it: no flapping at the edge.
-
-        An empty buffer takes any call, or one that is larger than the bound would be told to come again for ever.
-        """
-        held = self._fill(0, 0)
-        if self._full:
-            self._full = held > _REOPEN_AT
-        if not self._full:
-            self._full = held > 0 and self._fill(writes, size) > 1.0
-        return self._full
-
-    def _fill(self, writes: int, size: int) -> float:
-        """Share of the tighter bound that would be in use with `writes` and `size` bytes more."""
-        held = self._backlog.writes + self._waiting_writes + writes
-        held_bytes = self._backlog.bytes + self._waiting_bytes + size
-        return max(held / self._bounds.max_writes, held_bytes / self._bounds.max_bytes)
+        if self._room.is_full(writes, size):
+            raise self._room.refusal(writes, size, self._clock.now_ns())
 
     async def _serve(self) -> None:
         group: list[Call] = []
@@ -230,7 +204,7 @@ class Inflow:
     def _answer(self, group: list[Call], appended: Appended) -> None:
         self._let_go(group)
         first = used = 0
-        pause = pause_s(self._fill(0, 0), self._drained, self._clock.now_ns())
+        pause = self._room.pause_s(self._clock.now_ns())
         for call in group:
             answers = appended.keyed[used : used + len(call.keyed)]
             if not call.answer.done():
@@ -246,10 +220,8 @@ class Inflow:
         self._let_go(group)
 
     def _let_go(self, group: list[Call]) -> None:
-        """These calls are over; from now on only the backlog counts them."""
-        self._waiting_writes -= sum(call.writes for call in group)
-        self._waiting_bytes -= sum(call.bytes for call in group)
-        if not self._waiting_writes and not self._calls:
+        self._room.give_back(group)
+        if not self._room.waiting_writes and not self._calls:
             self._idle.set()
 
     # The log going away and coming back

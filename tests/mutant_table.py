@@ -19,7 +19,7 @@ def _one(name: str, promise: str, file: str, old: str, new: str, *tests: str) ->
 
 BUDGET, PACING, WRITER = "actors/budget.py", "actors/core/pacing.py", "actors/writer.py"
 INFLOW, OUTFLOW, BATCHING = "actors/inflow.py", "actors/outflow.py", "actors/core/batching.py"
-LOG, LINK = "actors/adapters/redis_log.py", "actors/adapters/redis_link.py"
+ROOM, LOG, LINK = "actors/room.py", "actors/adapters/redis_log.py", "actors/adapters/redis_link.py"
 
 RING = "tests/unit/test_pacing.py::test_no_window_of_a_second_holds_more_than_r_commands_at_the_server"
 CAP = "tests/unit/test_exact_cap.py::"
@@ -251,11 +251,11 @@ MUTANTS = (
         "tests/unit/test_life.py::test_a_fault_ends_them_all_although_one_does_not_heed_its_cancellation",
     ),
     _one(
-        "hysteresis removed", "I7", INFLOW, "self._full = held > _REOPEN_AT", "self._full = held > 1.0",
+        "hysteresis removed", "I7", ROOM, "self._full = held > _REOPEN_AT", "self._full = held > 1.0",
         TEST_INFLOW + "test_a_full_buffer_refuses_and_opens_again_only_well_below_its_bound",
     ),
     _one(
-        "bytes not bounded", "I7", INFLOW, "held_bytes / self._bounds.max_bytes)", "0.0)",
+        "bytes not bounded", "I7", ROOM, "held_bytes / self._bounds.max_bytes)", "0.0)",
         TEST_INFLOW + "test_bytes_are_bounded_too",
     ),
     _one(
