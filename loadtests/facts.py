@@ -22,33 +22,17 @@ _PACKAGES = ("ray", "fastapi", "uvicorn", "redis", "pymongo", "uvloop")
 
 
 def where(k6: str) -> dict[str, str]:
-    """The machine, the code, and k6."""
-    return {**machine(), **code(), **generator(k6)}
-
-
-def machine() -> dict[str, str]:
-    """The machine, by name."""
+    """The machine, Python and its packages, the commit, the command line of this process, and k6."""
     cores = psutil.cpu_count() or 0
+    versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     return {
         "machine": f"{_processor()}, {cores} cores, {psutil.virtual_memory().total / _GIB:.0f} GiB",
         "system": f"{_distribution()}, Linux {platform.release()}",
-    }
-
-
-def code() -> dict[str, str]:
-    """Python, packages, the commit, and the command line of this process."""
-    versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
-    return {
         "Python": f"{platform.python_version()}; {versions}",
         "commit": commit(),
         "command": "python -m loadtests " + shlex.join(sys.argv[1:]),
+        "k6": " ".join(_said([k6, "version"]).split()[:2]) or "unknown",
     }
-
-
-def generator(k6: str) -> dict[str, str]:
-    """k6's version."""
-    said = _said([k6, "version"])
-    return {"k6": " ".join(said.split()[:2]) or "unknown"}
 
 
 def servers(redis_url: str | None, mongodb_uri: str | None) -> dict[str, str]:

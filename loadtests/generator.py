@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from loadtests import scenario
 from loadtests.preflight import FEW_USERS, k6_limit_bytes
 from loadtests.scenario import Plan
-from loadtests.service import ROOT
+from loadtests.service import tool
 
 INTERRUPTED = 105  # k6's exit code after Ctrl-C
 THRESHOLDS_FAILED = 99
@@ -59,16 +58,7 @@ def find_k6() -> str:
 
     A build is shown as it goes. Raises GeneratorError.
     """
-    given = os.environ.get("K6")
-    if given:
-        return given
-    asked = subprocess.run(
-        [sys.executable, "-m", "cluster", "tool", "k6"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
-    )
-    lines = asked.stdout.strip().splitlines()
-    if asked.returncode == 0 and lines:
-        return lines[-1].strip()
-    found = shutil.which("k6")
+    found = os.environ.get("K6") or tool("k6") or shutil.which("k6")
     if found is None:
         raise GeneratorError("k6 was not found: put it on the PATH or name it in K6")
     return found

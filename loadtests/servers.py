@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-from loadtests.service import ROOT, ServiceError
+from loadtests.service import ServiceError, tool
 
 
 def ferretdb() -> str:
     """The program that stands for MongoDB in every experiment, mongod on the PATH or not. Raises ServiceError."""
-    command = [sys.executable, "-m", "cluster", "tool", "ferretdb"]
-    asked = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    lines = asked.stdout.strip().splitlines()
-    if asked.returncode or not lines:
+    found = tool("ferretdb")
+    if found is None:
         raise ServiceError("`python -m cluster tool ferretdb` gave no path")
-    return lines[-1].strip()
+    return found
 
 
 def ferretdb_command(program: str, port: int, data: Path) -> list[str]:

@@ -73,6 +73,15 @@ def find_service(environment: Mapping[str, str] | None = None) -> Addresses:
     )
 
 
+def tool(name: str) -> str | None:
+    """The path of a program that `python -m cluster tool` finds or builds, as it shows; None when it gave none."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "cluster", "tool", name], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    lines = asked.stdout.strip().splitlines()
+    return lines[-1].strip() if lines and asked.returncode == 0 else None
+
+
 def get_json(url: str, timeout_s: float = 5.0) -> dict[str, Any] | None:
     """The JSON object a URL answers 200 with; None for anything else. Never raises for a service that is down."""
     try:

@@ -13,7 +13,7 @@ from cluster.footprint import shortage
 from cluster.head import LOGICAL_CPUS, OBJECT_STORE_BYTES
 from cluster.ray_environment import max_connections, tuning
 from cluster.settings import Settings
-from k8s.check.documents import Document, Fault, Pod, of_kind, pods, quantity
+from k8s.check.documents import Document, Fault, Pod, name_of, of_kind, pods, quantity
 from k8s.check.variables import OPEN_FILES, environment, settings_of
 
 NODE_PORTS = range(30000, 32768)
@@ -101,7 +101,7 @@ def _redis_memory(documents: Sequence[Document], settings: Settings) -> Iterator
         text = (document.get("data") or {}).get("redis.conf")
         if text is None:
             continue
-        where = f"ConfigMap/{document['metadata']['name']}"
+        where = name_of(document)
         said = dict(line.split(None, 1) for line in text.splitlines() if line and not line.startswith("#"))
         for key, value in SAFE.items():
             if said.get(key) != value:

@@ -96,10 +96,6 @@ def pods(documents: Iterable[Document]) -> list[Pod]:
     return found
 
 
-def ray_services(documents: Iterable[Document]) -> list[Document]:
-    return list(of_kind(documents, "RayService"))
-
-
 def quantity(text: str | int) -> Decimal:
     """A Kubernetes quantity as a number: `500m`, `1536Mi`, `2`. Raises `ValueError`."""
     text = str(text)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cluster.settings import Settings
-from k8s.check.documents import Document, Fault, Pod, pods, quantity, ray_services
+from k8s.check.documents import Document, Fault, Pod, of_kind, pods, quantity
 from k8s.check.variables import settings_of
 
 AFTER_DRAIN_S = 30.0
@@ -17,7 +17,7 @@ DRAIN = ["python", "-m", "cluster", "drain"]
 def faults(documents: Sequence[Document], ray_version: str) -> list[Fault]:
     """`ray_version`: the one in requirements.txt, which the image holds."""
     found = [fault for pod in pods(documents) for fault in (*_pod(pod), *_drain(pod), *_readiness(pod))]
-    for service in ray_services(documents):
+    for service in of_kind(documents, "RayService"):
         said = service["spec"]["rayClusterConfig"].get("rayVersion")
         if said != ray_version:
             found.append(Fault("RayService", f"rayVersion is {said}, requirements.txt has {ray_version}"))

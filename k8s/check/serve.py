@@ -13,14 +13,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cluster.settings import SettingsError, load
-from k8s.check.documents import Document, Fault, name_of, ray_services
+from k8s.check.documents import Document, Fault, name_of, of_kind
 
 
 def faults(documents: Sequence[Document]) -> list[Fault]:
     """What Serve or our builder would refuse, and what Serve would silently ignore."""
     return [
         Fault(f"{name_of(service)} serveConfigV2", what)
-        for service in ray_services(documents)
+        for service in of_kind(documents, "RayService")
         for what in config_faults(service["spec"].get("serveConfigV2") or "")
     ]
 

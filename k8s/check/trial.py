@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from k8s.check.control_plane import Api, Refused
-from k8s.check.documents import Document, Fault, Pod, names, of_kind, pods
+from k8s.check.documents import Document, Fault, Pod, name_of, names, of_kind, pods
 
 ESTABLISHED_S = 60
 
@@ -37,7 +37,7 @@ def faults(api: Api, documents: Sequence[Document], given: Sequence[Document] = 
     try:
         # One after the other, or the first refusal would hide the next.
         for document in [*of_kind(documents, "Namespace"), *secrets, *others]:
-            found += _applied(api, f"{document['kind']}/{document['metadata']['name']}", document)
+            found += _applied(api, name_of(document), document)
         for pod in pods(documents):
             # RayService's schema declares a pod's fields, but only a Pod is checked as one: names, mounts, quantities,
             # and the security level of the namespace.
