@@ -121,16 +121,12 @@ class Buffer:
         """
         return await self._lookup.sample(namespace, limit, self._owns)
 
-    def drain_intake(self) -> None:
-        """Take no new writes from now on."""
-        self._inflow.draining = True
-
     async def drain(self, timeout_s: float) -> int:
         """Refuse new writes and pour what is there; returns how many are left when it is empty or the time is up.
 
         Raises `LogUnavailable` when what an earlier pool left has not even been counted by then.
         """
-        self.drain_intake()
+        self._inflow.draining = True
         deadline_ns = self._clock.now_ns() + int(timeout_s * SECOND_NS)
         await self._inflow.idle()  # calls that were let in may still enter the backlog
         if not self._heritage.emptied.is_set():

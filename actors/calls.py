@@ -11,8 +11,6 @@ from ray.exceptions import RayActorError, RayError
 from actors.channel import CallFailed, Channel, ChannelFull, ChannelLost
 from actors.core.errors import SpillwayError
 
-CHANNEL_METHOD = "channel"
-"""What an actor is asked for the name of its channel."""
 _CHANNEL_S = 30.0  # an actor that is being restarted answers when it is back
 
 
@@ -83,7 +81,7 @@ class Remote:
         """Beside the calls, which go through Ray meanwhile. Nobody waits for it: without it all goes, slower."""
         try:
             async with asyncio.timeout(_CHANNEL_S):
-                self._channel = await Channel.connect(await getattr(handle, CHANNEL_METHOD).remote())
+                self._channel = await Channel.connect(await handle.channel.remote())
         except (RayError, TimeoutError):
             self._handle = None  # it died again; the next call looks it up and comes back here
         except OSError:

@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
+from actors.core.pacing import SECOND_NS
+from serve_app.answers import Headers
 from serve_app.errors import Problem
 from serve_app.limits import EdgeLimits
-
-_SECOND_NS = 1_000_000_000
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Charge(NamedTuple):
@@ -37,7 +35,7 @@ class Quota:
     def __init__(self, per_s: float, burst: int, max_callers: int) -> None:
         self.burst = burst
         # Whole numbers: of fractions added to an uptime, a whole quota would at times come out as a bit more than one.
-        self._interval_ns = ceil(_SECOND_NS / per_s)
+        self._interval_ns = ceil(SECOND_NS / per_s)
         self._burst_ns = burst * self._interval_ns
         self._max_callers = max_callers
         self._paid_at: OrderedDict[str, int] = OrderedDict()
@@ -56,7 +54,7 @@ class Quota:
         while len(self._paid_at) > self._max_callers:
             self._paid_at.popitem(last=False)
         remaining = max(0, (self._burst_ns - (paid_at - now)) // self._interval_ns)
-        return Charge(granted, remaining, (paid_at - now if granted else after - now - most) / _SECOND_NS)
+        return Charge(granted, remaining, (paid_at - now if granted else after - now - most) / SECOND_NS)
 
 
 class Callers:
@@ -81,7 +79,7 @@ class Callers:
         """Headers for the answer. Raises `Problem` quota-exceeded, before anything was kept."""
         if self._quota is None:
             return ()
-        now = int(self._monotonic() * _SECOND_NS)
+        now = int(self._monotonic() * SECOND_NS)
         granted, remaining, wait_s = self._quota.charge(self._name(request), writes, now)
         whole_s = ceil(wait_s) if granted else max(1, ceil(wait_s))
         headers = (self._policy, (b"ratelimit", b'"writes";r=%d;t=%d' % (remaining, whole_s)))

@@ -116,7 +116,7 @@ class Batch(BaseModel):
 
 
 class Status(BaseModel):
-    """Numbers for operators. Parts that do not answer are missing."""
+    """Numbers for operators. A figure of a part that does not answer is null, or missing where nobody answers."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -28,7 +28,7 @@ from serve_app.parameters import (
     preference,
 )
 from serve_app.patches import update_of
-from serve_app.quota import Callers, Headers
+from serve_app.quota import Callers
 from serve_app.receipts import accepted, location
 from serve_app.turns import Turns
 
@@ -216,7 +216,7 @@ class Writes:
     async def _kept(
         self, ask: Ask, writes: list[Write]
     ) -> tuple[list[Receipt], list[State], list[tuple[bytes, bytes]]]:
-        quota: Headers = self._callers.charge(ask.request, len(writes))
+        quota = self._callers.charge(ask.request, len(writes))
         size = sum(len(write.body) for write in writes)
         receipts, fresh = await self._appends.keep(lambda: writes, size, ask.key)
         states = await self._appends.settle(receipts, ask.preference.wait_s)
