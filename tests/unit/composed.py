@@ -101,6 +101,7 @@ class Handle:
             await asyncio.wait({call, dying}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             dying.cancel()
+            call.add_done_callback(lambda done: done.cancelled() or done.exception())  # its caller may be gone
         if not call.done() or call.cancelled():
             raise WriterUnavailable("it is being restarted")
         return call.result()
