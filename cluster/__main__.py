@@ -87,7 +87,6 @@ def drain(timeout: Annotated[float | None, typer.Option(help="Seconds [default: 
         os.environ.update(client_environment(str(record.ray_token_file), str(record.ray_address)))
     left = run(settings, settings.drain_timeout_s if timeout is None else timeout)
     print(f"left {left}", flush=True)
-    raise typer.Exit(0)
 
 
 @app.command()
