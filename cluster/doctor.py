@@ -37,8 +37,7 @@ class Finding:
 
 def examine(settings: Settings, folder: StateFolder, record: Record | None) -> Iterator[Finding]:
     """Every check, one after the other; `record` is the running service, whose own ports are of course taken."""
-    version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("Python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11, then: make venv")
+    yield Finding("Python", ".".join(map(str, sys.version_info[:3])))  # an older one cannot import this
     yield from _limits()
     yield from _tools(folder)
     if record is None:
