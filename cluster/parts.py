@@ -218,8 +218,7 @@ class Parts:
         before = self._record.parts.get(HEAD)
         if before is not None:
             reaper.end(reaper.find(self._record.run_id, [before.pid]), grace_s=0.5)
-        sessions = [path for path in self._folder.ray_temp_dir.glob("session_2*") if not path.is_symlink()]
-        for old in sorted(sessions)[:-2]:
+        for old in sorted(self._folder.ray_temp_dir.glob("session_2*"))[:-2]:  # not session_latest, a link
             shutil.rmtree(old, ignore_errors=True)
         (self._folder.sockets / ray_environment.HAPROXY_FOLDER).mkdir(exist_ok=True)
 
