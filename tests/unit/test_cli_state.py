@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 
 from cluster import reaper
 from cluster.__main__ import app
-from cluster.doctor import _disk
+from cluster.doctor import Finding, _disk
 from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
+
+DEAD = Process(2**22 + 1, 1, "boot")
 
 
 @pytest.fixture
@@ -90,7 +92,11 @@ def test_a_folder_for_sockets_that_somebody_prepared_is_not_used(folder: StateFo
         folder.sockets.unlink()
     folder.create()
     try:
-        assert folder.sockets.stat().st_mode & 0o777 == 0o700
+        for path in (folder.path, folder.run, folder.sockets):
+            path.chmod(0o755)
+        folder.create()
+        for path in (folder.path, folder.run, folder.sockets):
+            assert path.stat().st_mode & 0o777 == 0o700, "also one that was open"
     finally:
         folder.sockets.rmdir()
 
@@ -109,6 +115,44 @@ def test_status_shows_no_password_unless_asked_to(
     said = CliRunner().invoke(app, ["status", *options, "--secrets"])
     assert "redis://:pw@h/0" in said.stdout
     assert "mongodb://u:pw@h/" in said.stdout
+
+
+def test_the_addresses_of_a_killed_run_are_not_told_as_if_it_ran(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPILLWAY_STATE_DIR", str(folder.path))
+    nothing = CliRunner().invoke(app, ["status"])
+    folder.save(dataclasses.replace(record(), owner=DEAD))
+    killed = CliRunner().invoke(app, ["status"])
+    assert (nothing.exit_code, killed.exit_code, nothing.stdout, killed.stdout) == (1, 1, "", "")
+    assert "No Spillway runs here" in nothing.stderr
+    assert "make down" in killed.stderr
+
+
+ILL, WELL = Finding("a", "ill", "mend [it]"), Finding("b", "well")
+
+
+@pytest.mark.parametrize("found", [[WELL], [ILL, WELL], [WELL, ILL]])
+def test_the_doctor_ends_with_1_when_anything_has_to_be_mended_and_believes_in_no_dead_run(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, found: list[Finding]
+) -> None:
+    examined: list[Record | None] = []
+
+    def examine(_: object, __: object, run: Record | None) -> list[Finding]:
+        examined.append(run)
+        return found
+
+    monkeypatch.setattr("cluster.doctor.examine", examine)
+    monkeypatch.setenv("SPILLWAY_STATE_DIR", str(folder.path))
+    folder.save(record())
+    said = CliRunner().invoke(app, ["doctor"])
+    assert said.exit_code == (1 if ILL in found else 0)
+    assert ("✗ a" in said.stdout, "→ mend [it]" in said.stdout) == (ILL in found, ILL in found)
+    folder.save(dataclasses.replace(record(), owner=DEAD))
+    CliRunner().invoke(app, ["doctor"])
+    folder.forget()
+    CliRunner().invoke(app, ["doctor"])
+    assert examined == [record(), None, None]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"run_id": "a"}', '{"run_id": "a", "owner": {}, "parts": {}}'])
@@ -180,3 +224,6 @@ def test_a_variable_that_only_looks_like_a_setting_is_told_and_no_value_of_it(mo
     assert "Nobody reads the variable SPILLWAY_MONGO_URI; each setting's name" in told
     assert told.count("Nobody reads") == 1
     assert "s3cret" not in told
+    monkeypatch.setenv("SPILLWAY_BUFFERS", "s3cret")
+    wrong = CliRunner().invoke(app, ["status"])
+    assert (wrong.exit_code, "  buffers: " in wrong.stderr, "s3cret" in wrong.stderr) == (2, True, False)

@@ -24,11 +24,12 @@ from cluster import telegraph
 from cluster import up as running
 from cluster.__main__ import app
 from cluster.down import clean, down
+from cluster.embedded.child import Recipe
 from cluster.embedded.steps import Steps
 from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
 from cluster.terminal import Unheard, silence
-from cluster.up import Run
+from cluster.up import CannotStart, Run, StopRequested
 
 PID = 4_321
 
@@ -103,15 +104,19 @@ def test_down_tells_what_the_run_has_left_in_the_log(
     folder: StateFolder, console: Console, time: Time, owner: Owner
 ) -> None:
     folder.save(record())
+    lock = folder.lock()
+    assert lock is not None
 
     def end() -> None:
         folder.note_left(1_234)
         folder.forget()
+        lock.close()
         owner.alive = False
 
     time.at = [(190.0, end)]  # long after the 150 s which it once got
     assert down(folder, console) == 0
     assert owner.asked == 1
+    assert time.now == pytest.approx(190.0, abs=1.0), "whose end it awaits, and no longer"
     stored = "1,234 accepted writes are still in the log; the next `make up` stores them."
     assert f"Stopped. {stored}" in console.export_text()
     assert down(folder, console) == 0
@@ -184,6 +189,28 @@ def test_a_record_of_another_version_is_no_sign_that_nothing_runs(folder: StateF
     assert "Nothing to clean up." in console.export_text()
 
 
+def test_a_run_that_has_begun_meanwhile_is_left_alone(folder: StateFolder, console: Console, owner: Owner) -> None:
+    """Its parts, and its record once it has one, are not those of the killed run that was to be cleaned up."""
+    folder.save(record())
+    owner.alive = False
+    lock = folder.lock()
+    assert lock is not None
+    with lock:
+        assert down(folder, console) == 1
+    assert "Another run has begun meanwhile" in console.export_text()
+    assert folder.load() == record()
+
+
+@pytest.mark.parametrize("command", ["up", "down", "clean"])
+def test_a_command_that_could_not_do_it_says_so_by_its_code(folder: StateFolder, command: str) -> None:
+    lock = folder.lock()
+    assert lock is not None
+    with lock:
+        done = CliRunner().invoke(app, [command], env={"SPILLWAY_STATE_DIR": str(folder.path)})
+    assert (done.exit_code, "runs here" in done.output or "running already" in done.output) == (1, True)
+    assert folder.logs.exists()
+
+
 # clean
 
 
@@ -219,13 +246,19 @@ def test_data_is_deleted_only_after_the_typed_word(
     assert "1,234 accepted writes are still in the log" in said
 
 
-def test_nothing_is_removed_from_under_a_run(folder: StateFolder, console: Console) -> None:
+def test_nothing_is_removed_from_under_a_run_and_what_cannot_be_removed_is_told(
+    folder: StateFolder, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock = folder.lock()
     assert lock is not None
     with lock:
         assert clean(folder, console, data=True, ask=lambda _: "delete") == 1
     assert folder.data.exists()
     assert folder.run.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", full)
+        assert clean(folder, console, data=True, ask=lambda _: "delete") == 1
+    assert "It cannot be removed: [Errno 28]" in console.export_text()
 
 
 def test_clean_where_nothing_ever_ran_is_no_error(tmp_path: Path, console: Console) -> None:
@@ -237,7 +270,7 @@ def test_clean_where_nothing_ever_ran_is_no_error(tmp_path: Path, console: Conso
 
 
 def test_a_drain_gets_its_time_from_when_it_can_begin_and_then_the_writer_may_let_go(
-    folder: StateFolder, console: Console, time: Time, monkeypatch: pytest.MonkeyPatch
+    folder: StateFolder, console: Console, time: Time, handlers: dict[int, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Drain:
         killed_s = 0.0
@@ -256,6 +289,14 @@ def test_a_drain_gets_its_time_from_when_it_can_begin_and_then_the_writer_may_le
     run._drain()
     assert 100 < Drain.killed_s < 130
     assert run.record.stop_s > Drain.killed_s + 60
+    again_s = time.now + 1.0
+    time.at = [(again_s, lambda: handlers[signal.SIGINT](signal.SIGINT, None))]
+    run.listen_for_signals()
+    run._drain()
+    assert Drain.killed_s == pytest.approx(again_s, abs=0.5), "Ctrl-C again skips it"
+    said = console.export_text()
+    assert "the drain was not finished in time" in said
+    assert "the drain was skipped" in said
 
 
 def test_a_drain_that_tells_nothing_has_left_the_last_backlog_that_was_known(
@@ -314,6 +355,9 @@ def test_a_full_disk_at_the_start_is_told_and_not_a_traceback(
     monkeypatch.setattr(Run, "start", full)
     assert running.up(load(), folder, console, witness=None) == 1
     assert "No space left on device\nWhat is lacking: make doctor" in console.export_text()
+    monkeypatch.setattr(StateFolder, "create", full)
+    assert running.up(load(), folder, console, witness=None) == 1
+    assert "Spillway's folder cannot be used: [Errno 28]" in console.export_text()
 
 
 def test_a_run_that_is_killed_while_it_accepts_has_noted_that_nobody_knows(
@@ -326,6 +370,78 @@ def test_a_run_that_is_killed_while_it_accepts_has_noted_that_nobody_knows(
     folder.note_left(5)
     Run(load(), folder, console).start(witness=None)
     assert brought == [None]
+
+
+@pytest.fixture
+def brought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a start that has a MongoDB of its own brings, in this order."""
+    brought: list[str] = []
+    monkeypatch.setattr(running, "Parts", lambda *_: NothingToBring())
+    monkeypatch.setattr(NothingToBring, "mongodb", lambda _: named("MongoDB"))
+    monkeypatch.setattr(NothingToBring, "head", lambda _: named(running.HEAD))
+    monkeypatch.setattr(Run, "_check_public_port", lambda _: None)
+    monkeypatch.setattr(Run, "_bring", lambda _, recipe, title: brought.append(recipe.name))
+    return brought
+
+
+WITNESS = "the witness before 27117"
+
+
+@pytest.mark.parametrize(
+    ("stops", "ours", "witness", "then"),
+    [
+        (0, True, None, ["MongoDB", WITNESS, running.HEAD]),
+        (0, True, True, ["MongoDB", WITNESS, running.HEAD]),
+        (0, True, False, ["MongoDB", running.HEAD]),
+        (0, False, None, [running.HEAD]),
+        (0, False, True, CannotStart),  # it would record nothing, and nobody would know
+        (1, True, None, StopRequested),  # while tools were built, which takes minutes
+    ],
+)
+def test_a_start_brings_what_was_asked_for_or_nothing(
+    folder: StateFolder,
+    console: Console,
+    brought: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    stops: int,
+    ours: bool,
+    witness: bool | None,
+    then: list[str] | type[Exception],
+) -> None:
+    if not ours:
+        monkeypatch.setattr(NothingToBring, "mongodb", lambda _: None)
+    run = Run(load(), folder, console)
+    run.record.mongodb_uri = "mongodb://127.0.0.1:27117/"
+    run._stops = stops
+    if isinstance(then, list):
+        run.start(witness)
+        assert brought == then
+    else:
+        with pytest.raises(then):
+            run.start(witness)
+        assert brought == []
+
+
+@pytest.mark.parametrize(
+    ("left", "said"), [(0, ""), (7, "7 accepted writes are still in the log"), (None, "is not known")]
+)
+def test_a_run_says_at_its_end_what_it_has_left_also_when_it_never_got_ready(
+    folder: StateFolder,
+    console: Console,
+    handlers: dict[int, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    left: int | None,
+    said: str,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise StopRequested
+
+    monkeypatch.setattr(Run, "start", interrupted)
+    monkeypatch.setattr(Run, "stop", lambda _: left)
+    assert running.up(load(), folder, console, witness=None) == 0
+    told = console.export_text()
+    assert "Stopped before it was ready." in told
+    assert (said in told, "make up" in told) == (True, left != 0)
 
 
 def test_the_direct_port_is_asked_once_its_replicas_are_there(
@@ -366,6 +482,13 @@ class NothingToBring:
     def redis(self) -> None: ...
 
     mongodb = head = ask_direct_port = redis
+
+    def witness(self, upstream_port: int) -> Recipe:
+        return named(f"the witness before {upstream_port}")
+
+
+def named(name: str) -> Recipe:
+    return Recipe(name, [], Path("log"), lambda: True)
 
 
 class Drained:
