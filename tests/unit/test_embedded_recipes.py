@@ -12,6 +12,7 @@ from cluster.doctor import _tools
 from cluster.embedded import mongo_server, redis_server, toolchain
 from cluster.embedded.redis_server import RedisServer
 from cluster.embedded.steps import Steps
+from cluster.footprint import shortage
 from cluster.parts import Parts
 from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
@@ -38,6 +39,21 @@ def test_redis_is_durable_never_evicts_and_stays_on_loopback(tmp_path: Path) -> 
     assert given["--bind"] == "127.0.0.1"
     assert given["--save"] == ""
     assert int(given["--auto-aof-rewrite-percentage"]) > 0
+
+
+@pytest.mark.parametrize("more", [{}, {"max_queue_bytes": 2 << 30}, {"cache_max_entries": 200_000}])
+def test_a_redis_of_ours_has_room_for_all_that_the_settings_may_need(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: dict[str, int]
+) -> None:
+    monkeypatch.setattr(redis_server, "find", lambda: RedisServer(Path("/opt/redis-server"), "on PATH"))
+    settings = load(**more)
+    parts = Parts(settings, StateFolder(tmp_path), Record("run", Process(1, 1, "boot")), Steps(Console()))
+    monkeypatch.setattr(parts, "_port", lambda *_: 6390)
+    recipe = parts.redis()
+    assert recipe is not None
+    room = int(options(list(recipe.command))["--maxmemory"])
+    assert room >= max(1 << 30, 4 * settings.max_queue_bytes)
+    assert shortage(settings, room) == ""
 
 
 def test_where_no_redis_can_be_brought_the_command_that_installs_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from cluster import topology
-from cluster.settings import Settings, SettingsError, load
+from actors.core.batching import BatchPolicy
+from cluster import launch, topology
+from cluster.settings import MIB, Settings, SettingsError, load
 from serve_app.errors import Problem
 from serve_app.limits import EdgeLimits
 from serve_app.parameters import namespace_of
@@ -36,6 +37,7 @@ def test_without_any_setting_the_defaults_hold() -> None:
         ("SPILLWAY_MONGODB_URI", "mongodb://m:3", "mongodb_uri", "mongodb://m:3"),
         ("SPILLWAY_BUFFERS", "4", "buffers", 4),
         ("SPILLWAY_CACHE_TTL_S", "7", "cache_ttl_s", 7),
+        ("SPILLWAY_WRITE_CONCERN", "1", "write_concern", "1"),
     ],
 )
 def test_a_variable_sets_its_option(
@@ -130,6 +132,8 @@ def test_an_empty_file_sets_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ({"key_prefix": "S3CRET s3cret"}, "key_prefix"),
         ({"batchsize": "s3cret"}, "batchsize"),
         ({"write_concern": "0"}, "write_concern"),
+        ({"quota_caller_header": "X-Forwarded-For"}, "quota_caller_header"),
+        ({"trusted_proxies": "10.0.0.0/8, s3cret"}, "trusted_proxies"),
     ],
 )
 def test_a_bad_value_is_answered_with_its_setting_and_never_repeated(overrides: dict[str, Any], name: str) -> None:
@@ -142,6 +146,15 @@ def test_a_bad_value_is_answered_with_its_setting_and_never_repeated(overrides: 
 
 def test_what_only_looks_like_a_number_is_the_name_of_a_write_concern() -> None:
     assert load(write_concern="²").write_concern == "²"
+
+
+def test_a_batch_counts_at_most_as_its_lane_may_spend() -> None:
+    """Four lanes' commands are kept back for a crash, and one more fits beside them: a fifth of 100 commands."""
+    most = 20 * 262_144
+    settings = {"operation_bytes": 262_144, "rate_limit_per_s": 100, "writer_lanes": 4}
+    assert load(batch_max_bytes=most, **settings).batch_max_bytes == most
+    with pytest.raises(SettingsError, match=f"batch_max_bytes: with operation_bytes at most {most}"):
+        load(batch_max_bytes=most + 1, **settings)
 
 
 @pytest.mark.parametrize("databases", ["*", "shop, test-*", "test-?"])
@@ -199,6 +212,19 @@ def test_streams_and_actors_carry_the_size_of_their_pool_and_actors_their_genera
     end = f"-g{topology.GENERATION}-0a1b2c3d"
     assert topology.buffer_names(2, "0a1b2c3d") == [f"buffer-0of2{end}", f"buffer-1of2{end}"]
     assert topology.writer_name("0a1b2c3d") == f"mongo-writer{end}"
+
+
+def test_the_bounds_are_for_all_buffers_together_and_another_setting_is_another_set_of_actors() -> None:
+    settings = load(buffers=4, max_queue_size=1_000, max_queue_bytes=64 * MIB)
+    configs = launch.buffer_configs(settings, "writer")
+    assert [(config.bounds.max_writes, config.bounds.max_bytes) for config in configs] == [(250, 16 * MIB)] * 4
+    assert {config.policy for config in configs} == {BatchPolicy(1_000, 8 * MIB, 0.15)}
+    fewest = launch.buffer_configs(load(buffers=4, max_queue_size=3), "writer")
+    assert [config.bounds.max_writes for config in fewest] == [1] * 4
+    for other in ({"rate_limit_per_s": 50}, {"max_queue_size": 999}):
+        changed = load(**other)
+        assert launch.writer_name(changed) != launch.writer_name(load()), "the old ones keep to what they were told"
+        assert not {*launch.buffer_names(changed)} & {*launch.buffer_names(load())}
 
 
 def test_the_example_file_lists_every_option_with_its_default_and_its_comment() -> None:
