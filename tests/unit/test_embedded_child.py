@@ -121,6 +121,7 @@ def test_a_death_is_told_and_mended(stage: Stage) -> None:
     assert "Part ended by SIGKILL" in event
     assert str(child.recipe.log) in event
     assert child.tend() == []  # not before its pause is over
+    assert child.pid is None, "its id may be another's soon"
     stage.now += 0.25
     child.tend()
     assert child.pid == 101
@@ -160,6 +161,9 @@ def test_a_restart_that_never_gets_ready_is_tried_again(stage: Stage) -> None:
     stage.now += 21
     assert "not ready within 20 s" in child.tend()[0]
     assert child.state is State.WAITING
+    assert stage.signals == [signal.SIGTERM, signal.SIGKILL], "two would run on the same data"
+    child.stop()
+    assert len(stage.signals) == 2, "there is nobody to signal"
 
 
 def test_a_restart_for_which_the_disk_has_no_room_is_tried_again(stage: Stage) -> None:
