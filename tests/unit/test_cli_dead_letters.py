@@ -217,6 +217,15 @@ def test_nobody_at_the_address_is_told_as_that() -> None:
 
     with pytest.raises(Refused, match="does not answer"):
         Shelf("http://edge", nobody).size()
+    slept: list[float] = []
+
+    def pause(seconds: float) -> None:
+        assert seconds >= 1.0, "whoever is in trouble is not asked without a pause"
+        slept.append(seconds)
+
+    with pytest.raises(Refused, match="does not answer"):
+        list(Shelf("http://edge", nobody, pause, lambda: sum(slept)).pages("replay", {}, 10))
+    assert sum(slept) == PATIENCE_S
 
 
 def test_a_wrong_filter_is_told_at_once(far: Far) -> None:

@@ -130,6 +130,7 @@ def test_any_other_reason_is_said_and_the_log_takes_all_meanwhile(
 def test_a_server_far_away_gets_its_time_and_one_of_ours_is_asked_often(mongo: type[FakeMongo], tmp_path: Path) -> None:
     parts, console = given(tmp_path, "mongodb://h/")
     assert parts.mongodb() is None
+    assert parts._record.mongodb_uri == parts._record.service_mongodb_uri == "mongodb://h/"
     assert mongo.waited == 5_000
     assert console.export_text() == ""
     (finding,) = _mongodb(load(mongodb_uri="mongodb://h/"), None)
@@ -226,8 +227,9 @@ async def test_a_redis_that_is_new_enough_or_hides_its_version_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, told: bool
 ) -> None:
     monkeypatch.setattr(redis.Redis, "from_url", lambda *_, **__: FakeRedis(version, told))
-    parts = Parts(load(redis_url="redis://h/"), StateFolder(tmp_path), dataclasses.replace(RECORD), Steps(Console()))
-    assert parts.redis() is None
+    record = dataclasses.replace(RECORD)
+    assert Parts(load(redis_url="redis://h/"), StateFolder(tmp_path), record, Steps(Console())).redis() is None
+    assert record.redis_url == "redis://h/", "which the service is told of"
     (finding,) = _redis(load(redis_url="redis://h/"), None)
     assert finding.well
     await refuse_unsafe(FakeAsyncRedis(version, told))
