@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,12 @@ from rich.console import Console
 
 from cluster import reaper
 from cluster.embedded import mongo_server, ports, redis_server, toolchain
-from cluster.embedded.child import GUARD, Child, Recipe, State
+from cluster.embedded.child import GUARD, LOG_LIMIT_BYTES, Child, ChildFailed, Recipe, State
 from cluster.embedded.steps import Steps
+from cluster.parts import HEAD, Parts
+from cluster.settings import load
+from cluster.state import Process, Record, StateFolder
+from cluster.up import Run, StopRequested
 from loadtests import facts
 
 Start = Callable[[Recipe], Child]
@@ -62,6 +67,25 @@ def killed_and_back(child: Child) -> None:
     until(lambda: child.tend() and child.state is State.WAITING)
     until(lambda: child.tend() or child.state is State.RUNNING)
     assert child.state is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("says", "taken"),
+    [("v=6.0.16 sha=0", False), ("v=6.2.0 sha=0", True), ("v=10.1.2", True), ("", False), (None, False)],
+)
+def test_a_redis_on_path_is_taken_when_it_is_new_enough(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str | None, taken: bool
+) -> None:
+    program = tmp_path / "redis-server"
+    program.write_text("no program" if says is None else f"#!/bin/sh\n[ $1 = --version ] && echo Redis server {says}\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda _: None)
+    if taken:
+        assert redis_server.find() == redis_server.RedisServer(program, "on PATH")
+    else:
+        with pytest.raises(redis_server.NoRedisServer, match=r"No redis-server 6\.2 or newer"):
+            redis_server.find()
 
 
 def test_redis_is_durable_and_comes_back_with_its_data(tmp_path: Path, start: Start) -> None:
@@ -198,5 +222,79 @@ def test_the_reaper_finds_a_whole_session_by_one_marked_member_and_nothing_else(
         assert bystander.poll() is None
     finally:
         for process in (leader, bystander):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    folder = StateFolder(tmp_path / "state")
+    folder.create()
+    run = Run(load(), folder, Console(stderr=True))
+    yield run
+    run.stop()
+    shutil.rmtree(folder.sockets)
+
+
+def test_a_part_is_awaited_and_can_be_found_meanwhile_and_another_that_dies_comes_back(run: Run) -> None:
+    seen: list[Record | None] = []
+
+    def second_time() -> bool:
+        seen.append(run._folder.load())
+        return len(seen) == 2
+
+    run._bring(Recipe("First", ["sleep", "60"], run._folder.logs / "first.log", second_time), "Starting it")
+    assert len(seen) == 2
+    assert seen[0] is not None
+    assert (seen[0].state, list(seen[0].parts)) == ("starting", ["First"])
+    part, (first,) = seen[0].parts["First"], run._children
+    assert part.lives()
+
+    def ctrl_c_when_first_is_back() -> bool:
+        run._stops = int(first.pid not in (None, part.pid))
+        return False
+
+    os.kill(part.pid, signal.SIGKILL)
+    with pytest.raises(StopRequested):
+        run._bring(Recipe("Second", ["sleep", "60"], run._folder.logs / "2.log", ctrl_c_when_first_is_back), "And it")
+    record = run._folder.load()
+    assert record is not None
+    assert record.parts["First"].pid == first.pid
+    run.stop()
+    assert not any(part.lives() for part in record.parts.values())
+    assert run._folder.load() is None
+
+
+def test_a_part_that_ends_at_once_is_no_start_and_its_last_words_are_told(run: Run) -> None:
+    command, log = ["sh", "-c", "echo no such folder; echo or so >&2; exit 3"], run._folder.logs / "part.log"
+    with log.open("wb") as earlier:
+        earlier.truncate(LOG_LIMIT_BYTES + 1)
+    with pytest.raises(ChildFailed, match=r"Part ended with code 3 (.|\n)*\n    no such folder\n    or so"):
+        run._bring(Recipe("Part", command, log, lambda: False), "Starting it")
+    assert log.stat().st_size < 1_000, "what earlier runs have said is kept once"
+    assert log.with_suffix(".old.log").stat().st_size == LOG_LIMIT_BYTES + 1
+
+
+def test_before_a_new_head_the_rest_of_the_old_one_is_ended_and_no_other_part(tmp_path: Path) -> None:
+    marked = {**os.environ, reaper.RUN_VARIABLE: "contract-test-head"}
+    command = ["sh", "-c", "trap '' TERM; exec sleep 60"]  # what does not heed it has to be killed
+    head, redis_part = (subprocess.Popen(command, start_new_session=True, env=marked) for _ in range(2))
+    until(lambda: psutil.Process(head.pid).name() == "sleep")
+    folder = StateFolder(tmp_path / "state")
+    folder.create()
+    for name in ("session_2026-01-01", "session_2026-01-02", "session_2026-01-03"):
+        (folder.ray_temp_dir / name).mkdir(parents=True)
+    (folder.ray_temp_dir / "session_latest").symlink_to("session_2026-01-03")
+    owners = {HEAD: Process(head.pid, 1, "boot"), "Redis": Process(redis_part.pid, 1, "boot")}
+    record = Record("contract-test-head", Process(os.getpid(), 1, "boot"), parts=owners)
+    try:
+        Parts(load(), folder, record, Steps(Console(stderr=True)))._clear_head()
+        assert head.poll() is not None
+        assert redis_part.poll() is None
+        left = sorted(path.name for path in folder.ray_temp_dir.iterdir())
+        assert left == ["session_2026-01-02", "session_2026-01-03", "session_latest"]
+    finally:
+        shutil.rmtree(folder.sockets)
+        for process in (head, redis_part):
             process.kill()
             process.wait()
