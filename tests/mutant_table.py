@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 class Mutant(NamedTuple):
     name: str
-    promise: str  # I1 to I8
+    promise: str  # I1 to I9
     file: str
     edits: tuple[tuple[str, str], ...]  # text that is there exactly once, and what becomes of it
     tests: tuple[str, ...]  # every one of them must fail
@@ -26,6 +26,7 @@ CAP = "tests/unit/test_exact_cap.py::"
 TEST_WRITER = "tests/unit/test_writer.py::"
 TEST_INFLOW = "tests/unit/test_inflow.py::"
 TEST_OUTFLOW = "tests/unit/test_outflow.py::"
+TEST_READS = "tests/unit/test_read_your_writes.py::"
 TEST_PROTOCOL = "tests/unit/test_protocol.py::"
 TEST_LOG = "tests/contract/test_write_log.py::"
 
@@ -77,6 +78,22 @@ MUTANTS = (
         "what follows a refused write before what counts again", "I1", OUTFLOW,
         "            if planned.is_lacking(fresh):\n                break\n        return sent", "        return sent",
         TEST_OUTFLOW + "test_nothing_is_sent_before_what_it_builds_on_counts_again",
+        "tests/unit/test_flush_model.py::test_a_batch_leaves_what_its_writes_leave_one_after_the_other",
+    ),
+    _one(
+        "a read forgets what leaves the buffer under it", "I9", "actors/lookup.py",
+        "        left = reading.left.get(key)\n", "        left = None\n",
+        TEST_READS + "test_a_read_sees_every_write_that_was_acknowledged_before_it_began",
+    ),
+    _one(
+        "a cached copy outlives the write", "I9", "actors/lookup.py",
+        "            await self._cache.drop([_cache_key(*key) for key in keys])\n", "            pass\n",
+        TEST_READS + "test_a_read_sees_every_write_that_was_acknowledged_before_it_began",
+    ),
+    _one(
+        "what may have been kept is told to be refused", "I3", "actors/lane.py",
+        "    if request.began:  # this", "    if False:  # this",
+        "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",
     ),
     _one(
         "acknowledge before append", "I1", INFLOW,
