@@ -23,7 +23,7 @@ from actors.buffer import Buffer
 from actors.core.batching import BatchPolicy, Command, Verb
 from actors.core.document import Kind, Write, decode_writes, encode_writes
 from actors.core.errors import LogUnavailable, WriterUnavailable
-from actors.core.outcome import Report
+from actors.core.outcome import Outcome, Report
 from actors.core.pacing import SECOND_NS
 from actors.core.ports import Keyed
 from actors.inflow import Bounds, Kept
@@ -70,6 +70,25 @@ def commands(*ids: str, verb: Verb = Verb.INSERT, body: bytes = b"x") -> list[Co
 def worst_window(instants: Sequence[int], window_ns: int = SECOND_NS) -> int:
     """Most instants in any half-open window; written anew here, because a judge shares no code with the accused."""
     return max((sum(start <= instant < start + window_ns for instant in instants) for start in instants), default=0)
+
+
+class ChoosyStore(MemoryStore):
+    """Refuses what says so, whatever is there, and what does not fit what is there, as MemoryStore does."""
+
+    def _apply(self, command: Command) -> Report:
+        outcomes, reasons, grown = bytearray(), dict[int, str](), 0
+        for index, (id_, body) in enumerate(zip(command.ids, command.bodies, strict=True)):
+            is_copy = command.verb == Verb.INSERT and (command.namespace, id_) in self.documents
+            if b"refused" in body and not is_copy:
+                outcomes.append(Outcome.REJECTED)
+                reasons[index] = "it says so"
+                continue
+            report = super()._apply(command._replace(ids=[id_], bodies=[body]))
+            outcomes += report.outcomes
+            if report.reasons:
+                reasons[index] = report.reasons[0]
+            grown += report.grown
+        return Report(bytes(outcomes), reasons, grown)
 
 
 class Handle:

@@ -6,14 +6,13 @@ import asyncio
 from typing import Any
 
 import bson
-from composed import NAMESPACE, Service, until
+from composed import NAMESPACE, ChoosyStore, Service, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.adapters.memory import MemoryStore
 from actors.core.batching import Command, Verb
 from actors.core.document import Kind, Write
-from actors.core.outcome import Outcome, Report
+from actors.core.outcome import Outcome
 
 VERB_OF = {Kind.INSERT: Verb.INSERT, Kind.PUT: Verb.UPDATE, Kind.PATCH: Verb.UPDATE, Kind.DELETE: Verb.DELETE}
 KINDS = st.sampled_from([Kind.INSERT, Kind.PUT, Kind.PUT, Kind.PATCH, Kind.PATCH, Kind.DELETE])
@@ -23,29 +22,6 @@ PATCHES = st.sampled_from([{"z": 1}, {"x": 1}, {"x.y": 2}, {"refused": True}])
 
 
 Documents = dict[tuple[str, str], bytes]
-
-
-class Database(MemoryStore):
-    """Refuses what says so, whatever is there, and what does not fit what is there, as MemoryStore does."""
-
-    def _apply(self, command: Command) -> Report:
-        outcomes, reasons, grown = bytearray(), dict[int, str](), 0
-        for index, (id_, body) in enumerate(zip(command.ids, command.bodies, strict=True)):
-            is_copy = command.verb == Verb.INSERT and (command.namespace, id_) in self.documents
-            if b"refused" in body and not is_copy:
-                outcomes.append(Outcome.REJECTED)
-                reasons[index] = "it says so"
-                continue
-            report = super()._apply(command._replace(ids=[id_], bodies=[body]))
-            outcomes += report.outcomes
-            if report.reasons:
-                reasons[index] = report.reasons[0]
-            grown += report.grown
-        return Report(bytes(outcomes), reasons, grown)
-
-    @property
-    def decoded(self) -> list[Any]:
-        return [bson.decode(body) for _, body in sorted(self.documents.items())]
 
 
 @st.composite
@@ -74,19 +50,23 @@ def test_a_batch_leaves_what_its_writes_leave_one_after_the_other(
     assert buried <= refused, "a dead letter of what is stored"  # what a later write replaced was never sent
 
 
+def documents(database: ChoosyStore) -> list[Any]:
+    return [bson.decode(body) for _, body in sorted(database.documents.items())]
+
+
 def one_by_one(there: Documents, some: list[Write]) -> tuple[list[Any], set[int]]:
     """The documents afterwards, and which writes were refused."""
-    database = Database()
+    database = ChoosyStore()
     database.documents = dict(there)
     commands = (Command(VERB_OF[Kind(write.kind)], NAMESPACE, [write.id], [write.body]) for write in some)
     reports = [database._apply(command) for command in commands]
-    return database.decoded, {at for at, report in enumerate(reports) if report.outcomes[0] == Outcome.REJECTED}
+    return documents(database), {at for at, report in enumerate(reports) if report.outcomes[0] == Outcome.REJECTED}
 
 
 async def in_one_batch(there: Documents, some: list[Write], per_entry: int) -> tuple[list[Any], set[int]]:
     """The documents afterwards, and which writes became dead letters."""
     service = Service()
-    service.store = database = Database()
+    service.store = database = ChoosyStore()
     database.documents = dict(there)
     service.new_writer()
     await service.start()
@@ -94,4 +74,4 @@ async def in_one_batch(there: Documents, some: list[Write], per_entry: int) -> t
     await until(lambda: not service.log.entries, service.clock)
     await service.stop()
     places = [f"{service.log.stream}/{one.position}/{offset}" for one in kept for offset in range(per_entry)]
-    return database.decoded, {places.index(id_) for id_ in service.log.shelf.letters}
+    return documents(database), {places.index(id_) for id_ in service.log.shelf.letters}
