@@ -140,20 +140,21 @@ class Outflow:
             rejected |= fresh
             if not planned.is_lacking(fresh):
                 break
-            skip |= sent | planned.covered_by(sent - fresh.keys())
+            done = {place for round_ in sent for places in round_.places.values() for place in places}
+            skip |= done | planned.covered_by(done - fresh.keys())
         if rejected:
             await self._bury(entries, rejected)
             await self._forget_buried(entries)
         self._resolve(entries, is_forgotten=bool(rejected))
 
-    async def _apply(self, planned: Plan) -> tuple[set[Place], dict[Place, _Rejection]]:
+    async def _apply(self, planned: Plan) -> tuple[list[Round], dict[Place, _Rejection]]:
         """The rounds up to the first in which one is rejected that had made others superfluous: they count again, and
-        what follows builds on them. Returns what was sent, and what of it was rejected."""
-        sent: set[Place] = set()
+        what follows builds on them. Returns those that were sent, and what in them was rejected."""
+        sent: list[Round] = []
         rejected: dict[Place, _Rejection] = {}
         for round_ in planned.rounds:
             fresh = await self._apply_round(round_)
-            sent.update(*round_.places.values())
+            sent.append(round_)
             rejected |= fresh
             if planned.is_lacking(fresh):
                 break

@@ -71,7 +71,7 @@ MUTANTS = (
     ),
     _one(
         "all of a batch again for one refused write", "I2", OUTFLOW,
-        "skip |= sent | planned.covered_by(sent - fresh.keys())", "skip |= rejected.keys()",
+        "skip |= done | planned.covered_by(done - fresh.keys())", "skip |= rejected.keys()",
         TEST_OUTFLOW + "test_what_a_refusal_makes_count_again_takes_no_other_key_with_it",
     ),
     _one(

@@ -115,11 +115,6 @@ class Plan:
         return over.difference(stored)
 
 
-def places(entries: list[Entry]) -> list[Place]:
-    """Of all writes of a batch, in order."""
-    return [Place(e, w) for e, entry in enumerate(entries) for w in range(len(entry.writes))]
-
-
 def plan(entries: list[Entry], skip: Collection[Place] = (), origin: Origin | None = None) -> Plan:
     """Order the writes of `entries`, less those at `skip`, so that per key the last accepted one wins.
 
@@ -176,4 +171,5 @@ def _plan_of_new(entries: list[Entry], origin: Origin | None) -> Plan | None:
         return None
     group = (int(Verb.INSERT), namespaces[0])
     command = Command(*group, list(ids), list(bodies), origin)
-    return Plan([Round({group: command}, {group: places(entries)})], {})
+    places = [Place(e, w) for e, entry in enumerate(entries) for w in range(len(entry.writes))]
+    return Plan([Round({group: command}, {group: places})], {})
