@@ -115,14 +115,12 @@ class Handle:
         death = self._service.death
         call = asyncio.ensure_future(getattr(self._service.writer, method)(*arguments))
         self._service.tasks.add(call)
-        dying = asyncio.ensure_future(death.wait())
         try:
-            await asyncio.wait({call, dying}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            dying.cancel()
-            call.add_done_callback(lambda done: done.cancelled() or done.exception())  # its caller may be gone
-        if not call.done() or call.cancelled():
-            raise WriterUnavailable("it is being restarted")
+            if not await outlives(call, death):
+                raise WriterUnavailable("it is being restarted")
+        except asyncio.CancelledError:
+            call.add_done_callback(lambda done: done.cancelled() or done.exception())  # who asked is dead
+            raise
         return call.result()
 
 
@@ -240,6 +238,16 @@ class Service:
             id_: {name: value for name, value in bson.decode(body).items() if name != "_id"}
             for (_, id_), body in self.store.documents.items()
         }
+
+
+async def outlives(call: asyncio.Future[Any], death: asyncio.Event) -> bool:
+    """Wait until it is done, or until the death of whoever does it; is it done?"""
+    dying = asyncio.create_task(death.wait())
+    try:
+        await asyncio.wait({call, dying}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        dying.cancel()
+    return call.done() and not call.cancelled()
 
 
 def answer(task: asyncio.Task[Any]) -> Any:

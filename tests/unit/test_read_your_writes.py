@@ -11,6 +11,7 @@ from composed import NAMESPACE, Service, delete, end, insert, patch, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.adapters.clock import ManualClock
 from actors.adapters.memory import MemoryStore
 from actors.core.document import Kind, Write, decode_writes
 from actors.core.errors import SpillwayError
@@ -27,7 +28,10 @@ Document = dict[str, Any] | None
 class LateStore(MemoryStore):
     """What it has found, or sampled, may stay under way for as long as the test says."""
 
-    late: asyncio.Event | None = None
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.punctual = asyncio.Event()
+        self.punctual.set()
 
     async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes | None]:
         return await self._arriving(await super().find(namespace, ids))
@@ -36,8 +40,7 @@ class LateStore(MemoryStore):
         return await self._arriving(await super().sample(namespace, limit))
 
     async def _arriving(self, answer: Any) -> Any:
-        if self.late is not None:
-            await self.late.wait()
+        await self.punctual.wait()
         return answer
 
 
@@ -77,10 +80,9 @@ class Story:
             case "time passes":
                 await self.service.clock.advance(0.3)
             case "answers are late":
-                self.store.late = self.store.late or asyncio.Event()
-            case "late answers arrive" if self.store.late is not None:
-                self.store.late.set()
-                self.store.late = None
+                self.store.punctual.clear()
+            case "late answers arrive":
+                self.store.punctual.set()
             case "the buffer dies":
                 await end(*(task for task, _ in self.reads))
                 self.reads.clear()

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import bson
 import pytest
-from composed import NAMESPACE, ChoosyStore, Service, insert, put
+from composed import NAMESPACE, ChoosyStore, Service, insert, outlives, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +29,8 @@ class Witnessed(ChoosyStore):
 
     def __init__(self) -> None:
         super().__init__()
+        self.hold: asyncio.Event = asyncio.Event()
+        self.hold.set()
         self.stored: dict[str, int] = {}  # id -> the newest
 
     def _apply(self, command: Command) -> Report:
@@ -49,13 +51,10 @@ class Direct:
         self.death = asyncio.Event()
 
     async def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
-        dying = asyncio.create_task(self.death.wait())
         call = asyncio.create_task(getattr(self._service.buffer, method)(*arguments))
-        await asyncio.wait({call, dying}, return_when=asyncio.FIRST_COMPLETED)
-        if dying.done():
+        if not await outlives(call, self.death):
             call.cancel()
             raise ActorAway("killed", began=True)
-        dying.cancel()
         return call.result()
 
 
@@ -98,10 +97,9 @@ class Story:
             case "time passes":
                 await self.service.clock.advance(0.3)
             case "answers are late":
-                self.store.hold = self.store.hold or asyncio.Event()
-            case "late answers arrive" if self.store.hold is not None:
+                self.store.hold.clear()
+            case "late answers arrive":
                 self.store.hold.set()
-                self.store.hold = None
             case "the buffer dies":
                 death, self.buffer.death = self.buffer.death, asyncio.Event()
                 await self.service.restart_buffer()
