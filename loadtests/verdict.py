@@ -6,7 +6,7 @@ Pure: documents are handed in one by one, in any order, and only their ids and a
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -77,11 +77,13 @@ class Comparison:
     def see(self, document: Mapping[str, Any]) -> None:
         """Take one stored document into account."""
         identity = document["_id"]
+        if not isinstance(identity, Hashable):  # an id may be an object, which no set holds
+            identity = str(identity)
         self._verdict.documents += 1
         accepted = self._answers.accepted
         self._unread.discard(identity)
         latest, places = self._until, range(self._answers.writes_per_request)
-        if isinstance(identity, str) and identity in accepted:
+        if identity in accepted:
             latest, place = self._stopped + CLOCKS, accepted[identity]
             if place == FOUND:
                 self._verdict.doubled.add(identity)
@@ -146,7 +148,7 @@ class Comparison:
 
 def _random_text(payload: str) -> bool:
     """Whether it is 512 letters and digits."""
-    return len(payload) == PAYLOAD_CHARACTERS and payload.isascii() and not payload.encode().translate(None, _ALPHABET)
+    return len(payload) == PAYLOAD_CHARACTERS and not payload.encode().translate(None, _ALPHABET)
 
 
 def _made_at(document: Mapping[str, Any]) -> datetime | None:
