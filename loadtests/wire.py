@@ -84,8 +84,6 @@ class CommandScanner:
                 if len(self._head) < self._want:
                     return commands
                 self._advance(bytes(self._head), commands)
-            if position == end and self._want == HEADER.size and not self._head:
-                return commands
 
     def _begin(self) -> None:
         self._message = _message()

@@ -53,6 +53,7 @@ def test_a_record_is_readable_at_once_and_restarts_of_the_witness_erase_nothing(
         record.write(stamp)
         assert list(read_record(path)) == stamps(restarts)  # not closed, not flushed
         record.close()
+        (tmp_path / f"another.{restarts}").write_text("the record of nobody")
     assert [old.name for old in earlier(path)] == [f"record.{number}" for number in range(1, 12)]
 
 
@@ -87,6 +88,17 @@ def test_a_run_whose_first_commands_were_dropped_from_the_record_is_told(tmp_pat
     assert witnessed(path, 0.0, 200.0).reaches_back
 
 
+def test_a_record_whose_first_file_is_there_reaches_back_to_whatever_began_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    for stamp in stamps(4):
+        record = Record(path)
+        record.write(stamp)
+        record.close()
+    assert witnessed(path, 0.0, 200.0) == Traffic(4, {"insert": 4}, 2400)
+    earlier(path)[0].unlink()
+    assert witnessed(path, 0.0, 200.0) == Traffic(3, {"insert": 3}, 1800, reaches_back=False)
+
+
 def test_a_cut_last_line_is_passed_over_and_a_damaged_one_is_not(tmp_path: Path) -> None:
     path = tmp_path / "record"
     path.write_text(stamps(1)[0].line() + "123 4")
@@ -99,6 +111,6 @@ def test_a_cut_last_line_is_passed_over_and_a_damaged_one_is_not(tmp_path: Path)
 
 
 def test_traffic_is_restricted_to_the_run() -> None:
-    found = Stamp(30, 100.0, "find", 90)
-    seen = traffic([*stamps(5, 99.0), *stamps(3, 100.0), found, *stamps(5, 121.0)], 100.0, 120.0)
+    found = Stamp(30, 120.0, "find", 90)
+    seen = traffic([*stamps(5, 99.9), *stamps(3, 100.0), found, *stamps(5, 120.1)], 100.0, 120.0)
     assert (seen.worst, seen.total, seen.commands, seen.written_bytes) == (4, 4, {"insert": 3, "find": 1}, 1800)

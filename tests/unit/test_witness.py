@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import struct
@@ -71,6 +72,13 @@ messages = st.one_of(
 )
 
 
+def packed(body: bytes, opcode: int = 2013, compressor: int = 2) -> bytes:
+    return message(2012, struct.pack("<iiB", opcode, len(body), compressor) + body)
+
+
+HELLO, NO_COMMAND = op_msg("hello")[16:], struct.pack("<i", 0) + b"shop.orders\0" + struct.pack("<ii", 0, -1)
+
+
 def names(chunks: list[bytes]) -> list[str]:
     scanner = CommandScanner()
     return [command.name for chunk in chunks for command in scanner.feed(chunk)]
@@ -119,6 +127,24 @@ def test_everything_else_is_counted(name: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
+        message(2004, NO_COMMAND + bson.encode({"hello": 1})),
+        message(2004, b""),
+        message(2012, b"\0\0\0"),
+        packed(zlib.compress(HELLO), opcode=2001),
+        packed(zlib.compress(HELLO), compressor=1),
+        packed(zlib.compress(HELLO[:4] + documents_section(b"x").replace(b"documents", b"xhello", 1) + HELLO[4:])),
+        packed(zlib.compress(b"ab")),
+        packed(b"no zlib"),
+    ],
+)
+def test_what_does_not_say_plainly_that_it_is_a_hello_is_counted_at_once(raw: bytes) -> None:
+    (command,) = CommandScanner().feed(raw)
+    assert (command.name, command.counted) == (f"op-{struct.unpack_from('<i', raw, 12)[0]}", True)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
         b"GET / HTTP/1.1\r\nHost: here\r\n\r\n",
         struct.pack("<iiii", 15, 0, 0, 2013),
         message(2013, b""),
@@ -126,6 +152,7 @@ def test_everything_else_is_counted(name: str) -> None:
         message(2013, struct.pack("<I", 0) + b"\7" + bson.encode({"ping": 1})),
         message(2013, struct.pack("<I", 0) + b"\1" + struct.pack("<i", 4000)),
         message(2013, struct.pack("<I", 0) + b"\1" + struct.pack("<i", -4)),
+        message(2013, struct.pack("<I", 1) + documents_section(b"x") + b"\1\2\3\4"),
     ],
 )
 def test_a_stream_that_cannot_be_counted_is_an_error(raw: bytes) -> None:
@@ -239,9 +266,20 @@ def test_an_end_that_goes_takes_the_other_along() -> None:
     client, client_end, server, server_end = connection(Memory())
     server.connection_lost(ConnectionResetError())
     assert client_end.closed
-    client, _client_end, _server, server_end = connection(Memory())
+    client, _client_end, server, server_end = connection(Memory())
     client.connection_lost(None)
     assert server_end.closed
+    server.connection_lost(None)
+    assert client.proxy.sides == set()
+
+
+def test_a_server_that_is_reached_when_the_client_has_left_is_left_as_well() -> None:
+    client, client_end, server, server_end = connection(Memory(), connected=False)
+    client.data_received(op_msg("insert"))
+    client_end.close()
+    client.connection_lost(None)
+    server.connection_made(server_end)
+    assert (server_end.closed, server_end.sent) == (True, b"")
 
 
 def test_what_cannot_be_counted_or_recorded_is_not_forwarded(capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,6 +290,14 @@ def test_what_cannot_be_counted_or_recorded_is_not_forwarded(capsys: pytest.Capt
     client, client_end, _server, server_end = connection(Memory(full=True))
     client.data_received(op_msg("insert"))
     assert (client_end.closed, server_end.sent) == (True, b"")
+
+
+async def test_a_witness_whose_record_cannot_be_written_is_told_of_it_once() -> None:
+    client, _client_end, _server, _server_end = connection(Memory(full=True))
+    client.proxy.failed = asyncio.get_running_loop().create_future()
+    for _ in range(2):
+        client.data_received(op_msg("insert"))
+    assert str(client.proxy.failed.result()) == "no space left"
 
 
 def test_addresses() -> None:
