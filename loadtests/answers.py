@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,9 @@ class Answers:
 
     def _stop(self, line: str) -> None:
         """The end of the run; a line that is cut short, as a full disk leaves it, is none."""
-        try:
+        with suppress(ValueError):
             _word, at, status = line.split(" ", 2)
             self.stopped_s, self.status_at_stop = int(at) / 1000, json.loads(status)
-        except ValueError:
-            self.is_cut = True
 
     def _accept_timed(self, line: str) -> None:
         try:

@@ -43,6 +43,13 @@ def test_the_scenario_sees_what_it_is_given_and_no_shell(started: dict[str, Any]
     assert given == ["BASE_URL=http://service", f"SUMMARY={tmp_path / 's'}"]
 
 
+def test_k6_calls_from_the_addresses_that_have_the_ports(started: dict[str, Any], tmp_path: Path) -> None:
+    for local_ips, given in (("127.0.0.1-127.0.0.8", ["127.0.0.1-127.0.0.8"]), (None, [])):
+        spike = Load("spike", ("http://service",), tmp_path, local_ips=local_ips)
+        start_k6("k6", spike, 10_000, tmp_path / "a", tmp_path / "s", tmp_path / "k6.log")
+        assert [word for before, word in pairwise(started["command"]) if before == "--local-ips"] == given
+
+
 def test_k6_is_frugal_unless_the_caller_says_otherwise(
     started: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -6,6 +6,9 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,19 +16,21 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from loadtests import k6_run, laboratory, samples, stored, trial_page
+from loadtests import k6_run, laboratory, samples, stored, trial_page, verify
 from loadtests import throughput as unjudged
 from loadtests.__main__ import leave_by_exception
 from loadtests.answers import read_answers
 from loadtests.findings import generator_of
-from loadtests.generator import GeneratorError, Load
-from loadtests.laboratory import Target, Trial, check_sources
+from loadtests.generator import GeneratorError, Load, Threshold
+from loadtests.laboratory import Target, Trial, check_sources, conduct
 from loadtests.processes import Usage, Watch
 from loadtests.samples import Sample, Sampler
 from loadtests.scenario import Plan, Step, plan_of
-from loadtests.service import ServiceError
+from loadtests.service import Drain, ServiceError
 from loadtests.throughput import throughput, warm_up
+from loadtests.window import Stamp
 
+DURING = datetime.fromtimestamp(1001, UTC)
 PLAN = Plan("flood", (Step("flood", 0.0, 10.0, 64),), 64, False)
 
 
@@ -287,6 +292,21 @@ def test_a_trial_whose_record_is_not_whole_does_not_pass(
     assert trial.problems() == problems
 
 
+def test_a_threshold_that_was_missed_keeps_a_trial_from_passing(tmp_path: Path) -> None:
+    thresholds = [
+        Threshold("checks", "rate>0.99", False, 0.98),
+        Threshold("http_req_failed", "rate<0.01", True, 0.0),
+        Threshold("http_req_duration", "p(95)<500", False, None),
+    ]
+    outcome: Any = SimpleNamespace(problems=list)
+    target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
+    trial = Trial(load(tmp_path), target, PLAN, 99, outcome, {"metrics": {"x": {}}}, [], nothing, thresholds, [])
+    assert trial.problems() == [
+        "threshold checks rate>0.99 was missed, measured 0.98",
+        "threshold http_req_duration p(95)<500 was missed",
+    ]
+
+
 @pytest.mark.parametrize(("judged", "problems"), [({"rate==0": {"ok": True}}, 0), ({}, 1)])
 def test_a_k6_that_judged_no_threshold_of_the_scenario_proved_nothing(
     judged: dict[str, Any], problems: int, tmp_path: Path
@@ -297,3 +317,65 @@ def test_a_k6_that_judged_no_threshold_of_the_scenario_proved_nothing(
     target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
     trial = Trial(load(tmp_path), target, plan, 0, outcome, summary, [], nothing, [], [])
     assert len(trial.problems()) == problems
+
+
+# ------------------------------------------------------------------------------------------ a trial from end to end
+
+
+def conducted(monkeypatch: pytest.MonkeyPatch, folder: Path, stored_ids: str, limit: int, code: int = 0) -> Trial:
+    """A trial in which `a` is accepted, two commands reach MongoDB in one second, and these documents are there."""
+    order: list[str] = []
+
+    def each_document(_uri: str) -> Iterator[dict[str, Any]]:
+        order.append("judged")
+        for identity in stored_ids:
+            payload = identity * 512
+            yield {"_id": identity, "type": "write", "index": 0, "payload": payload, "timestamp": DURING}
+
+    record = ["started 1000000 1", '1001000 1.0 {"status":"success","reads":[],"writes":["a"]}', "stopped 1010000 null"]
+    k6_ends(monkeypatch, code, made=1, record="\n".join(record) + "\n")
+    monkeypatch.setattr(laboratory, "inspect", lambda *_: PLAN)
+    monkeypatch.setattr(laboratory, "is_ready", lambda *_: True)
+    monkeypatch.setattr(laboratory.preflight, "lacks", lambda *_: [])
+    monkeypatch.setattr(stored, "check", lambda _uri: None)
+    monkeypatch.setattr(Sampler, "take", lambda _self: Sample(1011.0, Usage()))
+    monkeypatch.setattr(verify, "get_json", lambda _url: None)
+    monkeypatch.setattr(verify, "wait_for_drain", lambda *_: Drain(0.5, 0))
+    monkeypatch.setattr(verify, "each_document", each_document)
+    witness = folder / "witness.record"
+    witness.write_text("".join(Stamp(at, 1001.0, "insert", 900).line() for at in (1, 2)))
+    target = Target("ours", ("http://service",), "mongodb://store", witness, limit=limit)
+    trial = conduct(load(folder), target, Console(quiet=True), "k6", until=lambda: order.append("struck"))
+    assert order == ["struck", "judged"]
+    return trial
+
+
+def test_only_a_k6_that_was_cut_off_has_asked_what_nobody_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else each of its users would excuse a ghost."""
+    finished = conducted(monkeypatch, tmp_path, "ab", limit=2)
+    assert finished.problems() == ["1 ghosts, for example b"]
+    assert conducted(monkeypatch, tmp_path, "ab", limit=2, code=105).problems() == ["interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("stored_ids", "limit", "problems"),
+    [
+        ("a", 2, []),
+        ("", 2, ["1 lost, for example a"]),
+        ("a", 1, ["2 commands reached MongoDB in one second, 1 are allowed"]),
+    ],
+)
+def test_the_report_says_of_a_trial_what_the_judge_said(
+    stored_ids: str, limit: int, problems: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trial = conducted(monkeypatch, tmp_path, stored_ids, limit)
+    page, told = trial_page.page_of(trial, {}), trial_page.json_of(trial, {})
+    passed = not problems
+    verdict = f"{'Passed' if passed else 'Failed'}: {trial.outcome.final_line()}"
+    assert (page.passed, page.verdict, page.reasons) == (passed, verdict, problems)
+    assert (told["passed"], told["problems"]) == (passed, problems)
+    assert trial_page.NO_WITNESS not in told["warnings"]
+    trial.target = replace(trial.target, witness_record=None)
+    assert trial_page.NO_WITNESS in trial_page.warnings_of(trial, {})
