@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
-from loadtests import k6_run, laboratory, samples, stored, trial_page, verify
+from loadtests import facts, k6_run, laboratory, samples, stored, trial_page, verify
 from loadtests import throughput as unjudged
-from loadtests.__main__ import leave_by_exception
+from loadtests.__main__ import app, leave_by_exception
 from loadtests.answers import read_answers
 from loadtests.findings import generator_of
 from loadtests.generator import GeneratorError, Load, Threshold
@@ -322,8 +323,9 @@ def test_a_k6_that_judged_no_threshold_of_the_scenario_proved_nothing(
 # ------------------------------------------------------------------------------------------ a trial from end to end
 
 
-def conducted(monkeypatch: pytest.MonkeyPatch, folder: Path, stored_ids: str, limit: int, code: int = 0) -> Trial:
-    """A trial in which `a` is accepted, two commands reach MongoDB in one second, and these documents are there."""
+def staged(monkeypatch: pytest.MonkeyPatch, folder: Path, stored_ids: str, code: int = 0) -> tuple[Path, list[str]]:
+    """From here on `a` is accepted, two commands reach MongoDB in one second, and these documents are there. Returns
+    the witness' record, and a list that tells when MongoDB was read."""
     order: list[str] = []
 
     def each_document(_uri: str) -> Iterator[dict[str, Any]]:
@@ -344,6 +346,11 @@ def conducted(monkeypatch: pytest.MonkeyPatch, folder: Path, stored_ids: str, li
     monkeypatch.setattr(verify, "each_document", each_document)
     witness = folder / "witness.record"
     witness.write_text("".join(Stamp(at, 1001.0, "insert", 900).line() for at in (1, 2)))
+    return witness, order
+
+
+def conducted(monkeypatch: pytest.MonkeyPatch, folder: Path, stored_ids: str, limit: int, code: int = 0) -> Trial:
+    witness, order = staged(monkeypatch, folder, stored_ids, code)
     target = Target("ours", ("http://service",), "mongodb://store", witness, limit=limit)
     trial = conduct(load(folder), target, Console(quiet=True), "k6", until=lambda: order.append("struck"))
     assert order == ["struck", "judged"]
@@ -379,3 +386,20 @@ def test_the_report_says_of_a_trial_what_the_judge_said(
     assert trial_page.NO_WITNESS not in told["warnings"]
     trial.target = replace(trial.target, witness_record=None)
     assert trial_page.NO_WITNESS in trial_page.warnings_of(trial, {})
+
+
+@pytest.mark.parametrize(
+    ("stored_ids", "limit", "code", "exit_code"), [("a", 2, 0, 0), ("", 2, 0, 1), ("a", 1, 0, 1), ("a", 2, 105, 1)]
+)
+def test_the_command_exits_by_all_that_the_trial_shows(
+    stored_ids: str, limit: int, code: int, exit_code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    witness, _order = staged(monkeypatch, tmp_path, stored_ids, code)
+    monkeypatch.setattr("loadtests.__main__.find_k6", lambda: "k6")
+    monkeypatch.setattr(facts, "where", lambda _k6: {})
+    monkeypatch.setattr(facts, "servers", lambda *_: {})
+    named = ["--base-url", "http://service", "--mongodb-uri", "mongodb://store", "--witness", str(witness)]
+    done = CliRunner().invoke(app, ["flood", *named, "--limit", str(limit), "--out", str(tmp_path)])
+    assert done.exit_code == exit_code, done.output
+    assert json.loads((tmp_path / "report.json").read_text())["passed"] == (exit_code == 0)
+    assert f"lost {1 - len(stored_ids)}, doubled 0, ghosts 0, worst window 2" in done.output

@@ -21,7 +21,7 @@ from loadtests import verify
 from loadtests.answers import Answers, read_answers
 from loadtests.report import Outcome, keep, rows
 from loadtests.service import Addresses, Drain
-from loadtests.verdict import Comparison, Verdict
+from loadtests.verdict import Comparison, Finding, Verdict
 from loadtests.window import Stamp, Traffic
 
 START_MS = 1_800_000_000_000
@@ -246,6 +246,8 @@ def test_the_record_is_counted() -> None:
 def test_an_answer_of_another_shape_is_no_acceptance(line: str) -> None:
     answers = read_answers([line])
     assert (answers.writes, answers.unknown) == (0, 1)
+    answers = read_answers([f"1500 9.0 {line}"])
+    assert (answers.writes, answers.unknown, list(answers.ends_s), list(answers.failed_ends_s)) == (0, 1, [], [1.5])
 
 
 # -------------------------------------------------------------------------------------------- verdict and exit code
@@ -341,6 +343,10 @@ def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
             "nothing was accepted",
         ),
         ({"drain": Drain(None, 12)}, "12 writes"),
+        *(
+            ({"verdict": Verdict(**{name: Finding(2, ["a", "b"])})}, f"2 {name}, for example a, b")
+            for name in ("lost", "doubled", "ghosts", "malformed", "phantoms")
+        ),
     ],
 )
 def test_a_bad_run(changes: dict[str, Any], problem: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import struct
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 import bson
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtests import witness
 from loadtests.window import Stamp
 from loadtests.wire import CommandScanner, WireError
 from loadtests.witness import ClientSide, Proxy, ServerSide, address
@@ -240,6 +242,19 @@ def test_bytes_pass_untouched_and_counted_commands_are_stamped() -> None:
     assert server_end.sent == stream
     assert client_end.sent == b"the answer"
     assert recorder.names == ["insert", "find"]
+
+
+def test_a_command_is_in_the_record_with_both_clocks_before_the_server_has_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder, raw = Memory(), op_msg("insert", b"x" * 50)
+    client, _client_end, _server, server_end = connection(recorder)
+    recorded: list[tuple[Stamp, bytes]] = []
+    monkeypatch.setattr(recorder, "write", lambda stamp: recorded.append((stamp, server_end.sent)))
+    monkeypatch.setattr(witness, "time", SimpleNamespace(monotonic_ns=lambda: 5, time=lambda: 7.0))
+    for part in (raw[:-1], raw[-1:]):
+        client.data_received(part)
+    assert (recorded, server_end.sent) == ([(Stamp(5, 7.0, "insert", len(raw)), raw[:-1])], raw)
 
 
 def test_what_comes_before_the_server_is_connected_waits_unstamped() -> None:
