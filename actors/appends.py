@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from actors.core.arrivals import LaneCall
 from actors.core.document import Write
 from actors.core.ports import Keyed, KeyedAnswer
 
@@ -36,6 +37,7 @@ class Kept:
 
 @dataclass(slots=True, eq=False)
 class Call:
+    sent: LaneCall
     payload: bytes
     plain: list[Write]
     keyed: Sequence[Keyed]

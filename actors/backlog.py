@@ -58,10 +58,6 @@ class Backlog:
         milliseconds, sequence = order(self._entries[0].position)
         return f"{milliseconds}-{sequence - 1}" if sequence else f"{milliseconds - 1}-{(1 << 63) - 1}"
 
-    @property
-    def newest(self) -> Entry | None:
-        return self._entries[-1] if self._entries else None
-
     def batch(self, policy: BatchPolicy) -> list[Entry]:
         """The next entries to flush, oldest first; they stay here."""
         batch: list[Entry] = []

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.backlog import Backlog
+from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy
 from actors.core.document import Key
 from actors.core.errors import LogUnavailable, SpillwayError
@@ -74,9 +75,9 @@ class Buffer:
         """Everything a buffer does; until cancelled. Raises `Fenced` when a newer owner has taken over."""
         await together(self._inflow.run(), self._pour(), self._report())
 
-    async def append(self, payload: bytes, writes: int, keyed: Sequence[Keyed] = ()) -> Kept:
+    async def append(self, sent: LaneCall, payload: bytes, writes: int, keyed: Sequence[Keyed] = ()) -> Kept:
         """See `Inflow.append`: returns when all of it is on disk."""
-        return await self._inflow.append(payload, writes, keyed)
+        return await self._inflow.append(sent, payload, writes, keyed)
 
     async def wait_for(self, position: str, timeout_s: float) -> Resolved:
         """Wait until `position` is resolved or the time is up."""

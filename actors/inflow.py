@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from actors.appends import Bounds, Call, Kept
 from actors.backlog import Backlog
+from actors.core.arrivals import LaneCall
 from actors.core.batching import Entry
 from actors.core.document import MalformedPayload, Write, decode_writes
 from actors.core.errors import (
@@ -19,7 +20,7 @@ from actors.core.errors import (
     SpillwayError,
 )
 from actors.core.pacing import SECOND_NS, backoff_s
-from actors.core.ports import Appended, Clock, Keyed, Telemetry, WriteLog
+from actors.core.ports import Appended, Clock, Keyed, KeyedAnswer, Telemetry, WriteLog
 from actors.core.position import NOTHING, accepted_s
 from actors.core.rates import RateMeter
 from actors.life import together
@@ -80,18 +81,22 @@ class Inflow:
         self._log_up.set()
         self._arrived()
 
-    async def append(self, payload: bytes, writes: int, keyed: Sequence[Keyed] = ()) -> Kept:
-        """Keep the frames in `payload`, and each new keyed request; all of them together are `writes`.
+    async def append(self, sent: LaneCall, payload: bytes, writes: int, keyed: Sequence[Keyed] = ()) -> Kept:
+        """Keep the frames in `payload`, unless `sent` is kept already, and each new keyed request; all of them together
+        are `writes`.
 
         Returns when they are on disk. Raises `QueueFull`, `Draining`, `LogUnavailable`, `BufferUnavailable` (it stops),
         `MalformedPayload`: surely not kept; `OutcomeUnknown`: perhaps kept.
         """
+        if not keyed and (place := self._log.place(sent)):
+            return Kept(*place, [])
         try:
             self._refuse_what_cannot_be_kept(writes, len(payload) + sum(len(item.payload) for item in keyed))
         except SpillwayError as error:
             self._telemetry.count("refused_calls", reason=error.code)
             raise
         call = Call(
+            sent,
             payload,
             decode_writes(payload),  # before it is kept: what the log holds must be readable, or no start gets past it
             keyed,
@@ -99,8 +104,9 @@ class Inflow:
             self._clock.now_ns(),
             asyncio.get_running_loop().create_future(),
         )
-        if call.writes != writes:
-            raise MalformedPayload(f"{writes} writes are announced, {call.writes} are there")
+        if call.writes != writes or len(call.plain) != sent.writes:
+            announced = f"{writes} writes are announced, {sent.writes} of them plain"
+            raise MalformedPayload(f"{announced}; there are {call.writes} and {len(call.plain)}")
         self._room.take(call)
         self._calls.append(call)
         self._idle.clear()
@@ -158,38 +164,42 @@ class Inflow:
 
     async def _append_group(self, group: list[Call]) -> None:
         began_ns = self._clock.now_ns()
-        payload = b"".join(call.payload for call in group)
         keyed = [item for call in group for item in call.keyed]
         deadline_ns = group[0].since_ns + int(self._bounds.patience_s * SECOND_NS)
         self._doubt = None
         while True:
             await self._log_back(deadline_ns, self._doubt)
-            before = self._backlog.last_position
             try:
                 async with self._log_turn:
-                    appended = await self._log.append(payload, keyed)
-                    self._note(appended, group)
+                    answers = await self._append_new(group, keyed)
                 break
             except LogUnavailable as error:
                 self._lose_log(error)
                 raise self._doubt or error from error
             except OutcomeUnknown as error:
                 self._lose_log(error)
-                await self._log_back(deadline_ns, error)  # with a new epoch: what the log holds now, it holds for good
-                if payload and not keyed and (found := self._find_entry(group, len(payload))):
-                    appended = Appended(found, [])
-                    break
-                if keyed or self._backlog.last_position != before:  # it may have been this group, poured and forgotten
+                await self._log_back(deadline_ns, error)  # in a new epoch: now it is kept and known, or never will be
+                if keyed:  # of these only the log knows
                     self._doubt = error
         self._telemetry.observe("append_seconds", (self._clock.now_ns() - began_ns) / SECOND_NS)
         self._arrived()
-        self._answer(group, appended)
+        self._answer(group, answers)
 
-    def _note(self, appended: Appended, group: list[Call]) -> None:
-        """Mirror in the backlog what the log has just kept, in the log's order."""
+    async def _append_new(self, group: list[Call], keyed: list[Keyed]) -> list[KeyedAnswer]:
+        """Keep what is not kept yet. A call may be in the group twice, where this process hung."""
+        new = list({call.sent: call for call in group if call.payload and not self._log.place(call.sent)}.values())
+        if not new and not keyed:
+            return []
+        payload, sent = b"".join(call.payload for call in new), [call.sent for call in new]
+        appended = await self._log.append(payload, keyed, sent)
+        self._note(appended, new, group)
+        return appended.keyed
+
+    def _note(self, appended: Appended, new: list[Call], group: list[Call]) -> None:
+        """Mirror in the backlog what the log has just kept, in the log's order: of `new` what is plain."""
         if appended.position:
-            plain = [write for call in group for write in call.plain]
-            self._add(appended.position, plain, sum(len(call.payload) for call in group))
+            plain = [write for call in new for write in call.plain]
+            self._add(appended.position, plain, sum(len(call.payload) for call in new))
         answers = iter(appended.keyed)
         for call in group:
             for item, writes in zip(call.keyed, call.keyed_writes, strict=True):
@@ -201,15 +211,15 @@ class Inflow:
         self._backlog.add(Entry(position, writes, size, accepted_s(position, self._clock.wall_s())))
         self.accepted.note(self._clock.now_ns(), len(writes))
 
-    def _answer(self, group: list[Call], appended: Appended) -> None:
+    def _answer(self, group: list[Call], keyed: list[KeyedAnswer]) -> None:
         self._let_go(group)
-        first = used = 0
+        used = 0
         pause = self._room.pause_s(self._clock.now_ns())
         for call in group:
-            answers = appended.keyed[used : used + len(call.keyed)]
+            answers = keyed[used : used + len(call.keyed)]
             if not call.answer.done():
-                call.answer.set_result(Kept(appended.position, first, answers, pause))
-            first += len(call.plain)
+                position, first = self._log.place(call.sent) or ("", 0)  # that is all under keys
+                call.answer.set_result(Kept(position, first, answers, pause))
             used += len(call.keyed)
 
     def _fail(self, group: list[Call], error: SpillwayError) -> None:
@@ -263,10 +273,3 @@ class Inflow:
     async def _catch_up(self) -> None:
         async for logged in self._log.replay(after=self._backlog.last_position):
             self._add(logged.position, decode_writes(logged.payload), len(logged.payload))
-
-    def _find_entry(self, group: list[Call], size: int) -> str | None:
-        """The newest entry, if it is this group's: then the append of unknown outcome had succeeded."""
-        newest = self._backlog.newest
-        if newest and newest.bytes == size and newest.writes == [write for call in group for write in call.plain]:
-            return newest.position
-        return None

@@ -7,8 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from actors.calls import ActorAway, Remote
+from actors.core.arrivals import LaneCall
 from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull, SpillwayError, TooLarge
 from actors.core.pacing import backoff_s
 from actors.core.ports import Keyed, KeyedAnswer
@@ -32,6 +34,12 @@ class _Request:
     told: Callable[[str, int], Any] | None  # makes the answer of a plain one
     until_s: float  # on the loop's clock: it is in no call that leaves then or later
     answer: asyncio.Future[Any]
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    sent: LaneCall
+    requests: list[_Request]
     began: bool = False  # an attempt before this one may have kept it
 
 
@@ -41,15 +49,19 @@ class Lane:
 
     A second call under way would make both smaller, and a call costs as much as several requests (decision 15).
 
-    What a buffer that is away did not answer is asked again, in its place in the line: the ids are given, so twice is
-    once. It hides a restart. A request whose time is up is in no further call; one under way may take until the time of
-    the last in it is up, and the edge speaks for the others before.
+    What a buffer that is away did not answer is asked again, before all others, which hides a restart. What may have
+    been kept is asked again as it was, under its number: the buffer tells it from the log, and keeps it once. It may
+    take until the time of the last request in it is up, and the edge speaks for the others before. Of what has not
+    begun, a request whose time is up is in no further call.
     """
 
     def __init__(self, buffer: Remote, timeout_s: float) -> None:
         """`timeout_s`: how long a request waits in all, in line and for its answer."""
         self._buffer = buffer
         self._timeout_s = timeout_s
+        self._name = uuid4().hex
+        self._number = 0  # of the last call
+        self._again: _Call | None = None  # may have been kept, and is asked before anything else
         self._waiting: deque[_Request] = deque()
         self._waiting_bytes = 0
         self._scheduled = False
@@ -86,7 +98,7 @@ class Lane:
         return request.answer
 
     def _schedule(self) -> None:
-        if self._waiting and self._under_way is None and not self._scheduled:
+        if (self._waiting or self._again) and self._under_way is None and not self._scheduled:
             loop = asyncio.get_running_loop()
             if loop.time() >= self._next_s:
                 loop.call_soon(self._send)
@@ -97,67 +109,91 @@ class Lane:
     def _send(self) -> None:
         self._scheduled = False
         self._next_s = asyncio.get_running_loop().time() + SPACING_S
-        group = self._take()
-        if not group:
+        call = self._asked_before() or self._take()
+        if call is None:
             return
         try:
-            self._under_way = asyncio.create_task(self._call(group))
+            self._under_way = asyncio.create_task(self._ask(call))
         except BaseException as error:  # no memory, say: nothing is under way, and nobody waits for nothing
-            self._cut_short(group, error)
+            self._cut_short(call, error)
             raise
 
-    def _take(self) -> list[_Request]:
+    def _asked_before(self) -> _Call | None:
+        """What may have been kept, unless nobody waits for it any more. Those whose time is up are told so."""
+        call, self._again = self._again, None
+        if call is not None:
+            now = asyncio.get_running_loop().time()
+            for request in call.requests:
+                if request.until_s <= now:
+                    self._tell_late(request, began=True)
+            if call.requests[-1].until_s <= now:  # it came last
+                return None
+        return call
+
+    def _take(self) -> _Call | None:
         """What fits into the next call. Those whose time is up are told so instead."""
         now = asyncio.get_running_loop().time()
-        why = self._why if self._away else "others were before it"
-        group: list[_Request] = []
+        requests: list[_Request] = []
         size = 0
-        while self._waiting and (not group or size + self._waiting[0].bytes <= MAX_CALL_BYTES):
+        while self._waiting and (not requests or size + self._waiting[0].bytes <= MAX_CALL_BYTES):
             request = self._waiting.popleft()
             self._waiting_bytes -= request.bytes
             if request.until_s <= now:
-                _refuse(request, BufferUnavailable(f"no answer within {self._timeout_s:g} s: {why}", 1.0))
+                self._tell_late(request, began=False)
             else:
                 size += request.bytes
-                group.append(request)
-        return group
+                requests.append(request)
+        if not requests:
+            return None
+        self._number += 1
+        plain = sum(request.writes for request in requests if request.keyed is None)
+        return _Call(LaneCall(self._name, self._number, plain), requests)
 
-    async def _call(self, group: list[_Request]) -> None:
+    def _tell_late(self, request: _Request, *, began: bool) -> None:
+        why = self._why if self._away else "others were before it"
+        _refuse(request, BufferUnavailable(f"no answer within {self._timeout_s:g} s: {why}", 1.0), began=began)
+
+    async def _ask(self, call: _Call) -> None:
         try:
             try:
-                kept = await self._append(group)
+                kept = await self._append(call)
             except ActorAway as error:
-                self._put_back(group, error)
+                self._put_back(call, error)
             else:
                 self._away = 0
-                self._answer(group, kept)
-                self._pause(kept.pause_s * sum(request.writes for request in group))
+                self._answer(call, kept)
+                self._pause(kept.pause_s * sum(request.writes for request in call.requests))
         except SpillwayError as error:
             self._away = 0
-            for request in group:
-                _refuse(request, error)
+            for request in call.requests:
+                _refuse(request, error, began=call.began)
         except BaseException as error:
-            self._cut_short(group, error)
+            self._cut_short(call, error)
             raise
         finally:
             self._under_way = None
             self._schedule()
 
-    async def _append(self, group: list[_Request]) -> Kept:
+    async def _append(self, call: _Call) -> Kept:
+        requests = call.requests
         kept: Kept = await self._buffer.call(
             "append",
-            b"".join(request.payload for request in group),
-            sum(request.writes for request in group),
-            [request.keyed for request in group if request.keyed is not None],
-            timeout_s=group[-1].until_s - asyncio.get_running_loop().time(),  # it came last
+            call.sent,
+            b"".join(request.payload for request in requests),
+            sum(request.writes for request in requests),
+            [request.keyed for request in requests if request.keyed is not None],
+            timeout_s=requests[-1].until_s - asyncio.get_running_loop().time(),  # it came last
         )
         return kept
 
-    def _put_back(self, group: list[_Request], error: ActorAway) -> None:
+    def _put_back(self, call: _Call, error: ActorAway) -> None:
         self._away, self._why = self._away + 1, str(error)
         self._next_s = asyncio.get_running_loop().time() + backoff_s(self._away, most_s=0.5)
-        for request in reversed(group):
-            request.began = request.began or error.began
+        if call.began or error.began:
+            call.began = True
+            self._again = call
+            return
+        for request in reversed(call.requests):
             self._waiting.appendleft(request)
             self._waiting_bytes += request.bytes
 
@@ -165,16 +201,16 @@ class Lane:
         self._next_s = max(self._next_s, asyncio.get_running_loop().time() + min(seconds, MAX_PAUSE_S))
 
     @staticmethod
-    def _cut_short(group: list[_Request], error: BaseException) -> None:
-        for request in group:
+    def _cut_short(call: _Call, error: BaseException) -> None:
+        for request in call.requests:
             if not request.answer.done():
                 request.answer.set_exception(OutcomeUnknown(f"the append was cut short: {error}", 1.0))
 
     @staticmethod
-    def _answer(group: list[_Request], kept: Kept) -> None:
+    def _answer(call: _Call, kept: Kept) -> None:
         first = kept.first
         answers = iter(kept.keyed)
-        for request in group:
+        for request in call.requests:
             if request.told is None:
                 result: Any = next(answers)
             else:
@@ -184,9 +220,9 @@ class Lane:
                 request.answer.set_result(result)
 
 
-def _refuse(request: _Request, error: SpillwayError) -> None:
+def _refuse(request: _Request, error: SpillwayError, *, began: bool) -> None:
     if request.answer.done():
         return
-    if request.began:  # this attempt surely kept nothing; an earlier one may have
+    if began:  # this attempt surely kept nothing; an earlier one may have
         error = OutcomeUnknown(f"an earlier attempt may have been kept: {error}", error.retry_after_s)
     request.answer.set_exception(error)

@@ -26,6 +26,7 @@ from actors.budget import Budget
 from actors.buffer import Buffer
 from actors.calls import ActorAway, Remote
 from actors.channel import ChannelServer
+from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy, Command
 from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError
@@ -101,8 +102,8 @@ class BufferActor:
         """The name under which it answers calls on this machine without Ray."""
         return await asyncio.shield(self._channel)
 
-    async def append(self, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept | SpillwayError:
-        return await self._asking(lambda buffer: buffer.append(payload, writes, keyed))
+    async def append(self, sent: LaneCall, payload: bytes, writes: int, keyed: list[Keyed]) -> Kept | SpillwayError:
+        return await self._asking(lambda buffer: buffer.append(sent, payload, writes, keyed))
 
     async def wait_for(self, position: str, timeout_s: float) -> Resolved | SpillwayError:
         return await self._asking(lambda buffer: buffer.wait_for(position, timeout_s))

@@ -92,14 +92,13 @@ MUTANTS = (
     ),
     _one(
         "what may have been kept is told to be refused", "I3", "actors/lane.py",
-        "    if request.began:  # this", "    if False:  # this",
+        "    if began:  # this", "    if False:  # this",
         "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",
     ),
     _one(
         "acknowledge before append", "I1", INFLOW,
-        "                    appended = await self._log.append(payload, keyed)\n",
-        '                    self._answer(group, Appended("1-0", []))\n'
-        "                    appended = await self._log.append(payload, keyed)\n",
+        "        appended = await self._log.append(payload, keyed, sent)\n",
+        "        self._answer(group, [])\n        appended = await self._log.append(payload, keyed, sent)\n",
         TEST_INFLOW + "test_no_answer_before_the_log_has_it",
     ),
     _one(
@@ -177,9 +176,27 @@ MUTANTS = (
         TEST_LOG + "test_what_an_older_owner_has_seen_resolved_stays_for_the_newer_one[redis]",
     ),
     _one(
-        "a lost append taken for the entry before it", "I1", INFLOW,
-        " and newest.writes == [write for call in group for write in call.plain]", "",
-        TEST_INFLOW + "test_an_append_that_was_lost_is_not_taken_for_the_entry_before_it",
+        "what is asked again is kept again", "I5", INFLOW,
+        "call.payload and not self._log.place(call.sent)", "call.payload",
+        "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",
+    ),
+    _one(
+        "what may have been kept is asked again as something new", "I5", "actors/lane.py",
+        "        call, self._again = self._again, None\n",
+        "        call, self._again = self._again, None\n"
+        "        self._number += 1\n"
+        "        call = call and _Call(LaneCall(self._name, self._number, call.sent.writes), call.requests, True)\n",
+        "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",
+    ),
+    _one(
+        "calls forgotten with their entries", "I5", "actors/adapters/redis_log.py",
+        "self._arrivals.dumps()]", 'b"{}"]',
+        "tests/contract/test_write_log.py::test_a_call_is_known_to_the_next_owner_and_to_all_behind",
+    ),
+    _one(
+        "a lost append taken for the one before it", "I1", "actors/core/arrivals.py",
+        "if last.number < call.number:", "if last.number < call.number - 1:",
+        "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",
     ),
     _one(
         "a drain that does not wait for an append", "I1", "actors/buffer.py",
@@ -287,7 +304,7 @@ MUTANTS = (
     ),
     _one(
         "a second attempt that is refused speaks for the first", "I3", "actors/lane.py",
-        "if request.began:", "if False:",
+        "    if began:  # this", "    if False:  # this",
         "tests/unit/test_lanes.py::test_what_may_have_been_kept_is_never_told_to_be_refused",
     ),
     _one(

@@ -10,6 +10,7 @@ from actors.adapters.clock import ManualClock
 from actors.adapters.faults import Faults
 from actors.adapters.memory_dead_letters import MemoryDeadLetters
 from actors.adapters.memory_store import MemoryStore
+from actors.core.arrivals import Arrivals, LaneCall
 from actors.core.dead_letter import DeadLetter
 from actors.core.errors import Fenced, SpillwayError
 from actors.core.pacing import SECOND_NS
@@ -34,11 +35,12 @@ class _Disk:
     faults: Faults = field(default_factory=Faults)
     entries: dict[str, bytes] = field(default_factory=dict)
     history: dict[str, bytes] = field(default_factory=dict)  # every entry there ever was, for a judge
+    arrivals: Arrivals = field(default_factory=Arrivals)
     once: dict[str, tuple[str, str, float]] = field(default_factory=dict)  # fingerprint, position, end (wall clock)
     last: str = NOTHING
     epoch: int = 0
     owner: object = None
-    late: list[tuple[int, bytes, Sequence[Keyed]]] = field(default_factory=list)
+    late: list[tuple[int, bytes, Sequence[Keyed], Sequence[LaneCall]]] = field(default_factory=list)
 
 
 class MemoryLog:
@@ -111,25 +113,28 @@ class MemoryLog:
         self._epoch = self._disk.epoch
         return self._epoch
 
-    async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
+    async def append(self, payload: bytes, keyed: Sequence[Keyed] = (), calls: Sequence[LaneCall] = ()) -> Appended:
         self.faults.strike("append")
         try:
             self.faults.strike("append late")
         except SpillwayError:
-            self._disk.late.append((self._epoch, payload, keyed))
+            self._disk.late.append((self._epoch, payload, keyed, calls))
             raise
         if self._epoch != self._disk.epoch:
             raise Fenced(f"a newer owner has epoch {self._disk.epoch}")
-        appended = self._keep(payload, keyed)
+        appended = self._keep(payload, keyed, calls)
         self.faults.strike("append reply")
         return appended
 
     def land(self) -> None:
         """What was on its way arrives now; what belongs to a past epoch is refused."""
-        for epoch, payload, keyed in self._disk.late:
+        for epoch, payload, keyed, calls in self._disk.late:
             if epoch == self._disk.epoch:
-                self._keep(payload, keyed)
+                self._keep(payload, keyed, calls)
         self._disk.late.clear()
+
+    def place(self, call: LaneCall) -> tuple[str, int] | None:
+        return self._disk.arrivals.place(call)
 
     async def replay(self, after: str | None = None) -> AsyncIterator[Logged]:
         self.faults.strike("replay")
@@ -155,8 +160,10 @@ class MemoryLog:
         self.faults.strike("ping")
         self._refuse_former()
 
-    def _keep(self, payload: bytes, keyed: Sequence[Keyed]) -> Appended:
+    def _keep(self, payload: bytes, keyed: Sequence[Keyed], calls: Sequence[LaneCall]) -> Appended:
         plain = self._add(payload) if payload else ""
+        if plain:
+            self._disk.arrivals.note(plain, calls)
         now_s = self._clock.wall_s()
         once = self._disk.once = {key: known for key, known in self._disk.once.items() if known[2] > now_s}
         answers = []

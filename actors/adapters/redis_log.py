@@ -1,26 +1,30 @@
 """RedisLog: a durable stream in one Redis with `appendfsync always`.
 
 Keys, all under one prefix: `stream:{name}` the entries, `owner:{name}` the epoch of the stream's owner and
-`owner:{name}:by` who that is (the stream of its buffer, and a name of its own), `streams` the names of all streams
-there ever were, `pool` the size of the present pool, `once:{digest}` the idempotency records, `once` how many of them
-there are, by the second at which the last of them is gone.
+`owner:{name}:by` who that is (the stream of its buffer, and a name of its own), `arrivals:{name}` the last call of each
+lane as of the last acknowledged entry, `streams` the names of all streams there ever were, `pool` the size of the
+present pool, `once:{digest}` the idempotency records, `once` how many of them there are, by the second at which the
+last of them is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import ChainMap
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
 
 from actors.adapters.redis_link import SAFE, Client, reading, refuse_unsafe, telling, unsafe
+from actors.core.arrivals import Arrivals, LaneCall
 from actors.core.dead_letter import DeadLetter
 from actors.core.errors import Fenced, LogUnavailable
 from actors.core.ports import Appended, DeadLetters, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
 _FIELD = b"w1"  # frames of actors.core.document; a new layout gets a new name, and both are read
+_CALLS = b"calls"  # behind it, where there are any: whose writes these are, as JSON
 _PAGE = 100  # entries at most
 _PAGE_BYTES = 4 << 20  # a page ends with the entry that reaches this: each has to come within one round trip's time
 # Readiness must tell the truth within two seconds. A disk that needs half a second to sync delays a ping by two syncs.
@@ -32,11 +36,12 @@ _PING_S = 1.2
 _APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED epoch ' .. ARGV[1]) end
 local plain = ''
-if ARGV[2] ~= '' then plain = redis.call('XADD', KEYS[2], '*', 'w1', ARGV[2]) end
+if ARGV[5] ~= '' then plain = redis.call('XADD', KEYS[2], '*', 'w1', ARGV[2], 'calls', ARGV[5])
+elseif ARGV[2] ~= '' then plain = redis.call('XADD', KEYS[2], '*', 'w1', ARGV[2]) end
 local answers = {plain}
 local room, ends
 for i = 4, #KEYS do
-  local at = 5 + (i - 4) * 2
+  local at = 6 + (i - 4) * 2
   local fingerprint, payload = ARGV[at], ARGV[at + 1]
   local known = redis.call('GET', KEYS[i])
   if not known and not room then
@@ -74,7 +79,7 @@ _OPEN = """
 redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[2], ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[2])
-return redis.call('INCR', KEYS[1])
+return {redis.call('INCR', KEYS[1]), redis.call('GET', KEYS[4])}
 """
 _REOPEN = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
@@ -85,9 +90,12 @@ return redis.call('INCR', KEYS[1])
 
 # A successor sends the oldest entries again and so takes MongoDB back for a while: a late word of the owner before must
 # not take the newer ones from it. The owner is asked for and not the epoch: reopening changes that, and what this owner
-# has seen resolved stays so. Nothing here makes Redis larger, so it works when Redis is full.
+# has seen resolved stays so. It must work when Redis is full, hence the DEL. What is torn after the SET has forgotten
+# nothing, and the other way round would not know again what it had forgotten.
 _ACKNOWLEDGE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
+redis.call('DEL', KEYS[3])
+redis.call('SET', KEYS[3], ARGV[3])
 return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2])
 """
 
@@ -130,11 +138,13 @@ class RedisLog:
         self._stream_key = f"{prefix}:stream:{stream}"
         self._owner_key = f"{prefix}:owner:{stream}"
         self._by_key = f"{self._owner_key}:by"
+        self._arrivals_key = f"{prefix}:arrivals:{stream}"
         self._dead_letters = dead_letters
         self._once_ttl_s = once_ttl_s
         self._once_max = once_max
         self._allow_unsafe = allow_unsafe
         self._epoch = 0
+        self._arrivals = Arrivals()
         self._safe = ""  # the process of Redis that was found so
         self._me = f"{owner or stream}/{uuid4().hex}"
         self._script = client.register_script(_APPEND)
@@ -152,40 +162,49 @@ class RedisLog:
         return self._epoch
 
     async def open(self) -> int:
-        return await self._own(self._open)
-
-    async def reopen(self) -> int:
-        return await self._own(self._reopen)
-
-    async def _own(self, script: Any) -> int:
-        if not self._allow_unsafe:
-            self._safe = await refuse_unsafe(self._client, self._safe)
-        keys = [self._owner_key, self._by_key, f"{self._prefix}:streams"]
-        async with reading(self._client):
-            self._epoch = int(await script(keys=keys, args=[self._me, self._stream, self._epoch]))
+        self._epoch, arrivals = await self._own(self._open)
+        self._arrivals = Arrivals.loads(arrivals or b"{}")
         return self._epoch
 
-    async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
+    async def reopen(self) -> int:
+        self._epoch = int(await self._own(self._reopen))
+        return self._epoch
+
+    async def _own(self, script: Any) -> Any:
+        if not self._allow_unsafe:
+            self._safe = await refuse_unsafe(self._client, self._safe)
+        keys = [self._owner_key, self._by_key, f"{self._prefix}:streams", self._arrivals_key]
+        async with reading(self._client):
+            return await script(keys=keys, args=[self._me, self._stream, self._epoch])
+
+    async def append(self, payload: bytes, keyed: Sequence[Keyed] = (), calls: Sequence[LaneCall] = ()) -> Appended:
         once = f"{self._prefix}:once"
         keys = [self._owner_key, self._stream_key, once, *(f"{once}:{item.key}" for item in keyed)]
         arguments: list[Any] = [self._epoch, payload, self._once_ttl_s, self._once_max]
+        arguments.append(json.dumps(calls) if calls else b"")
         for item in keyed:
             arguments += (item.fingerprint, item.payload)
         arguments.append(self._stream)
         async with telling(self._client):
             plain, *answers = await self._script(keys=keys, args=arguments)
+        if plain:
+            self._arrivals.note(plain.decode(), calls)
         return Appended(plain.decode(), [_answer(answer.decode()) for answer in answers])
+
+    def place(self, call: LaneCall) -> tuple[str, int] | None:
+        return self._arrivals.place(call)
 
     async def replay(self, after: str | None = None) -> AsyncIterator[Logged]:
         start = after or NOTHING
         while True:
             async with reading(self._client):
                 page = await self._read(keys=[self._stream_key], args=[start, _PAGE, _PAGE_BYTES])
-            for position, (name, payload, *_) in page:
+            for position, (name, payload, *more) in page:
                 if name != _FIELD:
                     raise LogUnavailable(
                         f"{self._stream_key} holds an entry at {position.decode()} that this version cannot read"
                     )
+                self._arrivals.note(position.decode(), _calls(more))
                 yield Logged(position.decode(), payload)
             if not page:
                 return
@@ -195,7 +214,8 @@ class RedisLog:
         milliseconds, sequence = order(position)
         async with telling(self._client):
             await self._acknowledge(
-                keys=[self._by_key, self._stream_key], args=[self._me, f"{milliseconds}-{sequence + 1}"]
+                keys=[self._by_key, self._stream_key, self._arrivals_key],
+                args=[self._me, f"{milliseconds}-{sequence + 1}", self._arrivals.dumps()],
             )
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
@@ -268,6 +288,11 @@ async def is_poured(client: Client, prefix: str, stream: str, heir: str) -> bool
     async with reading(client), client.pipeline() as pipe:
         owner, entries = await pipe.get(f"{prefix}:owner:{stream}:by").xlen(f"{prefix}:stream:{stream}").execute()
     return (owner or b"").startswith(f"{heir}/".encode()) and entries == 0
+
+
+def _calls(fields: list[bytes]) -> list[LaneCall]:
+    """What stands behind the payload of an entry; nothing in those of a version before."""
+    return [LaneCall(*call) for call in json.loads(fields[1])] if fields[:1] == [_CALLS] else []
 
 
 def _answer(text: str) -> KeyedAnswer:

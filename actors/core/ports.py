@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from actors.core.arrivals import LaneCall
 from actors.core.batching import Command
 from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 from actors.core.document import Write
@@ -132,12 +133,21 @@ class WriteLog(Protocol):
         Raises `Fenced` when another owner has taken over, `UnsafeLog`, `LogUnavailable`.
         """
 
-    async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
+    async def append(self, payload: bytes, keyed: Sequence[Keyed] = (), calls: Sequence[LaneCall] = ()) -> Appended:
         """Keep the payload (if not empty) as one entry and every new keyed one as an entry of its own, all or nothing;
-        only a new key beyond the number that may be remembered is left out, and said to be.
+        only a new key beyond the number that may be remembered is left out, and said to be. `calls`: whose writes are
+        in the payload, in order.
 
         Returns when all of it is on disk. Raises `LogUnavailable` when surely nothing was kept, `OutcomeUnknown`
         when it may have been, `Fenced` when another owner has taken over.
+        """
+
+    def place(self, call: LaneCall) -> tuple[str, int] | None:
+        """Where the plain writes of a call are, or were: the position of their entry, and which there is the first.
+
+        None when it is not kept, as far as `open` and all that was appended and replayed since can tell; `("", 0)` when
+        its lane has given it up, because a later one is kept. Neither `acknowledge` nor the owner's death makes it
+        forget within ten minutes.
         """
 
     def replay(self, after: str | None = None) -> AsyncIterator[Logged]:

@@ -16,6 +16,7 @@ from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog, follow, is_poured, streams
+from actors.core.arrivals import LaneCall
 from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
 from actors.core.ports import Keyed, WriteLog
 from actors.core.position import NOTHING, order
@@ -132,6 +133,42 @@ async def test_a_fenced_append_keeps_nothing_of_a_keyed_request(logs: Logs, log:
         await log.append(b"plain", [Keyed("k", "f", b"keyed")])
     assert await entries(newer) == []
     assert (await newer.append(b"", [Keyed("k", "f", b"keyed")])).keyed[0].fresh
+
+
+async def test_a_call_is_known_again_with_its_place(log: WriteLog) -> None:
+    calls = [LaneCall("lane", 1, 2), LaneCall("other", 7, 3), LaneCall("third", 1, 1)]
+    position = (await log.append(b"x", calls=calls)).position
+    assert [log.place(call) for call in calls] == [(position, 0), (position, 2), (position, 5)]
+    assert log.place(LaneCall("lane", 2, 1)) is None
+    assert log.place(LaneCall("nobody", 1, 1)) is None
+    again = (await log.append(b"y", calls=[LaneCall("other", 8, 3)])).position
+    assert log.place(LaneCall("other", 8, 3)) == (again, 0)
+    assert log.place(calls[1]) == ("", 0), "its lane sends one after the other, so it has given this one up"
+
+
+async def test_a_call_is_known_to_the_next_owner_and_to_all_behind(logs: Logs, log: WriteLog) -> None:
+    """Whether its entry is still there or not: many owners may follow each other while a replica asks again."""
+    calls = [LaneCall("poured", 1, 1), LaneCall("in the log", 1, 1), LaneCall("late", 1, 1)]
+    places = {call: (await log.append(b"x", calls=[call])).position for call in calls[:2]}
+    await log.acknowledge(places[calls[0]])
+    newer = logs.another()
+    await newer.open()
+    assert len(await entries(newer)) == 1
+    places[calls[2]] = (await newer.append(b"x", calls=calls[2:])).position
+    await newer.acknowledge(places[calls[2]])
+    newest = logs.another()
+    await newest.open()
+    assert {call: newest.place(call) for call in calls} == {call: (place, 0) for call, place in places.items()}
+
+
+async def test_an_append_without_an_answer_is_known_once_it_is_read(logs: Logs, log: WriteLog) -> None:
+    call = LaneCall("lane", 1, 1)
+    position = (await log.append(b"x", calls=[call])).position
+    same = logs.another()  # knows as little of it
+    await same.open()
+    await same.reopen()
+    await entries(same)
+    assert same.place(call) == (position, 0)
 
 
 async def test_reopening_begins_a_new_epoch_of_the_same_owner(logs: Logs, log: WriteLog) -> None:
@@ -325,12 +362,14 @@ async def full(redis: Any) -> AsyncIterator[Fill]:
 async def test_a_full_redis_refuses_an_append_and_still_forgets(redis: Any, full: Fill) -> None:
     log = log_on(redis)
     await log.open()
-    position = (await log.append(b"x" * 1_000)).position
+    call = LaneCall("lane", 1, 1)
+    position = (await log.append(b"x" * 1_000, calls=[call])).position
     await full()
     with pytest.raises(LogUnavailable, match="OOM"):
         await log.append(b"y")
     await log.acknowledge(position)
     assert await entries(log) == []
+    assert log.place(call) == (position, 0)
 
 
 async def test_what_empties_a_full_redis_can_begin_anew(redis: Any, full: Fill) -> None:

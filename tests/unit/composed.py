@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import bson
@@ -20,6 +21,7 @@ from actors.adapters.memory import (
 )
 from actors.budget import Budget
 from actors.buffer import Buffer
+from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy, Command, Verb
 from actors.core.document import Kind, Write, decode_writes, encode_writes
 from actors.core.errors import LogUnavailable, WriterUnavailable
@@ -60,6 +62,14 @@ def keyed(key: str, *writes: Write, fingerprint: str = "f") -> Keyed:
 def written(keys: Sequence[Keyed]) -> int:
     """Writes in all of these requests."""
     return sum(len(decode_writes(item.payload)) for item in keys)
+
+
+_lanes = count()
+
+
+def only_call(writes: int) -> LaneCall:
+    """The only one that its lane ever makes."""
+    return LaneCall(f"lane{next(_lanes)}", 1, writes)
 
 
 def commands(*ids: str, verb: Verb = Verb.INSERT, body: bytes = b"x") -> list[Command]:
@@ -213,8 +223,8 @@ class Service:
         await self.start_buffer()
 
     def append(self, *writes: Write, keys: Sequence[Keyed] = ()) -> asyncio.Task[Kept]:
-        payload, count = encode_writes(list(writes)), len(writes) + written(keys)
-        task = asyncio.create_task(self.buffer.append(payload, count, keys))
+        sent, payload = only_call(len(writes)), encode_writes(list(writes))
+        task = asyncio.create_task(self.buffer.append(sent, payload, len(writes) + written(keys), keys))
         self.tasks.add(task)
         return task
 

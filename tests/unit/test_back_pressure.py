@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from composed import Service, insert
+from composed import Service, insert, only_call
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,12 +73,12 @@ def test_at_seventy_percent_one_caller_may_append_what_is_drained() -> None:
 async def test_a_buffer_that_fills_asks_for_pauses_once_something_is_drained() -> None:
     """Else a flood that MongoDB cannot quite follow runs into the bound, and a part of it is refused for good."""
     service = await started()
-    calm = await service.buffer.append(encode_writes(inserts("a", 40)), 40)
-    silent = await service.buffer.append(encode_writes(inserts("b", 40)), 40)
+    calm = await service.buffer.append(only_call(40), encode_writes(inserts("a", 40)), 40)
+    silent = await service.buffer.append(only_call(40), encode_writes(inserts("b", 40)), 40)
     assert (calm.pause_s, silent.pause_s) == (0.0, 0.0), "nothing is drained yet, so it would only put off the refusal"
     await service.clock.advance(2)
-    again = await service.buffer.append(encode_writes(inserts("c", 49)), 49)
-    full = await service.buffer.append(encode_writes(inserts("d", 40)), 40)
+    again = await service.buffer.append(only_call(49), encode_writes(inserts("c", 49)), 49)
+    full = await service.buffer.append(only_call(40), encode_writes(inserts("d", 40)), 40)
     assert again.pause_s == 0.0
     assert full.pause_s > 0.0
     await service.stop()

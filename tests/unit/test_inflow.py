@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 import pytest
-from composed import BOUNDS, Service, answer, delete, end, insert, keyed, patch, put, written
+from composed import BOUNDS, Service, answer, delete, end, insert, keyed, only_call, patch, put, written
 
 from actors.adapters.clock import ManualClock, settle
 from actors.adapters.memory import MemoryLog, RecordingTelemetry
 from actors.backlog import Backlog
+from actors.core.arrivals import LaneCall
 from actors.core.document import MalformedPayload, decode_writes, encode_writes
 from actors.core.errors import BufferUnavailable, Draining, Fenced, LogUnavailable, OutcomeUnknown, QueueFull
 from actors.core.ports import Appended, Keyed
@@ -26,10 +28,10 @@ class SlowLog(MemoryLog):
         self.synced = asyncio.Event()
         self.appends: list[int] = []
 
-    async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
+    async def append(self, payload: bytes, keyed: Sequence[Keyed] = (), calls: Sequence[LaneCall] = ()) -> Appended:
         self.appends.append(len(decode_writes(payload)) + len(keyed))
         await self.synced.wait()
-        return await super().append(payload, keyed)
+        return await super().append(payload, keyed, calls)
 
 
 class Intake:
@@ -41,9 +43,7 @@ class Intake:
         self.backlog = Backlog()
         self.drained = RateMeter()
         self.telemetry = RecordingTelemetry()
-        self.inflow = Inflow(
-            self.log, self.backlog, bounds, self.clock, self.telemetry, self.drained, lambda: None
-        )
+        self.inflow = Inflow(self.log, self.backlog, bounds, self.clock, self.telemetry, self.drained, lambda: None)
         self.run: asyncio.Task[None] | None = None
         self.calls: list[asyncio.Task[Kept]] = []
 
@@ -56,7 +56,8 @@ class Intake:
 
     def append(self, *ids: str, keys: Sequence[Keyed] = ()) -> asyncio.Task[Kept]:
         payload = encode_writes([put(id_) for id_ in ids])
-        self.calls.append(asyncio.create_task(self.inflow.append(payload, len(ids) + written(keys), keys)))
+        append = self.inflow.append(only_call(len(ids)), payload, len(ids) + written(keys), keys)
+        self.calls.append(asyncio.create_task(append))
         return self.calls[-1]
 
     async def stop(self) -> None:
@@ -137,7 +138,7 @@ async def test_an_entry_has_not_more_bytes_than_a_group_unless_one_call_has() ->
 async def test_the_answer_tells_where_each_call_stands_in_its_entry(intake: Intake) -> None:
     calls = [intake.append("a", "b"), intake.append(keys=[keyed("k", put("c"))]), intake.append("d")]
     await settle()
-    assert [answer(call).first for call in calls] == [0, 2, 2]
+    assert [answer(call).first for call in calls] == [0, 0, 2]
     assert intake.logged == [["a", "b", "d"], ["c"]]
     (kept,) = answer(calls[1]).keyed
     assert kept.fresh
@@ -210,6 +211,48 @@ async def test_an_append_that_was_lost_is_not_taken_for_the_entry_before_it(inta
     assert answer(call).position == intake.backlog.last_position
 
 
+async def test_a_call_that_comes_again_while_it_is_under_way_is_kept_once() -> None:
+    """A buffer that hung may wake to both."""
+    intake, log = await slow_intake()
+    intake.append("first")
+    await settle()
+    sent, payload = only_call(1), encode_writes([put("a")])
+    calls = [asyncio.create_task(intake.inflow.append(sent, payload, 1)) for _ in range(2)]
+    await settle()
+    log.synced.set()
+    await settle()
+    assert intake.logged == [["first"], ["a"]]
+    assert [answer(call).position for call in calls] == [list(log.entries)[1]] * 2
+    assert intake.backlog.writes == 2
+    await end(*calls)
+    await intake.stop()
+
+
+@pytest.mark.parametrize("refusing", ["full", "draining"])
+async def test_a_call_that_is_kept_is_told_so_even_where_a_new_one_would_be_refused(refusing: str) -> None:
+    intake = await Intake(bounds=replace(BOUNDS, max_writes=2)).start()
+    sent, payload = only_call(2), encode_writes([put("a"), put("b")])
+    kept = await intake.inflow.append(sent, payload, 2)
+    intake.inflow.draining = refusing == "draining"
+    with pytest.raises((QueueFull, Draining)):
+        await intake.inflow.append(only_call(1), encode_writes([put("c")]), 1)
+    assert await intake.inflow.append(sent, payload, 2) == kept
+    assert intake.logged == [["a", "b"]]
+    await intake.stop()
+
+
+async def test_a_request_under_a_key_is_asked_for_again_where_the_plain_ones_of_its_call_are_kept(
+    intake: Intake,
+) -> None:
+    sent, payload, keys = only_call(1), encode_writes([put("a")]), [keyed("k", put("b"))]
+    first = await intake.inflow.append(sent, payload, 2, keys)
+    again = await intake.inflow.append(sent, payload, 2, keys)
+    assert (again.position, again.first) == (first.position, first.first)
+    assert [item.fresh for item in (*first.keyed, *again.keyed)] == [True, False]
+    assert intake.logged == [["a"], ["b"]]
+    assert intake.backlog.writes == 2
+
+
 async def test_a_log_that_is_back_is_not_mirrored_twice(intake: Intake) -> None:
     intake.append("a")
     await settle()
@@ -221,8 +264,8 @@ async def test_a_log_that_is_back_is_not_mirrored_twice(intake: Intake) -> None:
 
 async def test_what_an_append_under_way_has_kept_is_not_read_from_the_log_as_well() -> None:
     class LateLog(SlowLog):
-        async def append(self, payload: bytes, keyed: Sequence[Keyed] = ()) -> Appended:
-            appended = await MemoryLog.append(self, payload, keyed)
+        async def append(self, payload: bytes, keyed: Sequence[Keyed] = (), calls: Sequence[LaneCall] = ()) -> Appended:
+            appended = await MemoryLog.append(self, payload, keyed, calls)
             await self.synced.wait()
             return appended
 
@@ -496,9 +539,10 @@ async def test_calls_that_wait_when_the_buffer_stops_are_answered() -> None:
 
 
 async def test_a_payload_that_could_not_be_read_back_never_gets_into_the_log(intake: Intake) -> None:
-    for payload, writes in ((b"\x00\x01", 1), (encode_writes([put("a")]), 2)):
+    one = encode_writes([put("a")])
+    for payload, plain, writes in ((b"\x00\x01", 1, 1), (one, 1, 2), (one, 2, 1)):
         with pytest.raises(MalformedPayload):
-            await intake.inflow.append(payload, writes)
+            await intake.inflow.append(only_call(plain), payload, writes)
     assert intake.logged == []
     call = intake.append("b")
     await settle()

@@ -1,4 +1,5 @@
-"""A lane to a buffer of which calls are lost in every way: what each caller hears is so, and in the order asked."""
+"""A lane to a buffer of which calls are lost in every way, and which dies: what each caller hears is so, what is kept
+is kept once, and in the order asked."""
 
 from __future__ import annotations
 
@@ -32,6 +33,12 @@ CALLS = [
     "outcome unknown",
     "hangs, and is not done",
     "hangs, and is done",
+    "the buffer dies before",
+    "the buffer dies before",
+    "the buffer dies behind",
+    "the buffer dies behind",
+    "the log does not answer",
+    "the log is late",
 ]
 
 
@@ -44,7 +51,7 @@ class Unsteady:
         self._service = service
         self._fates = fates
 
-    async def call(self, method: str, payload: bytes, writes: int, keys: list[Any], *, timeout_s: float) -> Any:
+    async def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
         fate = self._fates.pop(0) if self._fates else "answered"
         match fate:
             case "nobody there":
@@ -55,7 +62,14 @@ class Unsteady:
                 raise ActorAway(fate, began=True)
             case "hangs, and is not done":
                 await hang(timeout_s)
-        kept = await self._service.buffer.append(payload, writes, keys)
+            case "the buffer dies before":
+                await self._restart()
+                raise ActorAway(fate, began=True)
+            case "the log does not answer":
+                self._service.log.faults.plan("append reply", OutcomeUnknown(fate))
+            case "the log is late":
+                self._service.log.faults.plan("append late", OutcomeUnknown(fate))
+        kept = await self._service.buffer.append(*arguments)
         match fate:
             case "answer lost":
                 raise ActorAway(fate, began=True)
@@ -63,7 +77,16 @@ class Unsteady:
                 raise OutcomeUnknown(fate, 1.0)
             case "hangs, and is done":
                 await hang(timeout_s)
+            case "the buffer dies behind":
+                await self._restart()
+                raise ActorAway(fate, began=True)
         return kept
+
+    async def _restart(self) -> None:
+        await self._service.kill_buffer()
+        self._service.new_buffer()
+        await self._service.buffer.open()
+        self._service.buffer_task = asyncio.create_task(self._service.buffer.run())
 
 
 async def hang(timeout_s: float) -> None:
@@ -76,7 +99,13 @@ async def hang(timeout_s: float) -> None:
 
 async def tell(events: list[str], fates: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     service = await Service().start()
-    advance = stop_clock(monkeypatch)
+    pass_for_the_lane = stop_clock(monkeypatch)
+
+    async def advance(seconds: float) -> None:
+        await service.clock.advance(seconds)
+        await pass_for_the_lane(seconds)
+        service.log.land()
+
     lane = Lane(cast(Remote, Unsteady(service, fates)), TIMEOUT_S)
     asked: list[asyncio.Future[Any]] = []
     try:
@@ -102,7 +131,8 @@ async def tell(events: list[str], fates: list[str], monkeypatch: pytest.MonkeyPa
 
 def judge(service: Service, asked: list[asyncio.Future[Any]]) -> None:
     log = {position: decode_writes(payload) for position, payload in service.log.history.items()}
-    kept = {write.id for writes in log.values() for write in writes}
+    kept = [write.id for writes in log.values() for write in writes]
+    assert len(kept) == len(set(kept)), "kept a second time"
     places: list[Any] = []
     for number, answer in enumerate(asked):
         assert answer.done(), "a caller was never answered"
