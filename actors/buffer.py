@@ -43,15 +43,17 @@ class Buffer:
         owns: Callable[[Key], bool] = lambda key: True,
         cache_max_entries: int = 20_000,
     ) -> None:
-        """`inherited`: streams of an earlier pool size that fall to this buffer. Nothing of its own stream is flushed
-        until `predecessors_empty`: a key may have moved here, and what is older must reach MongoDB first."""
+        """`inherited`: streams of an earlier pool size that fall to this buffer. Nothing of its own stream is flushed,
+        and no reader is told what MongoDB has, until `predecessors_empty`: a key may have moved here, and what is older
+        must reach MongoDB first."""
         self._log = log
         self._dead_letters = dead_letters
         self._clock = clock
         self._predecessors_empty = predecessors_empty
         self._backlog = Backlog()
         self._drained = RateMeter()
-        self._lookup = Lookup(self._backlog, sink, cache, cache_max_entries, may_cache=predecessors_empty is None)
+        older_poured = predecessors_empty is None and not inherited
+        self._lookup = Lookup(self._backlog, sink, cache, cache_max_entries, older_poured=older_poured)
 
         def outflow(log: WriteLog, backlog: Backlog) -> Outflow:
             drop, leaving = self._lookup.drop, self._lookup.leaving
@@ -208,5 +210,5 @@ class Buffer:
         await self._heritage.pour()
         while self._predecessors_empty is not None and not await self._predecessors_empty():
             await self._clock.sleep(0.2)
-        self._lookup.may_cache_now()
+        self._lookup.older_are_poured()
         await self._outflow.run()

@@ -12,7 +12,7 @@ from functools import partial
 from actors.backlog import Backlog
 from actors.core.batching import Entry
 from actors.core.document import Key, Kind, Write
-from actors.core.errors import AnswerTooLarge, DatabaseUnavailable, SpillwayError
+from actors.core.errors import AnswerTooLarge, BufferUnavailable, DatabaseUnavailable, SpillwayError
 from actors.core.ports import BatchSink, Cache, Found
 
 _MOST_PENDING = 10_000  # writes to put together for a reader: that takes a tenth of a second, in all
@@ -35,13 +35,14 @@ class Lookup:
     """Every read sees every write acknowledged before it began. MongoDB's answers are cached until a write changes
     them."""
 
-    def __init__(self, backlog: Backlog, sink: BatchSink, cache: Cache, max_cached: int, *, may_cache: bool) -> None:
-        """`may_cache`: no other stream holds older writes to our keys; such a write would not drop from our cache."""
+    def __init__(self, backlog: Backlog, sink: BatchSink, cache: Cache, max_cached: int, *, older_poured: bool) -> None:
+        """`older_poured`: no other stream holds older writes to our keys. One that does knows more than MongoDB, and
+        its writes drop nothing from our cache."""
         self._backlog = backlog
         self._sink = sink
         self._cache = cache
         self._max_cached = max_cached
-        self._may_cache = may_cache
+        self._older_poured = older_poured
         self._cached: OrderedDict[str, None] = OrderedDict()  # what we put into the shared cache: its bound
         self._reading: set[_Reading] = set()  # reads under way, so that a drop can tell which of them it overtakes
         self._cache_turn = asyncio.Lock()
@@ -95,11 +96,11 @@ class Lookup:
             await self._remember(namespace, dict(found), reading)
         return found
 
-    def may_cache_now(self) -> None:
-        """The older streams are empty."""
+    def older_are_poured(self) -> None:
+        """The streams of other pools are empty, for good."""
         for reading in self._reading:
             reading.all_stale = True
-        self._may_cache = True
+        self._older_poured = True
 
     def leaving(self, entries: list[Entry]) -> None:
         """These leave the backlog now: whoever is reading takes along what they say of its documents."""
@@ -119,6 +120,8 @@ class Lookup:
 
     async def _fetch(self, namespace: str, ids: list[str], reading: _Reading) -> dict[str, _Base]:
         """All of `ids`, from the shared cache and MongoDB. Raises `AnswerTooLarge`."""
+        if not self._older_poured:
+            return dict.fromkeys(ids, BufferUnavailable("what a pool of another size has left is still poured", 1.0))
         result = await self._cached_ones(namespace, ids)
         missing = [id_ for id_ in ids if id_ not in result]
         if not missing:
@@ -140,7 +143,7 @@ class Lookup:
     async def _remember(self, namespace: str, documents: dict[str, bytes], reading: _Reading) -> None:
         """Put what was read from MongoDB into the shared cache, less what a write has changed in the meantime."""
         async with self._cache_turn:
-            if not self._may_cache or reading.all_stale:
+            if not self._older_poured or reading.all_stale:
                 return
             fresh = {
                 _cache_key(namespace, id_): document

@@ -91,6 +91,11 @@ MUTANTS = (
         TEST_READS + "test_a_read_sees_every_write_that_was_acknowledged_before_it_began",
     ),
     _one(
+        "what an older stream knows better is told", "I9", "actors/lookup.py",
+        "        if not self._older_poured:\n", "        if False:\n",
+        "tests/unit/test_buffer.py::test_what_an_older_stream_may_know_better_is_neither_told_nor_cached",
+    ),
+    _one(
         "what may have been kept is told to be refused", "I3", "actors/lane.py",
         "    if began:  # this", "    if False:  # this",
         "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",

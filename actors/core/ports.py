@@ -145,9 +145,8 @@ class WriteLog(Protocol):
     def place(self, call: LaneCall) -> tuple[str, int] | None:
         """Where the plain writes of a call are, or were: the position of their entry, and which there is the first.
 
-        None when it is not kept, as far as `open` and all that was appended and replayed since can tell; `("", 0)` when
-        its lane has given it up, because a later one is kept. Neither `acknowledge` nor the owner's death makes it
-        forget within ten minutes.
+        None: not kept, as far as `open` and all that was appended and replayed since can tell. `("", 0)`: a later call
+        of the lane is, so it has given this one up. Known for ten minutes, whatever is acknowledged and whoever dies.
         """
 
     def replay(self, after: str | None = None) -> AsyncIterator[Logged]:

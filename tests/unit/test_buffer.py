@@ -13,7 +13,14 @@ from actors import heritage
 from actors.adapters.clock import settle
 from actors.adapters.memory import MemoryLog
 from actors.core.document import encode_writes
-from actors.core.errors import DatabaseUnavailable, Draining, Fenced, LogUnavailable, OutcomeUnknown
+from actors.core.errors import (
+    BufferUnavailable,
+    DatabaseUnavailable,
+    Draining,
+    Fenced,
+    LogUnavailable,
+    OutcomeUnknown,
+)
 from actors.core.ports import Found
 
 
@@ -436,8 +443,8 @@ async def test_what_was_told_to_be_rejected_does_not_come_back_with_a_restart(se
     assert service.stored == {"good": {"n": 1}}
 
 
-async def test_nothing_is_cached_while_an_older_stream_may_hold_writes_that_would_not_drop_it(service: Service) -> None:
-    await service.keep(put("a", n=1))
+async def test_what_an_older_stream_may_know_better_is_neither_told_nor_cached(service: Service) -> None:
+    await service.keep(put("a", n=1), put("b", n=1), put("c", n=1))
     await service.clock.advance(1.0)
     gate = asyncio.Event()
 
@@ -445,7 +452,12 @@ async def test_nothing_is_cached_while_an_older_stream_may_hold_writes_that_woul
         return gate.is_set()
 
     await service.restart_buffer(predecessors_empty=others_are_empty)
-    await read(service, "a")
+    await service.keep(put("b", n=2), patch("c", n=2))
+    replaced, *unknown = await service.buffer.read(NAMESPACE, ["b", "a", "c"])
+    assert isinstance(replaced, Found)
+    assert replaced.source == "buffer"
+    assert [type(one) for one in unknown] == [BufferUnavailable] * 2
+    await service.buffer.sample(NAMESPACE, 10)
     assert service.cache.documents == {}
     gate.set()
     await service.clock.advance(1.0)

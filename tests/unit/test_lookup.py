@@ -29,13 +29,17 @@ class Overtaken:
         self.base = base
         self.meanwhile = meanwhile
         self.backlog, self.cache = Backlog(), MemoryCache()
-        self.lookup = Lookup(self.backlog, cast(BatchSink, self), self.cache, 10, may_cache=True)
+        self.lookup = Lookup(self.backlog, cast(BatchSink, self), self.cache, 10, older_poured=True)
         self.asked = 0
 
     async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
         self.asked += 1
         await self.meanwhile(self)
         return [self.base] * len(ids)
+
+    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
+        await self.meanwhile(self)
+        return [(KEY[1], self.base or b"")]
 
     def keep(self, *writes: Write) -> None:
         self.backlog.add(Entry(f"{self.asked + 1}-{len(self.backlog)}", list(writes), 1, 0.0))
@@ -100,13 +104,13 @@ async def test_what_was_read_while_an_older_stream_was_poured_is_not_cached() ->
     """Whose last writes may have come behind what MongoDB answered, and drop nothing from this cache."""
 
     async def meanwhile(all_: Overtaken) -> None:
-        all_.lookup.may_cache_now()
+        all_.lookup.older_are_poured()
 
     overtaken = Overtaken(b"base", meanwhile)
     overtaken.lookup = Lookup(
-        overtaken.backlog, cast(BatchSink, overtaken), overtaken.cache, max_cached=10, may_cache=False
+        overtaken.backlog, cast(BatchSink, overtaken), overtaken.cache, max_cached=10, older_poured=False
     )
-    await overtaken.read()
+    await overtaken.lookup.sample(KEY[0], 1, owns=lambda key: True)
     assert await overtaken.lookup.near(KEY[0], [KEY[1]]) == [None]
     overtaken.meanwhile = _nothing
     await overtaken.read()
