@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -46,8 +46,12 @@ class Outbox:
     """Parts in the order they came. Parts for one verb and collection leave together, within the limits of a
     command."""
 
-    def __init__(self, max_writes: int, max_bytes: int, *, cuts: bool = False) -> None:
-        """`cuts`: a part with more than `max_bytes` is cut; otherwise it goes as it came, alone."""
+    def __init__(
+        self, max_writes: int, max_bytes: int, owns: Callable[[Origin], Awaitable[bool]], *, cuts: bool = False
+    ) -> None:
+        """`owns`: is it the present owner of its stream? `cuts`: a part with more than `max_bytes` is cut; otherwise it
+        goes as it came, alone."""
+        self._owns = owns
         self._cuts = cuts
         self._max_writes = max_writes
         self._max_bytes = max_bytes
@@ -59,7 +63,8 @@ class Outbox:
         return len(self._parts)
 
     async def add(self, commands: Sequence[Command]) -> list[asyncio.Future[Report]]:
-        """One future report per command; not to be cancelled. Raises `Fenced` when their stream has a newer owner.
+        """One future report per command; not to be cancelled. Raises `Fenced` when their stream has a newer owner, and
+        what keeps `owns` from knowing.
 
         A stream has one batch under way. What a dead owner left here is withdrawn, or waited for when it has been sent:
         else two writes to one key might share an unordered command, or overtake each other in two.
@@ -74,6 +79,9 @@ class Outbox:
         return [part.answer for part in parts]
 
     async def _end_before(self, origin: Origin) -> None:
+        # Whoever comes later has a higher epoch; but the first that is heard of may be one from before this process.
+        if origin.stream not in self._epochs and not await self._owns(origin):
+            raise Fenced(f"{origin.stream} is not {origin.owner}'s any more")
         while True:
             if origin.epoch < self._epochs.get(origin.stream, 0):
                 raise Fenced(f"{origin.stream} has an owner with a newer epoch than {origin.epoch}")

@@ -135,7 +135,7 @@ class Outflow:
         rejected: dict[Place, _Rejection] = {}
         skip: set[Place] = set()
         while True:
-            planned = plan(entries, skip, Origin(self._log.stream, self._log.epoch))
+            planned = plan(entries, skip, Origin(self._log.stream, self._log.epoch, self._log.owner))
             sent, fresh = await self._apply(planned)
             rejected |= fresh
             if not planned.is_lacking(fresh):

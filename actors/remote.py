@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from actors.adapters.clock import SystemClock
@@ -20,7 +21,8 @@ from actors.adapters.redis_cache import RedisCache
 from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
-from actors.adapters.redis_log import RedisLog, follow, is_poured, streams
+from actors.adapters.redis_log import RedisLog
+from actors.adapters.redis_streams import follow, is_owner, is_poured, streams
 from actors.adapters.telemetry import RayTelemetry
 from actors.budget import Budget
 from actors.buffer import Buffer
@@ -228,6 +230,7 @@ class MongoWriter:
         calm_collector()
         clock = SystemClock()
         self._redis = connect(config.redis_url, config.redis_timeout_s)
+        owns = partial(is_owner, self._redis, config.key_prefix)
         self._writer = Writer(
             MongoStore(
                 config.mongodb_uri,
@@ -235,7 +238,7 @@ class MongoWriter:
                 lanes=config.lanes,
                 write_concern=config.write_concern,
             ),
-            Outbox(config.max_writes, config.max_bytes, cuts=config.operation_bytes > 0),
+            Outbox(config.max_writes, config.max_bytes, owns, cuts=config.operation_bytes > 0),
             Budget(
                 config.limit, config.lanes, config.mongodb_timeout_s, clock, config.operation_bytes, config.max_bytes
             ),

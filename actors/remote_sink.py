@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.calls import ActorAway, Remote
 from actors.core.batching import Command
-from actors.core.errors import WriterUnavailable
+from actors.core.errors import LogUnavailable, WriterUnavailable
 from actors.core.outcome import Report
 
 _ANSWER_S = 3_600.0  # a batch may wait for MongoDB as long as it takes; a dead writer is noticed at once
@@ -34,5 +34,5 @@ class RemoteSink:
     async def _ask(self, method: str, *arguments: Any, timeout_s: float) -> Any:
         try:
             return await self._writer.call(method, *arguments, timeout_s=timeout_s)
-        except ActorAway as error:
+        except (ActorAway, LogUnavailable) as error:  # one that cannot ask whose a stream is does not write for it
             raise WriterUnavailable(str(error), 1.0) from error

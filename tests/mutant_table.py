@@ -19,6 +19,7 @@ def _one(name: str, promise: str, file: str, old: str, new: str, *tests: str) ->
 
 BUDGET, PACING, WRITER = "actors/budget.py", "actors/core/pacing.py", "actors/writer.py"
 INFLOW, OUTFLOW, BATCHING = "actors/inflow.py", "actors/outflow.py", "actors/core/batching.py"
+STREAMS = "actors/adapters/redis_streams.py"
 ROOM, LOG, LINK = "actors/room.py", "actors/adapters/redis_log.py", "actors/adapters/redis_link.py"
 
 RING = "tests/unit/test_pacing.py::test_no_window_of_a_second_holds_more_than_r_commands_at_the_server"
@@ -65,7 +66,7 @@ MUTANTS = (
         TEST_LOG + "test_a_log_opens_when_the_file_that_keeps_it_is_there",
     ),
     _one(
-        "an empty stream of an earlier pool believed before its heir has it", "I5", LOG,
+        "an empty stream of an earlier pool believed before its heir has it", "I5", STREAMS,
         ' and entries == 0\n', " or entries == 0\n",
         TEST_LOG + "test_a_stream_is_not_poured_before_its_heir_has_opened_it",
     ),
@@ -138,7 +139,12 @@ MUTANTS = (
         "tests/unit/test_buffer.py::test_what_an_inherited_stream_holds_is_told_and_is_part_of_the_drain",
     ),
     _one(
-        "a third pool begins before the first is poured", "I5", LOG,
+        "a new writer believes whoever comes first", "I5", "actors/outbox.py",
+        "if origin.stream not in self._epochs and not await self._owns(origin):", "if False:",
+        "tests/unit/test_writer.py::test_a_new_writer_refuses_who_was_an_owner_before_it_began",
+    ),
+    _one(
+        "a third pool begins before the first is poured", "I5", STREAMS,
         "if #left == 0 then\n  redis.call('DEL', KEYS[1])\n",
         "do left = {}\n  redis.call('DEL', KEYS[1])\n",
         TEST_LOG + "test_a_pool_follows_another_only_when_all_before_that_one_are_poured",
@@ -194,7 +200,7 @@ MUTANTS = (
         "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",
     ),
     _one(
-        "calls forgotten with their entries", "I5", "actors/adapters/redis_log.py",
+        "calls forgotten with their entries", "I5", LOG,
         "self._arrivals.dumps()]", 'b"{}"]',
         "tests/contract/test_write_log.py::test_a_call_is_known_to_the_next_owner_and_to_all_behind",
     ),

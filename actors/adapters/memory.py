@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from actors.adapters.clock import ManualClock
 from actors.adapters.faults import Faults
@@ -67,6 +68,7 @@ class MemoryLog:
         self._once_ttl_s = once_ttl_s
         self._once_max = once_max
         self._epoch = 0
+        self._owner = f"{stream}/{uuid4().hex}"
 
     def another(self) -> MemoryLog:
         """The same stream, as another process sees it."""
@@ -93,6 +95,10 @@ class MemoryLog:
     @property
     def epoch(self) -> int:
         return self._epoch
+
+    @property
+    def owner(self) -> str:
+        return self._owner
 
     async def open(self) -> int:
         self.faults.strike("open")

@@ -35,10 +35,11 @@ class Verb(IntEnum):
 
 
 class Origin(NamedTuple):
-    """Whose writes a command carries: a stream, and the epoch of its owner."""
+    """Whose writes a command carries: a stream, its owner, and an epoch of that one."""
 
     stream: str
     epoch: int
+    owner: str
 
 
 class Command(NamedTuple):

@@ -100,8 +100,7 @@ class Intake(Protocol):
         `DatabaseUnavailable`, `WriterUnavailable`, `BufferUnavailable`."""
 
     async def status(self) -> dict[str, Any]:
-        """Numbers for operators, see `GET /v1/status`. Never raises: a part that does not answer is reported as
-        such."""
+        """Numbers for operators, see `GET /v1/status`. Never raises: of a part that does not answer it says so."""
 
     async def dead_letters(self, selection: Selection, limit: int, after: str) -> Page:
         """See `DeadLetters.list`. Raises `BufferUnavailable`, `LogUnavailable`."""
@@ -124,14 +123,17 @@ class WriteLog(Protocol):
     def epoch(self) -> int:
         """Of this owner; 0 before `open`. Every owner has a higher one than all before it."""
 
+    @property
+    def owner(self) -> str:
+        """Name of this owner, which no other has."""
+
     async def open(self) -> int:
         """Become the owner; returns the new epoch. Raises `UnsafeLog`, `LogUnavailable`."""
 
     async def reopen(self) -> int:
         """Begin a new epoch of this same owner: an append that got no answer so far is kept by now, or never will be.
 
-        Raises `Fenced` when another owner has taken over, `UnsafeLog`, `LogUnavailable`.
-        """
+        Raises `Fenced` when another owner has taken over, `UnsafeLog`, `LogUnavailable`."""
 
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = (), calls: Sequence[LaneCall] = ()) -> Appended:
         """Keep the payload (if not empty) as one entry and every new keyed one as an entry of its own, all or nothing;
@@ -139,15 +141,13 @@ class WriteLog(Protocol):
         in the payload, in order.
 
         Returns when all of it is on disk. Raises `LogUnavailable` when surely nothing was kept, `OutcomeUnknown`
-        when it may have been, `Fenced` when another owner has taken over.
-        """
+        when it may have been, `Fenced` when another owner has taken over."""
 
     def place(self, call: LaneCall) -> tuple[str, int] | None:
         """Where the plain writes of a call are, or were: the position of their entry, and which there is the first.
 
         None: not kept, as far as `open` and all that was appended and replayed since can tell. `("", 0)`: a later call
-        of the lane is, so it has given this one up. Known for ten minutes, whatever is acknowledged and whoever dies.
-        """
+        of the lane is, so it has given this one up. Known for ten minutes, whatever is acknowledged or dies."""
 
     def replay(self, after: str | None = None) -> AsyncIterator[Logged]:
         """Entries not yet acknowledged, oldest first, from the start or after a position. Raises `LogUnavailable`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from functools import partial
 
 import bson
 import pytest
@@ -16,8 +17,10 @@ from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog
+from actors.adapters.redis_streams import is_owner
 from actors.budget import Budget
 from actors.buffer import Buffer
+from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy
 from actors.core.document import Kind, Write, encode_writes
 from actors.inflow import Bounds
@@ -43,8 +46,9 @@ async def test_a_batch_that_was_stored_and_not_acknowledged_is_replayed_without_
     letters = RedisDeadLetters(client, prefix)
     store = MongoStore(mongodb_uri, timeout_s=5.0, lanes=4)
     tenure = Tenure(RedisLease(client, prefix, 3.0), clock)
+    owns = partial(is_owner, client, prefix)
     writer = Writer(
-        store, Outbox(1_000, 8 << 20), Budget(100, 4, 5.0, clock), tenure, clock, RecordingTelemetry(), lanes=4,
+        store, Outbox(1_000, 8 << 20, owns), Budget(100, 4, 5.0, clock), tenure, clock, RecordingTelemetry(), lanes=4,
         counted=(namespace,),
     )  # fmt: skip
     working = asyncio.create_task(writer.run())
@@ -63,7 +67,8 @@ async def test_a_batch_that_was_stored_and_not_acknowledged_is_replayed_without_
     await first.open()
     living = asyncio.create_task(first.run())
     kept = [
-        await first.append(encode_writes([write(i) for i in range(at, at + 100)]), 100) for at in range(0, 500, 100)
+        await first.append(LaneCall("lane", at, 100), encode_writes([write(i) for i in range(at, at + 100)]), 100)
+        for at in range(0, 500, 100)
     ]
     assert (await first.wait_for(kept[-1].position, 30.0)).position == kept[-1].position
     living.cancel()

@@ -15,8 +15,10 @@ from actors.adapters.redis_cache import RedisCache
 from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
-from actors.adapters.redis_log import RedisLog, follow, is_poured, streams
+from actors.adapters.redis_log import RedisLog
+from actors.adapters.redis_streams import follow, is_owner, is_poured, streams
 from actors.core.arrivals import LaneCall
+from actors.core.batching import Origin
 from actors.core.errors import Fenced, LogUnavailable, OutcomeUnknown, UnsafeLog
 from actors.core.ports import Keyed, WriteLog
 from actors.core.position import NOTHING, order
@@ -417,6 +419,18 @@ async def test_all_streams_there_ever_were_are_known(redis: Any) -> None:
     for name in ("1of2", "0of2"):
         await RedisLog(redis, prefix, name, RedisDeadLetters(redis, prefix), once_ttl_s=60).open()
     assert await streams(redis, prefix) == ["0of2", "1of2"]
+
+
+async def test_a_stream_is_its_last_openers_whatever_that_one_reopens(redis: Any) -> None:
+    prefix = f"t{uuid.uuid4().hex}"
+    before, after = log_on(redis, prefix), log_on(redis, prefix)
+    assert not await is_owner(redis, prefix, Origin("0of1", 1, before.owner))
+    await before.open()
+    assert await is_owner(redis, prefix, Origin("0of1", 1, before.owner))
+    await after.open()
+    await after.reopen()
+    assert not await is_owner(redis, prefix, Origin("0of1", 1, before.owner))
+    assert await is_owner(redis, prefix, Origin("0of1", 1, after.owner))
 
 
 async def test_a_stream_is_not_poured_before_its_heir_has_opened_it(redis: Any) -> None:

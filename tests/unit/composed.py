@@ -22,7 +22,7 @@ from actors.adapters.memory import (
 from actors.budget import Budget
 from actors.buffer import Buffer
 from actors.core.arrivals import LaneCall
-from actors.core.batching import BatchPolicy, Command, Verb
+from actors.core.batching import BatchPolicy, Command, Origin, Verb
 from actors.core.document import Kind, Write, decode_writes, encode_writes
 from actors.core.errors import LogUnavailable, WriterUnavailable
 from actors.core.outcome import Outcome, Report
@@ -151,6 +151,7 @@ class Service:
         self.cache = MemoryCache()
         self.telemetry = RecordingTelemetry()
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.former_owners: set[str] = set()  # beside those that the writer has seen followed
         self.buffer_task: asyncio.Task[None] | None = None
         self.writer_task: asyncio.Task[None] | None = None
         self.new_writer()
@@ -162,7 +163,7 @@ class Service:
         self.tenure = Tenure(self.lease, self.clock)
         self.writer = Writer(
             self.store,
-            Outbox(self.max_command_writes, 1 << 20),
+            Outbox(self.max_command_writes, 1 << 20, self.owns),
             self.budget,
             self.tenure,
             self.clock,
@@ -170,6 +171,9 @@ class Service:
             lanes=LANES,
             counted=self.counted,
         )
+
+    async def owns(self, origin: Origin) -> bool:
+        return origin.owner not in self.former_owners
 
     def new_buffer(self, **more: Any) -> None:
         self.more = more

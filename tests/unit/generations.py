@@ -13,7 +13,7 @@ from composed import end, until
 from actors.adapters.clock import ManualClock
 from actors.adapters.memory import MemoryLease, RecordingTelemetry
 from actors.budget import Budget
-from actors.core.batching import Command, Verb
+from actors.core.batching import Command, Origin, Verb
 from actors.core.errors import CommandFailed, CommandNotSent, CommandUnknown, LogUnavailable
 from actors.core.outcome import Outcome, Report
 from actors.outbox import Outbox
@@ -87,13 +87,16 @@ class Process:
         self.budget = Budget(R, LANES, OPERATION_S, self)
         self.tenure = Tenure(self, self)
         flaw(self)
-        outbox, telemetry = Outbox(1, 2), RecordingTelemetry()
+        outbox, telemetry = Outbox(1, 2, self.owns), RecordingTelemetry()
         self.writer = Writer(self, outbox, self.budget, self.tenure, self, telemetry, lanes=LANES)  # type: ignore[arg-type]
         self.calls = [
             asyncio.create_task(self.writer.write([Command(Verb.INSERT, f"d.c{i}", ["x"], [b"x" * (1 + i % 2)])]))
             for i in range(30)
         ]
         self.run = asyncio.create_task(self.writer.run())
+
+    async def owns(self, origin: Origin) -> bool:
+        raise AssertionError("these commands are of no stream")
 
     # Clock
 

@@ -96,11 +96,12 @@ def test_a_write_to_be_skipped_counts_as_if_it_were_not_there() -> None:
 
 
 def test_a_command_is_for_one_verb_and_one_collection_and_says_whose_it_is() -> None:
-    planned = plan([entry(insert("a"), put("b", "1"), Write(Kind.INSERT, "d.e", "a", b"i"))], origin=Origin("0of1", 7))
+    mine = Origin("0of1", 7, "me")
+    planned = plan([entry(insert("a"), put("b", "1"), Write(Kind.INSERT, "d.e", "a", b"i"))], origin=mine)
     assert list(planned.rounds[0].commands.values()) == [
-        Command(Verb.INSERT, "d.c", ["a"], [b"i"], Origin("0of1", 7)),
-        Command(Verb.UPDATE, "d.c", ["b"], [b"=1"], Origin("0of1", 7)),
-        Command(Verb.INSERT, "d.e", ["a"], [b"i"], Origin("0of1", 7)),
+        Command(Verb.INSERT, "d.c", ["a"], [b"i"], mine),
+        Command(Verb.UPDATE, "d.c", ["b"], [b"=1"], mine),
+        Command(Verb.INSERT, "d.e", ["a"], [b"i"], mine),
     ]
 
 
@@ -240,4 +241,4 @@ def test_an_entry_joins_while_there_is_room_and_the_first_always() -> None:
 def test_the_short_way_for_new_documents_plans_what_the_long_one_does(drawn: list[list[tuple[Kind, str, int]]]) -> None:
     entries = [entry(*(Write(kind, place, str(id_), b"x") for kind, place, id_ in writes)) for writes in drawn]
     the_long_way = {Place(-1, -1)}  # skips nothing, but has to be looked at
-    assert plan(entries, (), Origin("s", 1)) == plan(entries, the_long_way, Origin("s", 1))
+    assert plan(entries, (), Origin("s", 1, "me")) == plan(entries, the_long_way, Origin("s", 1, "me"))

@@ -26,7 +26,7 @@ async def started(max_bytes: int = 4 * KIB) -> Service:
     service.budget = Budget(LIMIT, LANES, OPERATION_S, service.clock, KIB, max_bytes)
     service.writer = Writer(
         service.store,
-        Outbox(1_000, max_bytes, cuts=True),
+        Outbox(1_000, max_bytes, service.owns, cuts=True),
         service.budget,
         service.tenure,
         service.clock,

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import pytest
+from composed import Service
 from fake_intake import FakeIntake
 
 from actors import life, outbox
@@ -39,7 +40,7 @@ async def test_an_actor_that_cannot_say_why_ends_all_the_same(monkeypatch: pytes
 
 
 async def test_pieces_whose_reports_cannot_be_joined_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    box = Outbox(1_000, 1 << 20)
+    box = Outbox(1_000, 1 << 20, Service().owns)
     (answer,) = await box.add([Command(Verb.INSERT, "d.c", ["a", "b"], [b"x", b"x"])])
     monkeypatch.setattr(outbox, "join", no_memory)
     for _ in range(2):

@@ -127,13 +127,25 @@ async def test_a_caller_that_goes_away_takes_nothing_along(service: Service) -> 
 
 
 async def test_the_batch_of_an_older_owner_is_refused(service: Service) -> None:
-    newer = [Command(Verb.UPDATE, NAMESPACE, ["a"], [b"x"], Origin("0of1", 2))]
-    older = [Command(Verb.UPDATE, NAMESPACE, ["a"], [b"x"], Origin("0of1", 1))]
-    other = [Command(Verb.UPDATE, NAMESPACE, ["b"], [b"x"], Origin("1of2", 1))]
+    newer = [Command(Verb.UPDATE, NAMESPACE, ["a"], [b"x"], Origin("0of1", 2, "newer"))]
+    older = [Command(Verb.UPDATE, NAMESPACE, ["a"], [b"x"], Origin("0of1", 1, "older"))]
+    other = [Command(Verb.UPDATE, NAMESPACE, ["b"], [b"x"], Origin("1of2", 1, "other"))]
     for some, refused in ((newer, False), (older, True), (other, False)):
         task = write(service, some)
         await service.clock.advance(0.1)
         assert isinstance(task.exception(), Fenced) == refused
+
+
+async def test_a_new_writer_refuses_who_was_an_owner_before_it_began(service: Service) -> None:
+    """It was cut off, and wakes when the writer that knew of its follower has gone: old versions would come back."""
+    service.former_owners.add("cut off")
+    late = write(service, [Command(Verb.UPDATE, NAMESPACE, ["a"], [b"x"], Origin("0of1", 1, "cut off"))])
+    await service.clock.advance(0.1)
+    assert isinstance(late.exception(), Fenced)
+    assert service.sent == []
+    owners = write(service, [Command(Verb.UPDATE, NAMESPACE, ["a"], [b"x"], Origin("0of1", 2, "follower"))])
+    await service.clock.advance(0.1)
+    assert outcomes(answer(owners)[0]) == [Outcome.STORED]
 
 
 # The budget
