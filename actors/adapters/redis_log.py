@@ -75,6 +75,9 @@ return answers
 # says which epoch it ends, so that one which arrives late ends none that its owner has begun since.
 # A Redis over its memory limit refuses what makes it larger, unless the script has written before. To open must work
 # then (the DEL sees to that), or nobody would pour what fills it; to reopen must not, or the log would look alive.
+# Both write twice at least, always, and so are transactions in Redis' file. Where that was torn in one and Redis has
+# left the beginning, the next EXEC ends it. A single XADD has none since Redis 7: behind the torn beginning it would be
+# part of it, and be dropped with it at the start after that.
 _OPEN = """
 redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[2], ARGV[1])
@@ -84,8 +87,9 @@ return {redis.call('INCR', KEYS[1]), redis.call('GET', KEYS[4])}
 _REOPEN = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
 local epoch = redis.call('GET', KEYS[1])
-if epoch and epoch ~= ARGV[3] then return epoch end
-return redis.call('INCR', KEYS[1])
+if epoch and epoch ~= ARGV[3] then redis.call('SET', KEYS[1], epoch) else epoch = redis.call('INCR', KEYS[1]) end
+redis.call('SET', KEYS[2], ARGV[1])
+return epoch
 """
 
 # A successor sends the oldest entries again and so takes MongoDB back for a while: a late word of the owner before must

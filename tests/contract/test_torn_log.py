@@ -1,0 +1,93 @@
+"""An append-only file whose end was torn inside a transaction: what is acknowledged behind it outlives every later
+start of Redis. Of the redis-server on PATH, else the one brought; only one of version 7 or newer can lose it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from actors.adapters.redis_dead_letters import RedisDeadLetters
+from actors.adapters.redis_link import connect
+from actors.adapters.redis_log import RedisLog
+from cluster.embedded import ports, redis_server
+from cluster.embedded.child import Child, Recipe
+from tests.acceptance.disk import append_only_file
+from tests.conftest import missing
+
+LONG_S = 60.0
+
+
+class Torn:
+    """A Redis that is killed, loses the end of its file, and starts again."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self._recipe = recipe
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        self._child = Child(self._recipe)
+        self._child.start()
+        self._child.await_ready()
+
+    def kill(self, torn: int = 0) -> None:
+        """`torn`: bytes that never came to the disk."""
+        assert self._child.pid is not None
+        os.kill(self._child.pid, signal.SIGKILL)
+        self._child.stop()
+        file = append_only_file(self._folder)
+        os.truncate(file, file.stat().st_size - torn)
+
+    def stop(self) -> None:
+        self._child.stop()
+
+
+@pytest.fixture
+async def torn(tmp_path: Path) -> AsyncIterator[tuple[Torn, RedisLog]]:
+    try:
+        server = redis_server.find()
+    except redis_server.NoRedisServer as error:
+        missing(str(error))
+    port = ports.free_port(0)
+    redis = Torn(redis_server.recipe(server, port, tmp_path, tmp_path / "redis.log", 1 << 28), tmp_path)
+    client = connect(redis_server.address(port), LONG_S)
+    log = RedisLog(client, "p", "0of1", RedisDeadLetters(client, "p"), once_ttl_s=60)
+    await log.open()
+    yield redis, log
+    await client.aclose()
+    redis.stop()
+
+
+async def _nothing(_: RedisLog) -> None: ...
+
+
+async def _asked_before(log: RedisLog) -> None:
+    """The reopen whose answer is lost came before the tear; the next one finds its epoch begun already."""
+    epoch = log.epoch
+    await log.reopen()
+    log._epoch = epoch
+
+
+@pytest.mark.parametrize("before", [_nothing, _asked_before])
+async def test_what_is_kept_behind_a_torn_acknowledgement_outlives_the_next_start(
+    torn: tuple[Torn, RedisLog], before: Callable[[RedisLog], object]
+) -> None:
+    """Redis leaves the beginning of the transaction in its file. One of version 7 writes a single XADD without a
+    transaction around it, so that it stands inside of the torn one, and is dropped with it at the start after that."""
+    redis, log = torn
+    position = (await log.append(b"poured")).position
+    await before(log)  # type: ignore[misc]
+    await log.acknowledge(position)
+    redis.kill(torn=5)
+    redis.start()
+    await log._client.connection_pool.disconnect()
+    await log.reopen()
+    kept = [(await log.append(b"x")).position for _ in range(3)]
+    redis.kill()
+    redis.start()
+    await log._client.connection_pool.disconnect()
+    assert [logged.position async for logged in log.replay()][-3:] == kept
