@@ -115,17 +115,18 @@ class Lane:
         try:
             self._under_way = asyncio.create_task(self._ask(call))
         except BaseException as error:  # no memory, say: nothing is under way, and nobody waits for nothing
-            self._cut_short(call, error)
+            self._cut_short(call.requests, error)
             raise
 
     def _asked_before(self) -> _Call | None:
         """What may have been kept, unless nobody waits for it any more. Those whose time is up are told so."""
-        call, self._again = self._again, None
+        call = self._again
         if call is not None:
             now = asyncio.get_running_loop().time()
             for request in call.requests:
                 if request.until_s <= now:
                     self._tell_late(request, began=True)
+            self._again = None  # afterwards: whom there was no memory to tell is told later
             if call.requests[-1].until_s <= now:  # it came last
                 return None
         return call
@@ -135,19 +136,24 @@ class Lane:
         now = asyncio.get_running_loop().time()
         requests: list[_Request] = []
         size = 0
-        while self._waiting and (not requests or size + self._waiting[0].bytes <= MAX_CALL_BYTES):
-            request = self._waiting.popleft()
-            self._waiting_bytes -= request.bytes
-            if request.until_s <= now:
-                self._tell_late(request, began=False)
-            else:
-                size += request.bytes
-                requests.append(request)
-        if not requests:
-            return None
-        self._number += 1
-        plain = sum(request.writes for request in requests if request.keyed is None)
-        return _Call(LaneCall(self._name, self._number, plain), requests)
+        try:
+            while self._waiting and (not requests or size + self._waiting[0].bytes <= MAX_CALL_BYTES):
+                request = self._waiting[0]
+                if request.until_s <= now:
+                    self._tell_late(request, began=False)
+                else:
+                    size += request.bytes
+                    requests.append(request)
+                self._waiting.popleft()
+                self._waiting_bytes -= request.bytes
+            if not requests:
+                return None
+            self._number += 1
+            plain = sum(request.writes for request in requests if request.keyed is None)
+            return _Call(LaneCall(self._name, self._number, plain), requests)
+        except BaseException as error:  # no memory, say: what has left the line is in no call
+            self._cut_short(requests, error)
+            raise
 
     def _tell_late(self, request: _Request, *, began: bool) -> None:
         why = self._why if self._away else "others were before it"
@@ -168,7 +174,7 @@ class Lane:
             for request in call.requests:
                 _refuse(request, error, began=call.began)
         except BaseException as error:
-            self._cut_short(call, error)
+            self._cut_short(call.requests, error)
             raise
         finally:
             self._under_way = None
@@ -201,8 +207,8 @@ class Lane:
         self._next_s = max(self._next_s, asyncio.get_running_loop().time() + min(seconds, MAX_PAUSE_S))
 
     @staticmethod
-    def _cut_short(call: _Call, error: BaseException) -> None:
-        for request in call.requests:
+    def _cut_short(requests: list[_Request], error: BaseException) -> None:
+        for request in requests:
             if not request.answer.done():
                 request.answer.set_exception(OutcomeUnknown(f"the append was cut short: {error}", 1.0))
 

@@ -193,8 +193,8 @@ MUTANTS = (
     ),
     _one(
         "what may have been kept is asked again as something new", "I5", "actors/lane.py",
-        "        call, self._again = self._again, None\n",
-        "        call, self._again = self._again, None\n"
+        "        call = self._again\n",
+        "        call = self._again\n"
         "        self._number += 1\n"
         "        call = call and _Call(LaneCall(self._name, self._number, call.sent.writes), call.requests, True)\n",
         "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",

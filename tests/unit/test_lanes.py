@@ -317,6 +317,41 @@ async def test_a_lane_that_could_not_send_sends_again(monkeypatch: pytest.Monkey
     assert await lane.append(b"x", 1, place) == ("1-0", 0)
 
 
+@pytest.mark.parametrize("lacking", ["LaneCall", "_Call"])
+async def test_a_call_that_cannot_be_made_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch, lacking: str) -> None:
+    lane = Lane(remote(Kept("1-0", 0, [])), timeout_s=5.0)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    with monkeypatch.context() as starved:
+        starved.setattr(lanes, lacking, no_memory)
+        asked = [lane.append(b"x", 1, place) for _ in range(2)]
+        await settle()
+    assert all(one.done() and isinstance(one.exception(), OutcomeUnknown) for one in asked)
+    assert await lane.append(b"x", 1, place) == ("1-0", 0)
+
+
+@pytest.mark.parametrize("began", [True, False])
+async def test_who_could_not_be_told_that_the_time_is_up_is_told_later(
+    monkeypatch: pytest.MonkeyPatch, began: bool
+) -> None:
+    advance = stop_clock(monkeypatch)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    lane = Lane(remote(ActorAway("killed", began=began)), timeout_s=0.1)
+    asked = [lane.append(b"x", 1, place) for _ in range(2)]
+    await settle()
+    with monkeypatch.context() as starved:
+        starved.setattr(lanes, "BufferUnavailable", no_memory)
+        await advance(1.0)
+    asked.append(lane.append(b"x", 1, place))
+    for _ in range(2):
+        await advance(1.0)
+    assert [type(one.exception()) for one in asked[:2]] == [OutcomeUnknown if began else BufferUnavailable] * 2
+    assert asked[2].done()
+
+
+def no_memory(*_: Any) -> None:
+    raise MemoryError
+
+
 async def test_an_append_goes_on_when_nobody_waits_for_it_any_more() -> None:
     buffer = Gated()
     lane = Lane(cast(Remote, buffer), timeout_s=5.0)
