@@ -367,7 +367,7 @@ async def test_a_full_redis_refuses_an_append_and_still_forgets(redis: Any, full
     call = LaneCall("lane", 1, 1)
     position = (await log.append(b"x" * 1_000, calls=[call])).position
     await full()
-    with pytest.raises(LogUnavailable, match="OOM|maxmemory"):
+    with pytest.raises(LogUnavailable, match=r"OOM|maxmemory"):
         await log.append(b"y")
     await log.acknowledge(position)
     assert await entries(log) == []
@@ -395,7 +395,7 @@ async def test_what_empties_a_full_redis_can_begin_anew(redis: Any, full: Fill) 
 async def test_a_full_redis_does_not_look_alive_to_a_buffer_that_lost_it(redis: Any, full: Fill) -> None:
     await (log := log_on(redis)).open()
     await full()
-    with pytest.raises(LogUnavailable, match="OOM|maxmemory"):
+    with pytest.raises(LogUnavailable, match=r"OOM|maxmemory"):
         await log.reopen()
 
 
