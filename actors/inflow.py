@@ -86,9 +86,11 @@ class Inflow:
         are `writes`.
 
         Returns when they are on disk. Raises `QueueFull`, `Draining`, `LogUnavailable`, `BufferUnavailable` (it stops),
-        `MalformedPayload`: surely not kept; `OutcomeUnknown`: perhaps kept.
+        `MalformedPayload`: surely not kept; `OutcomeUnknown`: perhaps kept, also where its lane has given it up.
         """
         if not keyed and (place := self._log.place(sent)):
+            if not place[0]:
+                raise _given_up()
             return Kept(*place, [])
         try:
             self._refuse_what_cannot_be_kept(writes, len(payload) + sum(len(item.payload) for item in keyed))
@@ -219,7 +221,11 @@ class Inflow:
             answers = keyed[used : used + len(call.keyed)]
             if not call.answer.done():
                 position, first = self._log.place(call.sent) or ("", 0)  # that is all under keys
-                call.answer.set_result(Kept(position, first, answers, pause))
+                if call.payload and not position:
+                    call.answer.set_exception(_given_up())
+                    call.answer.exception()
+                else:
+                    call.answer.set_result(Kept(position, first, answers, pause))
             used += len(call.keyed)
 
     def _fail(self, group: list[Call], error: SpillwayError) -> None:
@@ -273,3 +279,8 @@ class Inflow:
     async def _catch_up(self) -> None:
         async for logged in self._log.replay(after=self._backlog.last_position):
             self._add(logged.position, decode_writes(logged.payload), len(logged.payload))
+
+
+def _given_up() -> OutcomeUnknown:
+    """Nobody should hear it. Whoever does, of a lane that has two calls under way, is told nothing that is not so."""
+    return OutcomeUnknown("its lane has asked for more since, and only its last call is known again", 1.0)

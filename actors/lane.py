@@ -116,6 +116,7 @@ class Lane:
             self._under_way = asyncio.create_task(self._ask(call))
         except BaseException as error:  # no memory, say: nothing is under way, and nobody waits for nothing
             self._cut_short(call.requests, error)
+            call.requests = []  # asyncio may run it all the same, where only the note of the task found no memory
             raise
 
     def _asked_before(self) -> _Call | None:
@@ -160,6 +161,8 @@ class Lane:
         _refuse(request, BufferUnavailable(f"no answer within {self._timeout_s:g} s: {why}", 1.0), began=began)
 
     async def _ask(self, call: _Call) -> None:
+        if not call.requests:  # cut short, and others may be under way
+            return
         try:
             try:
                 kept = await self._append(call)

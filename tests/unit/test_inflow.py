@@ -228,6 +228,27 @@ async def test_a_call_that_comes_again_while_it_is_under_way_is_kept_once() -> N
     await intake.stop()
 
 
+async def test_a_call_that_comes_behind_a_later_one_of_its_lane_is_not_told_to_be_kept() -> None:
+    """It is not, or nobody knows where."""
+    intake, log = await slow_intake(replace(BOUNDS, group_writes=1))
+    intake.append("first")
+    await settle()
+    payload = encode_writes([put("a")])
+    calls = [asyncio.create_task(intake.inflow.append(LaneCall("lane", number, 1), payload, 1)) for number in (2, 1)]
+    await settle()
+    log.synced.set()
+    await settle()
+    calls.append(asyncio.create_task(intake.inflow.append(LaneCall("lane", 1, 1), payload, 1)))
+    await settle()
+    assert answer(calls[0]).position == list(log.entries)[1]
+    assert intake.logged == [["first"], ["a"]]
+    for late in calls[1:]:
+        with pytest.raises(OutcomeUnknown):
+            answer(late)
+    await end(*calls)
+    await intake.stop()
+
+
 @pytest.mark.parametrize("refusing", ["full", "draining"])
 async def test_a_call_that_is_kept_is_told_so_even_where_a_new_one_would_be_refused(refusing: str) -> None:
     intake = await Intake(bounds=replace(BOUNDS, max_writes=2)).start()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
+from weakref import WeakSet
 
 import pytest
 from composed import answer
@@ -315,6 +316,24 @@ async def test_a_lane_that_could_not_send_sends_again(monkeypatch: pytest.Monkey
             await lane.append(b"x", 1, place)
     monkeypatch.setattr(asyncio, "create_task", create_task)
     assert await lane.append(b"x", 1, place) == ("1-0", 0)
+
+
+async def test_a_call_whose_task_could_not_be_noted_is_not_under_way_beside_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """asyncio runs it all the same. Two calls at once would be one too many: the buffer knows a lane by its last."""
+    buffer = Gated()
+    lane = Lane(cast(Remote, buffer), timeout_s=5.0)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    with monkeypatch.context() as starved:
+        starved.setattr(WeakSet, "add", no_memory)
+        first = lane.append(b"x", 1, place)
+        await settle()
+    with pytest.raises(OutcomeUnknown):
+        answer(first)
+    assert buffer.calls == 0
+    buffer.gate.set()
+    assert await lane.append(b"y", 1, place) == ("1-0", 0)
 
 
 @pytest.mark.parametrize("lacking", ["LaneCall", "_Call"])
