@@ -237,6 +237,7 @@ class RedisLog:
         return last.decode()
 
     async def ping(self) -> None:
+        known = self._safe
         try:
             async with (
                 asyncio.timeout(_PING_S),
@@ -244,6 +245,8 @@ class RedisLog:
                 self._client.pipeline(transaction=False) as pipe,  # one round trip
             ):
                 pipe.ping().get(self._by_key)  # a Redis that cannot write refuses PING, and would answer GET
+                if known:
+                    pipe.info("server")
                 for name in () if self._allow_unsafe else SAFE:  # they can be changed while it runs
                     pipe.config_get(name)
                 _, owner, *settings = await pipe.execute()
@@ -251,6 +254,9 @@ class RedisLog:
             raise LogUnavailable(f"Redis has not answered for {_PING_S:g} s", 1.0) from None
         if owner != self._me.encode():
             raise Fenced(f"a newer owner has taken over {self._stream}")
+        if known and settings.pop(0).get("run_id") != known:  # the end of its file may have been torn: see _REOPEN
+            self._safe = ""
+            raise LogUnavailable("Redis has been started anew", 1.0)
         if settings and (wrong := unsafe(ChainMap(*settings))):
             self._safe = ""  # when it is put right, a first rewrite has to end before anything is kept
             raise LogUnavailable(wrong, 5.0)

@@ -13,6 +13,7 @@ import pytest
 from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog
+from actors.core.errors import LogUnavailable
 from cluster.embedded import ports, redis_server
 from cluster.embedded.child import Child, Recipe
 from tests.acceptance.disk import append_only_file
@@ -91,3 +92,17 @@ async def test_what_is_kept_behind_a_torn_acknowledgement_outlives_the_next_star
     redis.start()
     await log._client.connection_pool.disconnect()
     assert [logged.position async for logged in log.replay()][-3:] == kept
+
+
+async def test_a_redis_that_was_started_anew_between_two_looks_is_noticed(torn: tuple[Torn, RedisLog]) -> None:
+    """Or nobody would reopen, which ends what was torn: others of the process may have met the broken connection."""
+    redis, log = torn
+    await log.ping()
+    redis.kill()
+    redis.start()
+    await log._client.connection_pool.disconnect()
+    with pytest.raises(LogUnavailable, match="started anew"):
+        await log.ping()
+    await log.ping()  # or it would never be reopened
+    await log.reopen()
+    await log.ping()
