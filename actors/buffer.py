@@ -72,6 +72,8 @@ class Buffer:
         await self._inflow.load()
         # whatever the log no longer holds has been named by a Report to the owner before
         self._outflow.resolved = self._outflow.complete_since = self._backlog.before_first
+        if self._predecessors_empty is not None and await self._predecessors_empty():  # nearly always: no reader waits
+            self._lookup.older_are_poured()
 
     async def run(self) -> None:
         """Everything a buffer does; until cancelled. Raises `Fenced` when a newer owner has taken over."""

@@ -465,6 +465,23 @@ async def test_what_an_older_stream_may_know_better_is_neither_told_nor_cached(s
     assert list(service.cache.documents) == [f"{NAMESPACE}/a"]
 
 
+async def test_a_reader_is_told_at_once_what_mongodb_has_where_older_streams_are_long_empty(service: Service) -> None:
+    await service.keep(put("a", n=1))
+    await service.clock.advance(1.0)
+    await service.kill_buffer()
+
+    async def long_empty() -> bool:
+        return True
+
+    service.new_buffer(predecessors_empty=long_empty)
+    await service.buffer.open()
+    reading = asyncio.create_task(service.buffer.read(NAMESPACE, ["a"]))
+    await service.clock.advance(0.1)
+    (found,) = answer(reading)
+    assert isinstance(found, Found)
+    assert found.source == "mongodb"
+
+
 # What became of a write
 
 
