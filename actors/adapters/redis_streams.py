@@ -6,8 +6,9 @@ from actors.adapters.redis_link import Client, reading
 from actors.core.batching import Origin
 
 # A pool may follow another only when all before that one are poured: the streams of two are told apart by their pools'
-# sizes, and nothing would tell which of three is the oldest. A DEL first, as where a log opens: to start must work in a
-# full Redis.
+# sizes, and nothing would tell which of three is the oldest. From then on no buffer of before keeps anything, however
+# late its heir: that would be poured first, and lose to what the new pool has taken before it. The owner goes too, or
+# it would reopen its stream. A DEL first, as where a log opens: to start must work in a full Redis.
 _FOLLOW = """
 local size = redis.call('GET', KEYS[1])
 if size == ARGV[1] then return {} end
@@ -21,6 +22,10 @@ end
 if #left == 0 then
   redis.call('DEL', KEYS[1])
   redis.call('SET', KEYS[1], ARGV[1])
+  for _, stream in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+    redis.call('INCR', ARGV[3] .. stream)
+    redis.call('DEL', ARGV[3] .. stream .. ':by')
+  end
 end
 return left
 """
@@ -30,7 +35,8 @@ async def follow(client: Client, prefix: str, shards: int) -> list[str]:
     """Make `shards` the size of the pool. Returns the streams that have to be poured before, sorted; empty when it is
     done, also when it was done already. Raises `LogUnavailable`."""
     async with reading(client):
-        left = await client.eval(_FOLLOW, 2, f"{prefix}:pool", f"{prefix}:streams", str(shards), f"{prefix}:stream:")
+        keys, arguments = (f"{prefix}:pool", f"{prefix}:streams"), (f"{prefix}:stream:", f"{prefix}:owner:")
+        left = await client.eval(_FOLLOW, len(keys), *keys, str(shards), *arguments)
     return sorted(name.decode() for name in left)
 
 

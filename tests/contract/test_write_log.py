@@ -524,22 +524,42 @@ async def test_a_pool_follows_another_only_when_all_before_that_one_are_poured(r
     redis, prefix = connect(redis_url, LONG_S), f"t{uuid.uuid4().hex}"
     letters = RedisDeadLetters(redis, prefix)
 
-    async def fill(stream: str) -> RedisLog:
+    async def fill(stream: str) -> None:
         log = RedisLog(redis, prefix, stream, letters, once_ttl_s=60)
         await log.open()
         await log.append(b"x")
-        return log
+
+    async def pour(stream: str) -> None:
+        heir = RedisLog(redis, prefix, stream, letters, once_ttl_s=60)
+        await heir.open()
+        await heir.acknowledge(await heir.last_position())
 
     assert await follow(redis, prefix, 1) == []
-    first = await fill("0of1")
+    await fill("0of1")
     assert await follow(redis, prefix, 11) == []  # one older pool may hold something
-    second = await fill("3of11")
+    await fill("3of11")
     assert await follow(redis, prefix, 11) == []  # a restart is no change
     assert await follow(redis, prefix, 1) == ["0of1"]  # back again: what is in its stream is older than the other's
     assert await follow(redis, prefix, 4) == ["0of1"]
-    await first.acknowledge(await first.last_position())
+    await pour("0of1")
     assert await follow(redis, prefix, 4) == []
     assert await follow(redis, prefix, 1) == ["3of11"]
-    await second.acknowledge(await second.last_position())
+    await pour("3of11")
     assert await follow(redis, prefix, 1) == []
     await redis.aclose()
+
+
+async def test_from_the_moment_a_pool_begins_no_buffer_of_the_one_before_keeps_anything(redis: Any) -> None:
+    """It would be poured first, and be newer than what the new pool has taken before the heir of its stream began."""
+    prefix = f"t{uuid.uuid4().hex}"
+    log = RedisLog(redis, prefix, "0of1", RedisDeadLetters(redis, prefix), once_ttl_s=60)
+    await follow(redis, prefix, 1)
+    await log.open()
+    await log.append(b"x")
+    await follow(redis, prefix, 1)
+    await log.append(b"y")
+    await follow(redis, prefix, 2)
+    for attempt in (log.append(b"z"), log.reopen(), log.ping()):
+        with pytest.raises(Fenced):
+            await attempt
+    assert [payload for _, payload in await entries(log)] == [b"x", b"y"]
