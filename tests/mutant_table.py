@@ -30,6 +30,7 @@ TEST_OUTFLOW = "tests/unit/test_outflow.py::"
 TEST_READS = "tests/unit/test_read_your_writes.py::"
 TEST_PROTOCOL = "tests/unit/test_protocol.py::"
 TEST_LOG = "tests/contract/test_write_log.py::"
+POOLS = "tests/contract/test_pool_changes.py::test_whatever_pools_follow_each_other_the_last_accepted_version_wins"
 
 _BUCKET = '''class TokenBucket(CompletionRing):
     tokens: int | None = None
@@ -148,6 +149,18 @@ MUTANTS = (
         "if #left == 0 then\n  redis.call('DEL', KEYS[1])\n",
         "do left = {}\n  redis.call('DEL', KEYS[1])\n",
         TEST_LOG + "test_a_pool_follows_another_only_when_all_before_that_one_are_poured",
+        POOLS,
+    ),
+    _one(
+        "the pool before goes on taking writes", "I5", LOG,
+        "    redis.call('INCR', ARGV[3] .. stream)\n    redis.call('DEL', ARGV[3] .. stream .. ':by')\n", "",
+        TEST_LOG + "test_from_the_moment_a_pool_begins_no_buffer_of_the_one_before_keeps_anything",
+        POOLS,
+    ),
+    _one(
+        "a pool pours its own before what it has inherited", "I5", "actors/remote.py",
+        "            return all(poured.values())\n", "            return True\n",
+        POOLS,
     ),
     _one(
         "a letter forgotten before its replay is durable", "I1", "serve_app/dead_letters.py",
@@ -284,6 +297,7 @@ MUTANTS = (
         "the writer takes commands of an older owner", "I5", "actors/outbox.py",
         "            if origin.epoch < self._epochs.get(origin.stream, 0):\n", "            if origin.epoch < 0:\n",
         TEST_WRITER + "test_the_batch_of_an_older_owner_is_refused",
+        POOLS,
     ),
     _one(
         "nobody asks MongoDB again", "I6", WRITER,
