@@ -7,7 +7,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -18,10 +18,11 @@ import redis
 from actors import remote
 from actors.adapters.clock import ManualClock, settle
 from actors.adapters.memory import MemoryLease, MemoryStore, RecordingTelemetry
+from actors.adapters.redis_streams import is_owner
 from actors.budget import Budget
 from actors.core.batching import Command
 from actors.core.document import Key, encode_writes
-from actors.core.errors import CommandNotSent, Fenced
+from actors.core.errors import CommandNotSent, Fenced, WriterUnavailable
 from actors.core.outcome import Report
 from actors.core.sharding import shard_of
 from actors.outbox import Outbox
@@ -30,7 +31,7 @@ from actors.writer import Writer
 from cluster import launch
 from cluster.settings import load
 from tests.contract.redis_at_once import at_once
-from tests.unit.composed import LANES, LIMIT, NAMESPACE, end, put, until
+from tests.unit.composed import LANES, LIMIT, NAMESPACE, end, only_call, outlives, put, until
 
 LATE_S = 1.5
 SIZES = (1, 2, 3)
@@ -137,8 +138,13 @@ class Way:
             call.exception()  # its caller may be dead
 
     async def _arrive(self, commands: Sequence[Command]) -> list[Report]:
+        writer, death = self._pools.writer, self._pools.death
         await self._pools.clock.sleep(next(self._pools.ways))
-        return await self._pools.writer.write(commands)
+        call = asyncio.create_task(writer.write(commands))
+        if not await outlives(call, death):
+            call.cancel()
+            raise WriterUnavailable("it is being restarted")
+        return call.result()
 
 
 class Pools:
@@ -151,22 +157,34 @@ class Pools:
         self.prefix = f"t{uuid.uuid4().hex[:12]}"
         self.redis = redis.Redis.from_url(url, single_connection_client=True)
         self.store = Applied(self.clock)
-        self.writer = Writer(
-            self.store,
-            Outbox(1_000, 1 << 20),
-            Budget(LIMIT, LANES, 0.5, self.clock),
-            Tenure(MemoryLease(self.clock), self.clock),
-            self.clock,
-            RecordingTelemetry(),
-            lanes=LANES,
-        )
-        self.writing = asyncio.create_task(self.writer.run())
+        self.lease = MemoryLease(self.clock)
+        self.new_writer()
         self.under_way: set[asyncio.Task[Any]] = set()
         self.present: list[Part] = []
         self.former: list[Part] = []
         self.dead: list[Part] = []  # of the present pool, each with its successor
         self.sent: list[Sent] = []
         self._without_ray(monkeypatch)
+
+    def new_writer(self) -> None:
+        self.death = asyncio.Event()
+        self.writer = Writer(
+            self.store,
+            Outbox(1_000, 1 << 20, partial(is_owner, at_once(self.redis), self.prefix)),
+            Budget(LIMIT, LANES, 0.5, self.clock),
+            Tenure(self.lease, self.clock),
+            self.clock,
+            RecordingTelemetry(),
+            lanes=LANES,
+        )
+        self.writing = asyncio.create_task(self.writer.run())
+
+    async def kill_writer(self) -> None:
+        await end(self.writing, *self.writer._tasks.under_way)
+        self.death.set()
+        await settle()
+        self.lease = self.lease.another()
+        self.new_writer()
 
     def _without_ray(self, monkeypatch: pytest.MonkeyPatch) -> None:
         yield_to_others = asyncio.sleep
@@ -239,7 +257,7 @@ class Pools:
         if part is not None:
             number = len(self.sent)
             payload = encode_writes([put(key, n=number)])
-            answer = asyncio.create_task(part.actor.append(payload, 1, []))
+            answer = asyncio.create_task(part.actor.append(only_call(1), payload, 1, []))
             self.sent.append(Sent(key, number, part.config.stream, answer))
             await settle()
 

@@ -1,5 +1,5 @@
-"""Pools of any sizes one after the other, with a backlog: buffers die, begin late or go on beside their successors, and
-MongoDB is away meanwhile. Judged is every version that it was given, in order."""
+"""Pools of any sizes one after the other, with a backlog: buffers die, begin late or go on beside their successors, the
+writer dies and MongoDB is away meanwhile. Judged is every version that it was given, in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OLD = [("killed", "all at once"), ("goes on", "the first late"), ("cut off", "al
 POOLS = [("pool", size, *old) for size in SIZES for old in OLD]
 BUFFERS = [("buffer", index, old) for index in (0, 1) for old in ("killed", "goes on", "cut off")]
 DATABASE = [("database", "away"), ("database", "away"), ("database", "back"), ("database", "an answer is lost")]
-EVENTS = WRITES + POOLS + BUFFERS + DATABASE + [("time",)] * 3
+EVENTS = WRITES + POOLS + BUFFERS + DATABASE + [("the writer dies",)] * 2 + [("time",)] * 3
 
 
 async def tell(pools: Pools, events: list[Event]) -> None:
@@ -40,6 +40,8 @@ async def tell(pools: Pools, events: list[Event]) -> None:
                 pools.store.faults.plan("store reply", CommandUnknown("lost"))
             case "database", state:
                 pools.store.is_away = state == "away"
+            case "the writer dies",:
+                await pools.kill_writer()
             case "time",:
                 await pools.clock.advance(0.5)
         await pools.clock.advance(0.1)
