@@ -152,7 +152,7 @@ MUTANTS = (
         POOLS,
     ),
     _one(
-        "the pool before goes on taking writes", "I5", LOG,
+        "the pool before goes on taking writes", "I5", STREAMS,
         "    redis.call('INCR', ARGV[3] .. stream)\n    redis.call('DEL', ARGV[3] .. stream .. ':by')\n", "",
         TEST_LOG + "test_from_the_moment_a_pool_begins_no_buffer_of_the_one_before_keeps_anything",
         POOLS,
