@@ -28,7 +28,6 @@ class _Reading:
     keys: set[tuple[str, str]] | None  # None: any
     # Of keys some of whose writes left the backlog since: all that were there before, in order, each by its identity.
     left: dict[tuple[str, str], dict[int, Write]] = field(default_factory=dict)
-    all_stale: bool = False
 
 
 class Lookup:
@@ -90,16 +89,16 @@ class Lookup:
 
     async def sample(self, namespace: str, limit: int, owns: Callable[[Key], bool]) -> list[tuple[str, bytes]]:
         """Documents that MongoDB holds and of which `owns` is true, at most `limit`. Raises as `read`."""
+        may_cache = self._older_poured  # what is asked before that may be older than what is poured meanwhile
         with self._watched(namespace, None) as reading:
             sample = await self._sink.sample(namespace, limit)
             found = [(id_, body) for id_, body in sample if owns(Key(namespace, id_))]
-            await self._remember(namespace, dict(found), reading)
+            if may_cache:
+                await self._remember(namespace, dict(found), reading)
         return found
 
     def older_are_poured(self) -> None:
         """The streams of other pools are empty, for good."""
-        for reading in self._reading:
-            reading.all_stale = True
         self._older_poured = True
 
     def leaving(self, entries: list[Entry]) -> None:
@@ -143,8 +142,6 @@ class Lookup:
     async def _remember(self, namespace: str, documents: dict[str, bytes], reading: _Reading) -> None:
         """Put what was read from MongoDB into the shared cache, less what a write has changed in the meantime."""
         async with self._cache_turn:
-            if not self._older_poured or reading.all_stale:
-                return
             fresh = {
                 _cache_key(namespace, id_): document
                 for id_, document in documents.items()

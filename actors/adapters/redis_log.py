@@ -36,8 +36,7 @@ _PING_S = 1.2
 _APPEND = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED epoch ' .. ARGV[1]) end
 local plain = ''
-if ARGV[5] ~= '' then plain = redis.call('XADD', KEYS[2], '*', 'w1', ARGV[2], 'calls', ARGV[5])
-elseif ARGV[2] ~= '' then plain = redis.call('XADD', KEYS[2], '*', 'w1', ARGV[2]) end
+if ARGV[2] ~= '' then plain = redis.call('XADD', KEYS[2], '*', 'w1', ARGV[2], 'calls', ARGV[5]) end
 local answers = {plain}
 local room, ends
 for i = 4, #KEYS do
@@ -188,8 +187,7 @@ class RedisLog:
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = (), calls: Sequence[LaneCall] = ()) -> Appended:
         once = f"{self._prefix}:once"
         keys = [self._owner_key, self._stream_key, once, *(f"{once}:{item.key}" for item in keyed)]
-        arguments: list[Any] = [self._epoch, payload, self._once_ttl_s, self._once_max]
-        arguments.append(json.dumps(calls) if calls else b"")
+        arguments: list[Any] = [self._epoch, payload, self._once_ttl_s, self._once_max, json.dumps(calls)]
         for item in keyed:
             arguments += (item.fingerprint, item.payload)
         arguments.append(self._stream)

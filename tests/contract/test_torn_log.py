@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -75,13 +75,13 @@ async def _asked_before(log: RedisLog) -> None:
 
 @pytest.mark.parametrize("before", [_nothing, _asked_before])
 async def test_what_is_kept_behind_a_torn_acknowledgement_outlives_the_next_start(
-    torn: tuple[Torn, RedisLog], before: Callable[[RedisLog], object]
+    torn: tuple[Torn, RedisLog], before: Callable[[RedisLog], Awaitable[None]]
 ) -> None:
     """Redis leaves the beginning of the transaction in its file. One of version 7 writes a single XADD without a
     transaction around it, so that it stands inside of the torn one, and is dropped with it at the start after that."""
     redis, log = torn
     position = (await log.append(b"poured")).position
-    await before(log)  # type: ignore[misc]
+    await before(log)
     await log.acknowledge(position)
     redis.kill(torn=5)
     redis.start()

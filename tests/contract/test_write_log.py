@@ -318,7 +318,7 @@ async def test_no_page_of_the_log_is_much_larger_than_an_entry(redis: Any, monke
 
     async def noted(**more: Any) -> Any:
         page = await read(**more)
-        sizes.append(sum(len(payload) for _, (_, payload) in page))
+        sizes.append(sum(len(payload) for _, (_, payload, *_) in page))
         return page
 
     monkeypatch.setattr(log, "_read", noted)

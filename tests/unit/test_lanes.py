@@ -385,10 +385,6 @@ async def test_an_append_goes_on_when_nobody_waits_for_it_any_more() -> None:
 async def test_an_answer_that_cannot_be_made_leaves_nobody_waiting() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
     lane = Lane(remote(Kept("1-0", 0, [])), timeout_s=5.0)
-
-    def no_memory(position: str, first: int) -> None:
-        raise MemoryError
-
     for answer_ in (lane.append(b"x", 1, no_memory), lane.append(b"y", 1, place)):
         with pytest.raises(OutcomeUnknown):
             await answer_
