@@ -1,8 +1,8 @@
 # Spillway. `make up` and `make test` need Linux, Python 3.11+, make and the package registries; the rest is brought.
 
 # A distribution's Python is built with a profile of itself; one that was compiled without takes a fifth more CPU (docs/performance.md).
-# Without ensurepip it can make no venv, and the next one may. 3.13 is last: no Redis can be brought for it.
-PYTHONS := /usr/bin/python3.11 /usr/bin/python3.12 python3.11 python3.12 /usr/bin/python3.13 python3.13
+# Without ensurepip it can make no venv, and the next one may.
+PYTHONS := /usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13 python3.11 python3.12 python3.13
 PYTHON ?= $(shell for python in $(PYTHONS); do $$python -c 'import ensurepip' 2>/dev/null && echo $$python && break; done || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin

@@ -67,9 +67,8 @@ def _limits() -> Iterator[Finding]:
 
 def _tools(folder: StateFolder) -> Iterator[Finding]:
     try:
-        server = redis_server.find()
-        redis_server.refuse_unread(server, folder.data / "redis")
-        yield Finding("Redis server", f"{server.binary} ({server.origin})")
+        server = redis_server.find(folder.data / "redis")
+        yield Finding("Redis server", f"{server.binary} ({server})")
     except redis_server.NoRedisServer as error:
         what, remedy = str(error).split("\n")
         yield Finding("Redis server", what, remedy)

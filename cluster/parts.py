@@ -49,13 +49,14 @@ class Parts:
             self._check_redis()
             self._record.redis_url = self._settings.redis_url
             return None
-        server = redis_server.find()
+        data = self._folder.data_of("redis")
+        server = redis_server.find(data)
         port = self._port(redis_server.PREFERRED_PORT, "Redis")
         self._record.redis_url = redis_server.address(port)
         # The caches live beside the log, and a rewrite of the log needs room as well.
         memory = max(1024 * MIB, 4 * self._settings.max_queue_bytes, footprint.least_maxmemory_bytes(self._settings))
         log = self._folder.logs / "redis.log"
-        return self._ours(redis_server.recipe(server, port, self._folder.data_of("redis"), log, memory))
+        return self._ours(redis_server.recipe(server, port, data, log, memory))
 
     def mongodb(self) -> Recipe | None:
         """MongoDB of our own, or None when the settings name one. Raises `BuildFailed` or `Unsuitable`."""

@@ -24,6 +24,7 @@ _PARTS = (
     ("ray::", "Serve's own actors"),
     ("haproxy", "HAProxy"),
     ("redis-server", "Redis"),
+    ("valkey-server", "Redis"),
     ("mongod", "MongoDB"),
     ("ferretdb", "FerretDB"),
     ("witness.py", "Witness"),

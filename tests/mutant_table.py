@@ -181,6 +181,11 @@ MUTANTS = (
         "tests/contract/test_document_store.py::test_a_duplicate_counts_by_the_index_it_violates",
     ),
     _one(
+        "a reopen that would leave a torn transaction open", "I1", LOG,
+        "redis.call('SET', KEYS[2], ARGV[1])\nreturn epoch\n", "return epoch\n",
+        "tests/contract/test_torn_log.py::test_a_reopen_is_a_transaction_in_the_file",
+    ),
+    _one(
         "idempotency conflict ignored", "I2", LOG,
         "    answers[#answers + 1] = 'C'\n",
         "    answers[#answers + 1] = 'K' .. string.sub(known, #fingerprint + 1)\n",

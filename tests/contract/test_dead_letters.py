@@ -16,15 +16,16 @@ from actors.adapters.redis_log import RedisLog
 from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 from actors.core.document import Kind, Write, encode_writes
 from actors.core.ports import DeadLetters, WriteLog
+from tests.conftest import KEEPERS
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(**KEEPERS)
 async def log(request: pytest.FixtureRequest) -> AsyncIterator[WriteLog]:
     """With its shelf; nothing else is asked of it here."""
     if request.param == "memory":
         yield MemoryLog("0of1")
         return
-    client = connect(request.getfixturevalue("redis_url"), 2.0)
+    client = connect(request.getfixturevalue(request.param), 2.0)
     prefix = f"t{uuid.uuid4().hex}"
     yield RedisLog(client, prefix, "0of1", RedisDeadLetters(client, prefix), once_ttl_s=60)
     await client.aclose()

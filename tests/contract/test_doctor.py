@@ -32,7 +32,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "redis"
     folder.mkdir()
     port = ports.free_port(0)
-    recipe = redis_server.recipe(redis_server.find(), port, folder, folder / "redis.log", 1024 * MIB)
+    recipe = redis_server.recipe(redis_server.find(folder), port, folder, folder / "redis.log", 1024 * MIB)
     yield from running(recipe, redis_server.address(port))
 
 

@@ -82,15 +82,15 @@ def test_a_redis_on_path_is_taken_when_it_is_new_enough(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda _: None)
     if taken:
-        assert redis_server.find() == redis_server.RedisServer(program, "on PATH")
+        assert redis_server.find(tmp_path).binary == program
     else:
         with pytest.raises(redis_server.NoRedisServer, match=r"No redis-server 6\.2 or newer"):
-            redis_server.find()
+            redis_server.find(tmp_path)
 
 
 def test_redis_is_durable_and_comes_back_with_its_data(tmp_path: Path, start: Start) -> None:
     port = ports.free_port(0)
-    child = start(redis_server.recipe(redis_server.find(), port, tmp_path, tmp_path / "log", 1 << 28))
+    child = start(redis_server.recipe(redis_server.find(tmp_path), port, tmp_path, tmp_path / "log", 1 << 28))
     url = redis_server.address(port)
     assert redis_server.weaknesses(url) == []
     with redis.Redis.from_url(url) as client:
@@ -103,7 +103,7 @@ def test_redis_is_durable_and_comes_back_with_its_data(tmp_path: Path, start: St
 def test_what_a_killed_redis_was_writing_anew_does_not_stay_for_ever(tmp_path: Path, start: Start) -> None:
     """Redis itself never takes it away: each kill would leave one more, as large as the log."""
     port = ports.free_port(0)
-    child = start(redis_server.recipe(redis_server.find(), port, tmp_path, tmp_path / "log", 1 << 28))
+    child = start(redis_server.recipe(redis_server.find(tmp_path), port, tmp_path, tmp_path / "log", 1 << 28))
     with redis.Redis.from_url(redis_server.address(port)) as client:
         client.mset({str(number): "x" for number in range(20)})
         client.config_set("rdb-key-save-delay", 200_000)
@@ -117,7 +117,7 @@ def test_what_a_killed_redis_was_writing_anew_does_not_stay_for_ever(tmp_path: P
 
 def test_a_forgetful_redis_is_found_out(tmp_path: Path, start: Start) -> None:
     port = ports.free_port(0)
-    start(redis_server.recipe(redis_server.find(), port, tmp_path, tmp_path / "log", 1 << 28))
+    start(redis_server.recipe(redis_server.find(tmp_path), port, tmp_path, tmp_path / "log", 1 << 28))
     with redis.Redis.from_url(redis_server.address(port)) as client:
         client.config_set("appendfsync", "everysec")
         client.config_set("maxmemory-policy", "allkeys-lru")

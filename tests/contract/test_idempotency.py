@@ -15,6 +15,7 @@ from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog
 from actors.core.ports import Keyed, WriteLog
+from tests.conftest import KEEPERS
 
 MOST = 3
 
@@ -35,7 +36,7 @@ def once_ttl_s() -> int:
     return 60
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(**KEEPERS)
 async def bounded(request: pytest.FixtureRequest, once_ttl_s: int) -> AsyncIterator[Bounded]:
     if request.param == "memory":
         clock = ManualClock()
@@ -43,7 +44,7 @@ async def bounded(request: pytest.FixtureRequest, once_ttl_s: int) -> AsyncItera
         await log.open()
         yield Bounded(log, None, clock.advance)
         return
-    client = connect(request.getfixturevalue("redis_url"), 60.0)
+    client = connect(request.getfixturevalue(request.param), 60.0)
     prefix = f"t{uuid.uuid4().hex}"
     letters = RedisDeadLetters(client, prefix)
     logs = [RedisLog(client, prefix, name, letters, once_ttl_s=once_ttl_s, once_max=MOST) for name in ("0of2", "1of2")]
@@ -84,7 +85,7 @@ async def test_there_is_room_again_when_the_first_keys_have_had_their_time(bound
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("bounded", ["redis"], indirect=True)  # the double is one stream
+@pytest.mark.parametrize("bounded", ["redis_url", "oldest_redis_url"], indirect=True)  # the double is one stream
 async def test_the_bound_is_for_all_streams_together(bounded: Bounded) -> None:
     assert bounded.other is not None
     await bounded.log.append(b"", keyed("a", "b"))

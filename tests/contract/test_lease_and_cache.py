@@ -16,6 +16,7 @@ from actors.adapters.redis_link import connect
 from actors.core.errors import LogUnavailable
 from actors.core.ports import Cache, Lease
 from cluster.settings import Settings
+from tests.conftest import KEEPERS
 
 TTL_S = 60.0  # far longer than a test takes: only `pass_time` makes a lease run out
 
@@ -26,13 +27,13 @@ class Leases:
     pass_time: Callable[[float], Awaitable[None]]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(**KEEPERS)
 async def leases(request: pytest.FixtureRequest) -> AsyncIterator[Leases]:
     if request.param == "memory":
         clock = ManualClock()
         yield Leases(MemoryLease(ttl_s=TTL_S, clock=clock).another, clock.advance)
         return
-    client = connect(request.getfixturevalue("redis_url"), 60.0)
+    client = connect(request.getfixturevalue(request.param), 60.0)
     prefix = f"t{uuid.uuid4().hex}"
     key = f"{prefix}:writer"
 
@@ -130,12 +131,12 @@ async def test_a_lease_that_cannot_be_reached_says_so() -> None:
             await ask()
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(**KEEPERS)
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     if request.param == "memory":
         yield MemoryCache()
         return
-    client = connect(request.getfixturevalue("redis_url"), 60.0)
+    client = connect(request.getfixturevalue(request.param), 60.0)
     yield RedisCache(client, f"t{uuid.uuid4().hex}", "0of1", 60)
     await client.aclose()
 

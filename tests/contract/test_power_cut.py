@@ -25,7 +25,7 @@ def redis(tmp_path: Path) -> Iterator[Child]:
     folder = tmp_path / "redis"
     folder.mkdir()
     port = ports.free_port(0)
-    child = Child(redis_server.recipe(redis_server.find(), port, folder, tmp_path / "redis.log", 1 << 28))
+    child = Child(redis_server.recipe(redis_server.find(folder), port, folder, tmp_path / "redis.log", 1 << 28))
     child.start()
     child.await_ready()
     yield child

@@ -24,6 +24,7 @@ from actors.core.ports import Keyed, WriteLog
 from actors.core.position import NOTHING, order
 from cluster.embedded import redis_server
 from tests.acceptance.proxy import FaultProxy, half_open
+from tests.conftest import KEEPERS
 
 LONG_S = 60.0  # for what has to come to its end, on the slowest machine
 SOON_S = 0.2  # for what never does
@@ -38,12 +39,12 @@ class Logs:
     another: Callable[[], WriteLog]
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(**KEEPERS)
 async def logs(request: pytest.FixtureRequest) -> AsyncIterator[Logs]:
     if request.param == "memory":
         yield Logs(MemoryLog("0of1").another)
         return
-    client = connect(request.getfixturevalue("redis_url"), LONG_S)
+    client = connect(request.getfixturevalue(request.param), LONG_S)
     prefix = f"t{uuid.uuid4().hex}"
     letters = RedisDeadLetters(client, prefix)
     yield Logs(lambda: RedisLog(client, prefix, "0of1", letters, once_ttl_s=60))

