@@ -43,7 +43,9 @@ def servers(redis_url: str | None, mongodb_uri: str | None) -> dict[str, str]:
             with redis.Redis.from_url(redis_url, socket_timeout=2.0, decode_responses=True) as client:
                 config = client.config_get("append*")
                 kept = f"appendfsync {config['appendfsync']}" if config["appendonly"] == "yes" else "appendonly no"
-                found["Redis"] = f"{client.info('server')['redis_version']}, {kept}"
+                info = client.info("server")
+                valkey = info.get("valkey_version")  # its redis_version is that of the Redis it is compatible with
+                found["Redis"] = f"Valkey {valkey}, {kept}" if valkey else f"{info['redis_version']}, {kept}"
         except redis.RedisError:
             pass
     if mongodb_uri:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
 from cluster.up import Run, StopRequested
 from loadtests import facts
+from tests.conftest import oldest_redis
 
 Start = Callable[[Recipe], Child]
 
@@ -182,6 +184,18 @@ def test_ferretdb_tells_its_version_inside_of_our_program_and_a_report_names_it(
     port = ports.free_port(0)
     start(mongo_server.ferretdb_recipe(ferretdb, port, tmp_path, tmp_path / "log"))
     assert facts.servers(None, mongo_server.address(port)) == {"MongoDB": "FerretDB v1.24.0"}
+
+
+@pytest.mark.parametrize("kind", ["redis", "oldest"])
+def test_a_report_names_the_redis_that_answered(tmp_path: Path, start: Start, kind: str) -> None:
+    """Valkey gives the version of a Redis besides its own."""
+    port = ports.free_port(0)
+    server = oldest_redis() if kind == "oldest" else redis_server.find(tmp_path)
+    start(redis_server.recipe(server, port, tmp_path, tmp_path / "log", 1 << 28))
+    maker = "Valkey " if server.maker == "Valkey" else ""
+    version = ".".join(map(str, server.version))
+    said = facts.servers(redis_server.address(port), None)["Redis"]
+    assert re.fullmatch(rf"{maker}{version}\.\d+, appendfsync always", said)
 
 
 def test_sigterm_ends_ferretdb_cleanly(tmp_path: Path, start: Start, ferretdb: Path) -> None:
