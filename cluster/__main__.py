@@ -107,17 +107,22 @@ def doctor() -> None:
 
 
 @app.command()
-def tool(name: Annotated[str, typer.Argument(help="k6, go or ferretdb")]) -> None:
+def tool(name: Annotated[str, typer.Argument(help="k6, go, ferretdb or redis-server")]) -> None:
     """Print the path of a tool, building it first when this machine has none."""
-    from cluster.embedded import toolchain
+    from cluster.embedded import redis_server, toolchain
     from cluster.embedded.steps import Steps
 
-    tools: dict[str, Callable[[Steps], Any]] = {"k6": toolchain.k6, "go": toolchain.go, "ferretdb": toolchain.ferretdb}
+    tools: dict[str, Callable[[Steps], Any]] = {
+        "k6": toolchain.k6,
+        "go": toolchain.go,
+        "ferretdb": toolchain.ferretdb,
+        "redis-server": lambda _: redis_server.find().binary,
+    }
     if name not in tools:
         fail(f"No tool is called {name}; there are {', '.join(tools)}.")
     try:
         print(tools[name](Steps(err)))
-    except toolchain.BuildFailed as error:
+    except (toolchain.BuildFailed, redis_server.NoRedisServer) as error:
         fail(str(error))
 
 

@@ -72,6 +72,9 @@ def _tools(folder: StateFolder) -> Iterator[Finding]:
     except redis_server.NoRedisServer as error:
         what, remedy = str(error).split("\n")
         yield Finding("Redis server", what, remedy)
+    except OSError as error:
+        remedy = f"as whoever ran it before, or as root: chown -R {os.getuid()} {folder.path}"
+        yield Finding("Redis server", f"its log cannot be read: {error}", remedy)
     mongod, go = mongo_server.mongod_on_path(), shutil.which("go")
     yield Finding("MongoDB server", str(mongod) if mongod else "no mongod on PATH; FerretDB is built instead")
     yield Finding("Go", go or f"none on PATH; {toolchain.GO_WHEEL} is installed when something must be built")

@@ -25,7 +25,7 @@ KILL_SHARE = 0.4  # of the time under load, after which the kill comes
 
 def contenders(folder: Path) -> list[Contender]:
     """Ours first, then each baseline. Raises ServiceError when a server they need cannot be had."""
-    mongodb, redis = servers.ferretdb(), servers.redis_server()
+    mongodb, redis = servers.path_of("ferretdb"), servers.path_of("redis-server")
     baselines = [Baseline(kind, folder / f"baseline-{number_}", mongodb, redis) for number_, kind in enumerate(KINDS)]
     return [Spillway(folder / "spillway"), *baselines]
 

@@ -23,7 +23,7 @@ from loadtests.generator import Load
 from loadtests.page import Page, Table, number
 from loadtests.processes import RUN_VARIABLE, Watch
 from loadtests.serve_api import deploy_beside
-from loadtests.servers import redis_command, redis_server
+from loadtests.servers import path_of, redis_command
 from loadtests.service import ROOT, ServiceError, wait_for_drain
 from loadtests.spillway import Spillway
 from loadtests.throughput import throughput, warm_up
@@ -182,7 +182,7 @@ def _appends(folder: Path, seconds: float) -> Pace:
     """Entries of five documents, ten in a pipeline, each pipeline synced to disk before its answer."""
     port, data = free_port(), folder / "redis"
     data.mkdir(exist_ok=True)
-    program = Program(redis_command(redis_server(), port, data, "always"), folder / "redis.log", {})
+    program = Program(redis_command(path_of("redis-server"), port, data, "always"), folder / "redis.log", {})
     program.start()
     try:
         client = Redis(port=port, retry=Retry(ConstantBackoff(0.1), 50))

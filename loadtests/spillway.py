@@ -26,7 +26,7 @@ from loadtests.contender import (
     undisturbed,
 )
 from loadtests.laboratory import Target
-from loadtests.servers import ferretdb, ferretdb_command
+from loadtests.servers import ferretdb_command, path_of
 from loadtests.service import ROOT, Addresses, ServiceError, find_service, is_ready
 
 MONGODB_S = 30.0
@@ -67,7 +67,7 @@ class Spillway:
         witness = [sys.executable, str(ROOT / "loadtests" / "witness.py"), "--record", str(self._record)]
         witness += ["--listen", f"127.0.0.1:{witness_port}", "--upstream", f"127.0.0.1:{mongodb_port}"]
         try:
-            self._start("ferretdb", ferretdb_command(ferretdb(), mongodb_port, run / "ferretdb"), {})
+            self._start("ferretdb", ferretdb_command(path_of("ferretdb"), mongodb_port, run / "ferretdb"), {})
             self._start("witness", witness, {})
             stored.check(witness_uri, MONGODB_S)
             self._await_running(self._start("up", [sys.executable, "-m", "cluster", "up"], own))

@@ -56,19 +56,12 @@ class RedisServer:
         return f"{self.maker} {self.version[0]}.{self.version[1]} {self.origin}"
 
 
-def find(data: Path) -> RedisServer:
+def find(data: Path | None = None) -> RedisServer:
     """The server to start over `data`: what is on PATH, or what is brought if that alone reads the log there.
 
     Raises `NoRedisServer`: an older one would begin with an empty log, and say nothing.
     """
-    file, folder = data / "appendonly.aof", data / "appendonlydir"
-    # A manifest alone is left by a Redis 7 that was killed while it took the old file over, which it then goes on with.
-    written = [path for path in folder.glob("*") if path.suffix != ".manifest"]
-    if written and file.exists() and file.stat().st_size:
-        raise NoRedisServer(
-            f"Two logs are in {data}, and Redis reads one: {folder.name} is of Redis 7, {file.name} of an older one.\n"
-            "Neither is touched. What to do: docs/operations.md, 'Redis will not start'"
-        )
+    written = _written(data) if data else []
     servers = list(_servers())
     if not servers:
         oldest = ".".join(map(str, OLDEST_VERSION))
@@ -84,6 +77,19 @@ def find(data: Path) -> RedisServer:
         f"The log in {data} was written by a Redis of another kind, or newer, than any here: {here}.\n"
         "It is not touched. Bring back to PATH the redis-server that wrote it, or a newer one"
     )
+
+
+def _written(data: Path) -> list[Path]:
+    """The files of a log of Redis 7 or newer. Raises `NoRedisServer` where one of an older Redis lies beside it."""
+    file, folder = data / "appendonly.aof", data / "appendonlydir"
+    # A manifest alone is left by a Redis 7 that was killed while it took the old file over, which it then goes on with.
+    written = [path for path in folder.glob("*") if path.suffix != ".manifest"]
+    if written and file.exists() and file.stat().st_size:
+        raise NoRedisServer(
+            f"Two logs are in {data}, and Redis reads one: {folder.name} is of Redis 7, {file.name} of an older one.\n"
+            "Neither is touched. What to do: docs/operations.md, 'Redis will not start'"
+        )
+    return written
 
 
 def _reads(server: RedisServer, written: list[Path]) -> bool:

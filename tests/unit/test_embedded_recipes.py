@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -121,6 +122,16 @@ def test_the_redis_that_reads_the_log_is_started_and_where_none_does_the_doctor_
         parts.redis()
     assert taken in finding.detail
     assert "touched" in finding.remedy
+
+
+def test_a_log_that_may_not_be_read_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a `sudo make up`. Root may read everything but a folder."""
+    folder = StateFolder(tmp_path)
+    (folder.data_of("redis") / BASE).mkdir(parents=True)
+    monkeypatch.setattr(redis_server, "_servers", lambda: iter([VALKEY_9]))
+    finding = next(finding for finding in _tools(folder) if finding.what == "Redis server")
+    assert "cannot be read" in finding.detail
+    assert f"chown -R {os.getuid()} {tmp_path}" in finding.remedy
 
 
 def test_redis_may_take_as_long_as_the_size_of_its_log_asks_for(tmp_path: Path) -> None:
