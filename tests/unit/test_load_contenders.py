@@ -34,7 +34,7 @@ def test_ours_runs_on_the_baselines_ferretdb_behind_a_witness(monkeypatch: pytes
     started: dict[str, Program] = {}
     monkeypatch.setenv("MONGODB_URI", "mongodb://precious")
     monkeypatch.setattr(contender.Program, "start", lambda program: started.update({program.log.stem: program}))
-    monkeypatch.setattr(spillway, "ferretdb", lambda: "/cache/ferretdb")
+    monkeypatch.setattr(spillway, "path_of", lambda name: f"/cache/{name}")
     monkeypatch.setattr(spillway, "free_port", iter(range(7001, 7100)).__next__)
     monkeypatch.setattr(stored, "check", lambda *_: None)
 
