@@ -8,7 +8,8 @@ from loadtests.service import ServiceError, tool
 
 
 def path_of(name: str) -> str:
-    """The `ferretdb` or `redis-server` that `make up` would start, mongod on the PATH or not. Raises ServiceError."""
+    """`redis-server`: the one `make up` would start. `ferretdb`: what stands for MongoDB in every experiment, mongod on
+    the PATH or not. Raises ServiceError."""
     found = tool(name)
     if found is None:
         raise ServiceError(f"`python -m cluster tool {name}` gave no path")

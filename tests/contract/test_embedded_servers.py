@@ -29,8 +29,7 @@ from cluster.parts import HEAD, Parts
 from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
 from cluster.up import Run, StopRequested
-from loadtests import facts
-from tests.conftest import oldest_redis
+from loadtests import facts, servers
 
 Start = Callable[[Recipe], Child]
 
@@ -186,14 +185,18 @@ def test_ferretdb_tells_its_version_inside_of_our_program_and_a_report_names_it(
     assert facts.servers(None, mongo_server.address(port)) == {"MongoDB": "FerretDB v1.24.0"}
 
 
-@pytest.mark.parametrize("kind", ["redis", "oldest"])
-def test_a_report_names_the_redis_that_answered(tmp_path: Path, start: Start, kind: str) -> None:
+def test_the_laboratory_starts_the_redis_that_make_up_would_start() -> None:
+    assert servers.path_of("redis-server") == str(redis_server.find().binary)
+
+
+def test_a_report_names_the_redis_that_answered(
+    tmp_path: Path, start: Start, each_server: redis_server.RedisServer
+) -> None:
     """Valkey gives the version of a Redis besides its own."""
     port = ports.free_port(0)
-    server = oldest_redis() if kind == "oldest" else redis_server.find(tmp_path)
-    start(redis_server.recipe(server, port, tmp_path, tmp_path / "log", 1 << 28))
-    maker = "Valkey " if server.maker == "Valkey" else ""
-    version = ".".join(map(str, server.version))
+    start(redis_server.recipe(each_server, port, tmp_path, tmp_path / "log", 1 << 28))
+    maker = "Valkey " if each_server.maker == "Valkey" else ""
+    version = ".".join(map(str, each_server.version))
     said = facts.servers(redis_server.address(port), None)["Redis"]
     assert re.fullmatch(rf"{maker}{version}\.\d+, appendfsync always", said)
 

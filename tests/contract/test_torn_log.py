@@ -18,7 +18,6 @@ from actors.core.errors import LogUnavailable
 from cluster.embedded import ports, redis_server
 from cluster.embedded.child import Child, Recipe
 from tests.acceptance.disk import append_only_file
-from tests.conftest import found_redis, oldest_redis
 
 LONG_S = 60.0
 
@@ -51,11 +50,10 @@ class Torn:
         self._child.stop()
 
 
-@pytest.fixture(params=["redis", "oldest"])
-async def torn(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Torn, RedisLog]]:
-    server = oldest_redis() if request.param == "oldest" else found_redis(tmp_path)
+@pytest.fixture
+async def torn(each_server: redis_server.RedisServer, tmp_path: Path) -> AsyncIterator[tuple[Torn, RedisLog]]:
     port = ports.free_port(0)
-    redis = Torn(redis_server.recipe(server, port, tmp_path, tmp_path / "redis.log", 1 << 28), tmp_path)
+    redis = Torn(redis_server.recipe(each_server, port, tmp_path, tmp_path / "redis.log", 1 << 28), tmp_path)
     client = connect(redis_server.address(port), LONG_S)
     log = RedisLog(client, "p", "0of1", RedisDeadLetters(client, "p"), once_ttl_s=60)
     await log.open()

@@ -25,7 +25,7 @@ from actors.core.ports import Keyed, WriteLog
 from actors.core.position import NOTHING, order
 from cluster.embedded import redis_server
 from tests.acceptance.proxy import FaultProxy, half_open
-from tests.conftest import KEEPERS, found_redis, oldest_redis, redis_running
+from tests.conftest import KEEPERS, redis_running
 
 LONG_S = 60.0  # for what has to come to its end, on the slowest machine
 SOON_S = 0.2  # for what never does
@@ -452,11 +452,10 @@ async def test_a_stream_is_not_poured_before_its_heir_has_opened_it(redis: Any) 
         await before.append(b"y")
 
 
-@pytest.fixture(params=["redis", "oldest"])
-async def slow_to_rewrite(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
+@pytest.fixture
+async def slow_to_rewrite(each_server: redis_server.RedisServer, tmp_path: Path) -> AsyncIterator[Any]:
     """A Redis that takes 0.8 s and more to write its append-only file anew."""
-    server = oldest_redis() if request.param == "oldest" else found_redis(tmp_path)
-    for url in redis_running(server, tmp_path):
+    for url in redis_running(each_server, tmp_path):
         redis = connect(url, LONG_S)
         await redis.mset({f"filler{number}": "x" for number in range(40)})
         await redis.config_set("rdb-key-save-delay", 20_000)  # microseconds
