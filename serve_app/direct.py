@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from typing import Any
 
 import uvicorn
@@ -39,7 +40,7 @@ class DirectPort:
         if not self._port or self._server is not None:
             return
         try:
-            listener = _listen(self._host, self._port)
+            listener = listen(self._host, self._port)
         except OSError as error:
             if not self._is_told:
                 why = "direct port %s:%d is closed until it is free: %s (setting direct_port)"
@@ -78,12 +79,15 @@ class DirectPort:
         self._serving.cancel()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on which each replica of this machine may listen; without delay."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if sys.platform == "linux":  # a connection is handed over with its first request, or after this second without
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         listener.bind((host, port))
         listener.listen(_BACKLOG)
         listener.setblocking(False)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 from typing import Any
 
 import pytest
 
-from serve_app.direct import DirectPort
+from serve_app.direct import DirectPort, listen
 
 
 async def no_content(scope: Any, receive: Any, send: Any) -> None:
@@ -36,3 +37,15 @@ async def test_a_port_that_was_taken_opens_when_it_is_free(caplog: pytest.LogCap
         writer.close()
     finally:
         await direct.close()
+
+
+def test_a_connection_is_taken_when_it_has_something_to_say() -> None:
+    """One turn of the loop for accepting and reading, where each user comes with a connection for each request."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()) as caller:
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        caller.sendall(b"G")
+        assert select.select([listener], [], [], 10.0)[0]
+        taken, _ = listener.accept()
+        with taken:
+            assert taken.recv(1) == b"G"
