@@ -46,8 +46,8 @@ __all__ = ["Edge", "EdgeLimits", "make_app"]
 VERSION = "0.1.0"
 DESCRIPTION = (
     "A write-behind service in front of MongoDB. A write answered with 2xx is in a durable log and will be stored "
-    "exactly once, while MongoDB sees a bounded rate of commands. Errors are RFC 9457 problem documents; "
-    "times are RFC 3339."
+    "exactly once, while MongoDB sees a bounded rate of commands. It is kept before MongoDB is asked, so a write with "
+    "a precondition (If-Match and its like) is refused. Errors are RFC 9457 problem documents; times are RFC 3339."
 )
 
 Scope = MutableMapping[str, Any]

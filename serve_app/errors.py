@@ -114,7 +114,12 @@ FAULTS: dict[str, Fault] = {
     "unknown-parameter": Fault(
         400, "There is no such parameter", "A misspelt parameter would do nothing unseen, so it is refused."
     ),
-    "invalid-header": Fault(400, "A header has a wrong value", "The problem names it and says what it may be."),
+    "invalid-header": Fault(
+        400,
+        "A header cannot be taken",
+        "The problem names it and says what it may be. A write with If-Match, If-None-Match, If-Unmodified-Since or "
+        "Content-Range is refused: a write that has to be kept before MongoDB is asked cannot depend on what is there.",
+    ),
     "unsupported-media-type": Fault(
         415,
         "The body has the wrong type",

@@ -25,6 +25,16 @@ _COLLECTION = re.compile(COLLECTION_PATTERN[1:-1])
 _KEY = re.compile(KEY_PATTERN[1:-1])
 _WAIT = re.compile(r"""\s*wait\s*=\s*("?)([0-9]{1,9})\1\s*(?:;.*)?""", re.IGNORECASE)
 _TENANT = "default"  # until callers have names
+_NO_CONDITIONS = (
+    "A write is kept before MongoDB is asked, so it cannot depend on what is there. Leave this out: the last accepted "
+    "write wins."
+)
+_NOT_HONOURED = {  # If-Modified-Since is for reads alone, and to be ignored here (RFC 9110, section 13.1.3)
+    b"if-match": ("If-Match", _NO_CONDITIONS),
+    b"if-none-match": ("If-None-Match", _NO_CONDITIONS),
+    b"if-unmodified-since": ("If-Unmodified-Since", _NO_CONDITIONS),
+    b"content-range": ("Content-Range", "No part of a document is taken. Send the whole, or PATCH what changes."),
+}
 
 
 class IdempotencyKey(NamedTuple):
@@ -95,6 +105,14 @@ class Targets:
 def headers_of(request: Request) -> dict[bytes, bytes]:
     """Headers by lower-case name; of several equal ones the last."""
     return dict(request.scope["headers"])
+
+
+def refuse_conditions(headers: dict[bytes, bytes]) -> None:
+    """For a write, which would be kept against what its caller asked: under a precondition, which is not looked at, or
+    as if a part were the whole. Raises `Problem` invalid-header."""
+    if not _NOT_HONOURED.keys().isdisjoint(headers):
+        name, remedy = next(_NOT_HONOURED[name] for name in headers if name in _NOT_HONOURED)
+        raise Problem("invalid-header", remedy, name)
 
 
 def refuse_other_sites(request: Request) -> None:

@@ -26,6 +26,7 @@ from serve_app.parameters import (
     headers_of,
     idempotency_key,
     preference,
+    refuse_conditions,
 )
 from serve_app.patches import update_of
 from serve_app.quota import Callers
@@ -101,6 +102,7 @@ class Writes:
         """Nothing under the path's id. It need not exist: the answer is the same."""
         namespace, id_ = self._targets.document(request)
         headers = headers_of(request)
+        refuse_conditions(headers)
         ask = Ask(
             preference(request, headers, self._limits.max_wait_s),
             idempotency_key(headers, request, namespace, b""),
@@ -133,6 +135,7 @@ class Writes:
 
     async def _ask(self, request: Request, namespace: str, types: tuple[str, ...]) -> Ask:
         headers = headers_of(request)
+        refuse_conditions(headers)
         wanted = preference(request, headers, self._limits.max_wait_s)
         media_type = bodies.media_type(headers, types)
         body = await self._bodies.read(request, headers)

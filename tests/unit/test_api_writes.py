@@ -452,6 +452,29 @@ async def test_an_idempotency_key_makes_the_same_ids_in_every_replica() -> None:
     assert len(set(ids[0])) == 2
 
 
+@pytest.mark.parametrize(("method", "path"), WRITES)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("If-None-Match", "*"),
+        ("If-Match", '"nope"'),
+        ("If-Unmodified-Since", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("Content-Range", "bytes 0-6/100"),
+    ],
+)
+async def test_what_would_be_kept_against_its_callers_condition_is_refused(
+    client: EdgeClient, method: str, path: str, field: str, value: str
+) -> None:
+    response = await client.send_json(method, path, text_for(path), **{field: value})
+    problem(response, 400, "invalid-header", field)
+    assert client.intake.appends == []
+
+
+async def test_a_condition_that_is_for_reads_alone_does_not_stop_a_write(client: EdgeClient) -> None:
+    """RFC 9110, section 13.1.3."""
+    accepted(await client.put(DOCUMENT, json={}, headers={"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}))
+
+
 async def test_two_idempotency_keys_are_none(client: EdgeClient) -> None:
     headers = [("content-type", "application/json"), ("idempotency-key", "a"), ("idempotency-key", "b")]
     problem(await client.request("POST", ONE, content="{}", headers=headers), 400, "invalid-header", "Idempotency-Key")
