@@ -25,7 +25,8 @@ _OPEN = {"propertyNames": {"pattern": _NAME}, "additionalProperties": {"$ref": "
 COMPONENTS: Json = {
     "Value": {
         "description": "A JSON value. MongoDB extended JSON stands for its types: $oid, $date, $numberInt, "
-        "$numberLong, $numberDouble, $numberDecimal, $binary, $uuid, $timestamp, $regularExpression, $minKey, $maxKey.",
+        "$numberLong, $numberDouble, $numberDecimal, $binary, $uuid, $timestamp, $regularExpression, $minKey, $maxKey. "
+        "A $date in words needs its Z or an offset, and is kept to the millisecond.",
         "anyOf": [
             *_SCALARS,
             {"type": "array", "items": {"$ref": "#/components/schemas/Value"}},

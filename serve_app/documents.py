@@ -25,6 +25,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "$minKey": (int,), "$maxKey": (int,),
 }  # fmt: skip
 _NUMBER = re.compile(r"[0-9A-Za-z.+-]+")
+_DATE = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]+)?(Z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)")
+_REGULAR_EXPRESSION_OPTIONS = re.compile("[ilmsux]*")  # BSON's
 _OPTIONS = json_util.JSONOptions(
     json_mode=json_util.JSONMode.RELAXED, tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
 )
@@ -176,13 +178,23 @@ def _extended(value: dict[str, Any], path: str, depth: int) -> Any:
 
 
 def _check_form(name: str, inner: Any) -> None:
-    """Refuses what bson's own parser lets pass. Raises `ValueError`."""
+    """Refuses what bson's own parser lets pass, or takes for something else. Raises `ValueError`."""
     if type(inner) not in _TYPES[name]:
         raise ValueError("it is not in the form of its type")
     if name.startswith("$number") and not _NUMBER.fullmatch(inner):  # Python takes 1_000 and blanks for numbers
         raise ValueError("it is not a number")
     if name == "$numberInt" and not -(1 << 31) <= int(inner) < 1 << 31:
         raise ValueError("it has more than 32 bits")
+    if name == "$numberDouble" and math.isinf(float(inner)) and re.search("[0-9]", inner):
+        raise ValueError("it is too large for 64 bits")
+    if name == "$numberDecimal" and "snan" in inner.lower():
+        raise ValueError("a signalling NaN would be read back as NaN; send that")
+    if name == "$date" and type(inner) is str and not _DATE.fullmatch(inner):
+        raise ValueError("a time is written as in 2026-01-31T08:30:00Z, with its Z or an offset such as +01:00")
+    if name == "$timestamp" and any(type(part) is bool for part in inner.values()):
+        raise ValueError("t and i are integers")
+    if name == "$regularExpression" and not _REGULAR_EXPRESSION_OPTIONS.fullmatch(inner["options"]):
+        raise ValueError("its options are some of i, l, m, s, u and x")
     if name == "$binary":
         b64decode(inner["base64"], validate=True)
 

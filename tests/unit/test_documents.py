@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import bson
 import pytest
-from bson import Binary, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson import Binary, DatetimeMS, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, json_util
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +27,7 @@ def refused(text: str | bytes) -> tuple[str, str | None]:
     [
         ('{"$oid":"0123456789abcdef01234567"}', ObjectId("0123456789abcdef01234567")),
         ('{"$date":"2026-01-02T03:04:05.678Z"}', datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)),
+        ('{"$date":"2026-01-02T03:04:05.678-0030"}', datetime(2026, 1, 2, 3, 34, 5, 678000, UTC)),
         ('{"$date":{"$numberLong":"1000"}}', datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
         ('{"$numberInt":"5"}', 5),
         ('{"$numberLong":"5"}', Int64(5)),
@@ -113,17 +114,32 @@ def test_what_is_no_number(constant: str) -> None:
         ('{"a":[1,{"b":{"$date":"not a date"}}]}', "a[1].b"),
         ('{"a":{"$date":true}}', "a"),
         ('{"a":{"$date":"2026-01-01"}}', "a"),
+        ('{"a":{"$date":"2026-01-01T00:00:00"}}', "a"),
+        ('{"a":{"$date":"2026-01-01T00:00:00+99:00"}}', "a"),
+        ('{"a":{"$date":"2026-01-01T00:00:00-24:00"}}', "a"),
+        ('{"a":{"$date":"2026-01-01T00:00:00+00:60"}}', "a"),
+        ('{"a":{"$date":"2026-01-01T00:00:00+-1:00"}}', "a"),
+        ('{"a":{"$date":"2026-01-01T00:00:00.1_2Z"}}', "a"),
+        ('{"a":{"$date":"2026-1-1T0:0:0Z"}}', "a"),
+        ('{"a":{"$date":"٢٠٢٦-01-01T00:00:00Z"}}', "a"),
         ('{"a":{"$oid":5}}', "a"),
         ('{"a":{"$numberInt":"4294967296"}}', "a"),
         ('{"a":{"$numberLong":"99999999999999999999"}}', "a"),
         ('{"a":{"$numberLong":"1_0"}}', "a"),
         ('{"a":{"$numberDouble":" 1"}}', "a"),
+        ('{"a":{"$numberDouble":"-1e400"}}', "a"),
         ('{"a":{"$numberDecimal":"x"}}', "a"),
+        ('{"a":{"$numberDecimal":"-sNaN"}}', "a"),
         ('{"a":{"$binary":{"base64":"%%%","subType":"00"}}}', "a"),
         ('{"a":{"$binary":{"base64":"AQI=","subType":"zz"}}}', "a"),
         ('{"a":{"$timestamp":{"t":-1,"i":0}}}', "a"),
+        ('{"a":{"$timestamp":{"t":true,"i":0}}}', "a"),
+        ('{"a":{"$timestamp":{"t":1,"i":false}}}', "a"),
         ('{"a":{"$regularExpression":{"pattern":"a","options":5}}}', "a"),
         ('{"a":{"$regularExpression":{"pattern":"a\\u0000b","options":""}}}', "a"),
+        ('{"a":{"$regularExpression":{"pattern":"a","options":"ig"}}}', "a"),
+        ('{"a":{"$regularExpression":{"pattern":"a","options":"I"}}}', "a"),
+        ('{"a":{"$regularExpression":{"pattern":"a","options":"\\u0000"}}}', "a"),
         ('{"a":{"$uuid":"x"}}', "a"),
         ('{"a\\u0000b":1}', "a\0b"),
         ('{"\\ud800":1}', "\ud800"),
@@ -165,6 +181,43 @@ def test_relaxed_extended_json_comes_back_as_it_went() -> None:
         '"x":{"$numberDouble":"Infinity"},"b":{"$binary":{"base64":"AQI=","subType":"00"}},"s":"\\u00e9","a":[1,null,true]}'
     )
     assert json.loads(relaxed(decode(encode(document(parse(text.encode())), BIG)))) == json.loads(text)
+
+
+def test_a_time_without_a_zone_is_told_to_name_one() -> None:
+    """It was taken for UTC, which its sender need not have meant."""
+    with pytest.raises(Problem, match="with its Z or an offset"):
+        document(parse(b'{"a":{"$date":"2026-01-01T00:00:00"}}'))
+
+
+MILLISECONDS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30)).map(
+    lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000, tzinfo=UTC)
+)
+VALUES = st.one_of(
+    MILLISECONDS,
+    st.integers(-(2**63), 2**63 - 1).map(DatetimeMS),
+    st.builds(Regex, st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.text("ilmsux", max_size=6)),
+    st.builds(Timestamp, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
+    st.decimals(allow_nan=False, places=3, min_value=-(10**20), max_value=10**20).map(Decimal128),
+    st.sampled_from([Decimal128("NaN"), Decimal128("-Infinity"), Decimal128("1E+6144"), MinKey(), MaxKey()]),
+    st.floats(allow_nan=False),
+    st.integers(2**31, 2**63 - 1).map(Int64),  # smaller ones are plain in relaxed text
+    st.builds(Binary, st.binary(max_size=9), st.sampled_from([0, 1, 4, 5, 128])),
+    st.binary(min_size=12, max_size=12).map(ObjectId),
+)
+
+
+@given(VALUES, st.sampled_from([json_util.CANONICAL_JSON_OPTIONS, json_util.RELAXED_JSON_OPTIONS]))
+def test_what_drivers_write_as_extended_json_is_stored_as_the_value_it_stands_for(
+    value: object, options: json_util.JSONOptions
+) -> None:
+    text = json_util.dumps({"a": value}, json_options=options)
+    assert encode(document(parse(text.encode())), BIG) == bson.encode({"a": value})
+
+
+@given(MILLISECONDS, st.integers(-1439, 1439), st.sampled_from(["auto", "milliseconds", "microseconds"]))
+def test_a_time_with_an_offset_is_stored_as_the_instant_it_is(at: datetime, minutes: int, digits: str) -> None:
+    text = at.astimezone(timezone(timedelta(minutes=minutes))).isoformat(timespec=digits)
+    assert document(parse(json.dumps({"a": {"$date": text}}).encode()))["a"] == at
 
 
 NAMES = ["$date", "$oid", "$binary", "$timestamp", "$numberLong", "$numberInt", "$uuid", "$regularExpression", "t", "i"]
