@@ -157,6 +157,11 @@ class Settings(BaseSettings):
         "Idempotency-Keys remembered at most, some 300 bytes of Redis each; beyond it new ones get a 503.",
         ge=1,
     )
+    allowed_hosts: str = _option(
+        "",
+        "Host names besides localhost, or patterns, with commas between. Empty: none on loopback, any elsewhere.",
+        pattern=r"^[A-Za-z0-9_*?., -]{0,1000}$",
+    )
     databases: str = _option(
         "*",
         "Databases callers may name, or patterns, with commas between: what the MongoDB user may write to.",

@@ -20,6 +20,7 @@ breather.py     work that takes long lets others be answered in between
 pool.py         which documents /api/data reads; records.py which it writes
 quota.py        how much one caller may write, and who a caller is
 parameters.py   names, query, Prefer, Idempotency-Key
+hosts.py        the names under which the service may be asked
 bodies.py       request bodies, within their limits and of a known type
 documents.py    strict JSON and extended JSON <-> BSON
 patches.py      merge patch -> MongoDB update, and such an update applied to a document

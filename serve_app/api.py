@@ -26,6 +26,7 @@ from serve_app.dead_letters import DeadLetters
 from serve_app.docs_page import DocsPage
 from serve_app.errors import FAULTS, Problem
 from serve_app.health import Health, StatusBoard
+from serve_app.hosts import Hosts
 from serve_app.ids import RESERVED_ID
 from serve_app.limits import EdgeLimits
 from serve_app.metrics import Metrics
@@ -152,20 +153,25 @@ def make_app(
         Health(board),
         Metrics(board),
     )
-    return Edge([r._replace(handler=_whole(r, bodies)) for r in table], appends)
+    hosts = Hosts(limits.http_host, limits.allowed_hosts)
+    return Edge([r._replace(handler=_whole(r, bodies, hosts)) for r in table], appends)
 
 
-def _whole(route: Route, bodies: Bodies) -> Handler:
-    """The handler of a route, with its body out of the way if it takes none, and every exception answered."""
-    keeps = str(FAULTS["outcome-unknown"].status) in route.details["responses"]
-    if "requestBody" in route.details:
-        return _answering(route.handler, keeps)
+def _whole(route: Route, bodies: Bodies, hosts: Hosts) -> Handler:
+    """The handler of a route, for those who may ask it, with its body out of the way if it takes none, and every
+    exception answered."""
+    answers = route.details["responses"]
+    is_for_ours = str(FAULTS["unknown-host"].status) in answers
+    takes_body = "requestBody" in route.details
 
-    async def without_body(request: Request) -> Response:
-        await bodies.drop(request)
+    async def whole(request: Request) -> Response:
+        if is_for_ours:
+            hosts.refuse_others(request)
+        if not takes_body:
+            await bodies.drop(request)
         return await route.handler(request)
 
-    return _answering(without_body, keeps)
+    return _answering(whole, keeps=str(FAULTS["outcome-unknown"].status) in answers)
 
 
 def _answering(handler: Handler, keeps: bool = False) -> Handler:

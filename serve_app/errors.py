@@ -147,6 +147,13 @@ FAULTS: dict[str, Fault] = {
         "Another site's page must not do this",
         "A browser would send it for any page that is open in it. Programs, and pages of this service, may.",
     ),
+    "unknown-host": Fault(
+        421,
+        "The service is not known by this name",
+        "A browser lets any site's page ask this machine under the site's name (DNS rebinding), as if that were it. "
+        "Ask localhost or an address, or put the name into the setting `allowed_hosts`. A proxy in front may also send "
+        "the address as Host.",
+    ),
     "not-found": Fault(404, "There is nothing at this address", "See /docs for what there is."),
     "no-such-document": Fault(404, "There is no such document", "Neither in MongoDB nor among the accepted writes."),
     "no-such-receipt": Fault(404, "There is no such receipt", "Use the receipt exactly as it was given."),

@@ -17,6 +17,8 @@ class EdgeLimits:
     max_wait_s: float = 30.0  # longest `Prefer: wait` and `?ack=db` are honoured
     request_timeout_s: float = 5.0  # longest wait for a turn; then for the append, which the edge checks a second later
     idempotency_ttl_s: int = 86_400  # how long the intake remembers an Idempotency-Key; said in the documentation
+    http_host: str = "127.0.0.1"  # the address it listens on
+    allowed_hosts: str = ""  # names it may be asked under, besides localhost: names or patterns, separated by commas
     databases: str = "*"  # that callers may name: names or patterns, separated by commas
     data_namespace: str = "assessmentdb.records"  # "database.collection" behind /api/data and /api/stats
     near_cache_ttl_s: float = 1.0

@@ -24,6 +24,9 @@ _PAGES = (
     "go on while there is a `next`. Together the pages cover what was there when the first was asked for."
 )
 
+# A probe knows no name, and /api/data has no time for one: it is a GET, which a page may send anywhere.
+_UNDER_ANY_NAME = ("/api/data", "/readyz", "/livez", "/healthz")
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -77,6 +80,8 @@ def routes(
     ) -> Route:
         if "{" in path:
             bad = (*bad, *c.ELSEWHERE)
+        if path not in _UNDER_ANY_NAME:
+            bad = (*bad, "unknown-host")
         if body is None:
             bad = (*bad, *c.NO_BODY)
         details: dict[str, Any] = {"responses": good | c.problems(bad), "parameters": list(parameters)}

@@ -48,7 +48,7 @@ def edge(failing: Exception | None = None) -> Any:
     intake.failing = failing
     intake.shelf = Undying()
     asyncio.run(intake.shelf.add([LETTER]))
-    app = make_app(intake, EdgeLimits(max_wait_s=1, max_batch_items=10))
+    app = make_app(intake, EdgeLimits(max_wait_s=1, max_batch_items=10, allowed_hosts="testserver"))
 
     async def as_function(scope: Any, receive: Any, send: Any) -> None:
         await app(scope, receive, send)

@@ -86,12 +86,14 @@ TROUBLES: dict[str, tuple[Callable[[], FakeIntake], dict[str, Any]]] = {
     "slow": (Slow, {"request_timeout_s": -0.99}),  # a second of grace comes on top
     "keys full": (KeysFull, {}),
     "over quota": (FakeIntake, {"quota_per_s": 1e-6, "quota_burst": 1}),
+    "another name": (FakeIntake, {"allowed_hosts": ""}),
 }
 DOCUMENTS = "/v1/{database}/{collection}"
 
 
 def app(trouble: str) -> Any:
     make, limits = TROUBLES[trouble]
+    limits = {"allowed_hosts": "testserver"} | limits  # as Schemathesis names us
     edge = make_app(make(), EdgeLimits(max_wait_s=1, max_batch_items=10, **limits))
 
     async def as_function(scope: Any, receive: Any, send: Any) -> None:
@@ -130,6 +132,7 @@ test_a_log_in_doubt = under("doubt")
 test_a_log_that_is_slow = under("slow")
 test_a_table_of_keys_that_is_full = under("keys full")
 test_a_caller_over_its_quota = under("over quota")
+test_a_name_that_any_site_might_have = under("another name")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,7 @@ test_a_caller_over_its_quota = under("over quota")
         ("slow", "POST", DOCUMENTS, "outcome-unknown"),
         ("keys full", "POST", DOCUMENTS, "idempotency-full"),
         ("over quota", "POST", DOCUMENTS, "quota-exceeded"),
+        ("another name", "POST", DOCUMENTS, "unknown-host"),
     ],
 )
 def test_requests_like_those_above_meet_the_trouble(trouble: str, method: str, path: str, code: str) -> None:

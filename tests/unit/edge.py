@@ -32,7 +32,7 @@ class EdgeClient(httpx.AsyncClient):
         self.intake = intake or FakeIntake()
         self.clock = HandSetClock()
         self.app: Edge = make_app(self.intake, EdgeLimits(**limits), self.clock, at_once)
-        super().__init__(transport=httpx.ASGITransport(app=self.app), base_url="http://edge")
+        super().__init__(transport=httpx.ASGITransport(app=self.app), base_url="http://localhost")
 
     async def send_json(self, method: str, path: str, text: str | bytes, **headers: str) -> httpx.Response:
         """`text` as it is, with a JSON Content-Type unless another is given."""
