@@ -17,7 +17,7 @@ from serve_app.breather import Breather
 from serve_app.documents import decode, encode, relaxed
 from serve_app.errors import Problem
 from serve_app.near_cache import NearCache
-from serve_app.parameters import Targets, headers_of, query
+from serve_app.parameters import Targets, query
 from serve_app.patches import steps
 
 _ANY_SIZE = 1 << 31
@@ -88,7 +88,10 @@ class Reader:
         """GET /v1/{database}/{collection}/{id}"""
         query(request)
         namespace, id_ = self._targets.document(request)
-        fresh = b"no-cache" in headers_of(request).get(b"cache-control", b"").lower()
+        # It may stand in any of several lines; a proxy adds one of its own.
+        fresh = any(
+            name == b"cache-control" and b"no-cache" in value.lower() for name, value in request.scope["headers"]
+        )
         near = None if fresh else self.near(namespace, id_)
         (read,) = await self.fetch(namespace, [id_]) if near is None else [Read(near, "near")]
         if isinstance(read, SpillwayError):

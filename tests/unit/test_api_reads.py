@@ -63,6 +63,14 @@ async def test_the_second_read_is_near_unless_asked_otherwise(client: EdgeClient
     assert [*sources, fresh.headers["x-spillway-source"]] == ["mongodb", "near", "mongodb"]
 
 
+@pytest.mark.parametrize("lines", [["no-cache", "max-age=0"], ["max-age=0", "no-store, No-Cache"]])
+async def test_what_is_asked_otherwise_may_stand_in_any_line(client: EdgeClient, lines: list[str]) -> None:
+    hold(client)
+    await client.get(DOCUMENT)
+    fresh = await client.get(DOCUMENT, headers=[("cache-control", line) for line in lines])
+    assert fresh.headers["x-spillway-source"] == "mongodb"
+
+
 async def test_nothing_found_is_not_cached(client: EdgeClient) -> None:
     assert (await client.get(DOCUMENT)).status_code == 404
     hold(client)
