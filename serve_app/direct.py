@@ -57,6 +57,7 @@ class DirectPort:
             proxy_headers=False,  # here the peer is the caller; X-Forwarded-For would be anybody's word for it
             log_config=None,
             timeout_keep_alive=90,
+            backlog=_BACKLOG,  # it listens once more, and would with its own 2048
         )
         self._server = uvicorn.Server(config)
         self._serving = asyncio.create_task(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import select
 import socket
+import struct
 from typing import Any
 
 import pytest
@@ -34,6 +35,28 @@ async def test_a_port_that_was_taken_opens_when_it_is_free(caplog: pytest.LogCap
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.readline()).startswith(b"HTTP/1.1 204")
+        writer.close()
+    finally:
+        await direct.close()
+
+
+def most_waiting(listener: socket.socket) -> int:
+    """Connections that the kernel keeps until they are accepted: `tcpi_sacked`, of a socket that listens."""
+    (most,) = struct.unpack_from("I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 28)
+    return int(most)
+
+
+async def test_as_many_may_wait_to_be_accepted_as_the_socket_was_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = listen("127.0.0.1", 0)
+    wanted = most_waiting(listener)
+    monkeypatch.setattr("serve_app.direct.listen", lambda host, port: listener)
+    direct = DirectPort(no_content, *listener.getsockname())
+    direct.open()
+    try:
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 204")
+        assert most_waiting(listener) == wanted
         writer.close()
     finally:
         await direct.close()
