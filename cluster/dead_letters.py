@@ -8,6 +8,7 @@ import sys
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.board import count
-from cluster.shelf import Refused, Shelf
+from cluster.shelf import Refused, Shelf, Span
 from cluster.terminal import err, fail, out, running, settings_and_folder
 
 app = typer.Typer(help="Writes that MongoDB refused: look, replay, discard.", no_args_is_help=True)
@@ -100,7 +101,7 @@ def replay(
     """Write them again, behind everything accepted since. Ctrl-C stops; what is done is done, the rest stays."""
     selection = _meant(ids, namespace, reason, since, before, all_)
     shelf = _shelf(base_url)
-    done = _run(shelf, "replay", ids, selection, shelf.replay)
+    done = _run(shelf, "replay", ids, selection, shelf.replay, None if ids else _span(shelf))
     if done["rejected_again"]:
         fail("Some were refused again; their cause is not mended: python -m cluster dead-letters list")
 
@@ -116,23 +117,44 @@ def discard(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
     base_url: BaseUrl = "",
 ) -> None:
-    """Forget them for good; asks first when it is more than one."""
+    """Forget them for good; asks first when it is more than one. What comes after the question is counted stays."""
     selection = _meant(ids, namespace, reason, since, before, all_)
     shelf = _shelf(base_url)
+    span = None if ids else _span(shelf)
     if not yes:
-        try:
-            number = len(ids) if ids else shelf.size() if all_ else None
-            if number is None:  # of a million it takes minutes
-                number = sum(len(page["items"]) for page in shelf.pages("", selection, 1_000))
+        try:  # of all, the service knows how many; to list a million takes minutes
+            number = len(ids) if ids else span.size if all_ and span else _number(shelf, selection, span)
         except Refused as refusal:
             fail(str(refusal))
         if number > 1:
             _confirm(f"Discard {count(number)} dead letters? These writes are then lost for good.")
-    _run(shelf, "discard", ids, selection, shelf.discard)
+    _run(shelf, "discard", ids, selection, shelf.discard, span)
+    if span:
+        with suppress(Refused):  # what was asked for is done
+            more = _number(shelf, selection, shelf.span(span.end))
+            if more:
+                out.print(f"{count(more)} more came meanwhile; they stay.")
+
+
+def _span(shelf: Shelf) -> Span:
+    try:
+        return shelf.span()
+    except Refused as refusal:
+        fail(str(refusal))
+
+
+def _number(shelf: Shelf, selection: dict[str, str], span: Span | None) -> int:
+    """How many letters of the span are meant. Raises `Refused`."""
+    return sum(len(page["items"]) for page in shelf.pages("", selection, 1_000, span=span))
 
 
 def _run(
-    shelf: Shelf, act: str, ids: list[str] | None, selection: dict[str, str], one: Callable[[str], None]
+    shelf: Shelf,
+    act: str,
+    ids: list[str] | None,
+    selection: dict[str, str],
+    one: Callable[[str], None],
+    span: Span | None,
 ) -> Counter[str]:
     """Do it, with a bar; whatever ends it, it says how far it came."""
     done: Counter[str] = Counter()
@@ -142,7 +164,7 @@ def _run(
     )
     try:
         with bar:
-            task = bar.add_task(verb, total=len(ids) if ids else shelf.size())
+            task = bar.add_task(verb, total=span.size if span else len(ids or ()))
             for id_ in ids or ():
                 one(id_)
                 done[verb] += 1
@@ -152,8 +174,8 @@ def _run(
                 def waiting(why: str) -> None:
                     bar.update(task, description=f"waiting: {why}"[:100] if why else f"{verb} {count(done[verb])}")
 
-                for page in shelf.pages(act, selection, _PAGE, waiting):
-                    done.update({name: value for name, value in page.items() if name != "next"})
+                for page in shelf.pages(act, selection, _PAGE, waiting, span):
+                    done.update({name: page.get(name, 0) for name in (verb, "stored", "rejected_again")})
                     bar.update(task, advance=page["scanned"], description=f"{verb} {count(done[verb])}")
     except KeyboardInterrupt:
         out.print(f"Stopped. {_told(verb, done)} A page under way may still be done. The same command goes on.")

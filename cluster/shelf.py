@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from cluster import telegraph
@@ -15,6 +15,15 @@ PATIENCE_S = 60.0  # how long a service that has a fault is asked again; a full 
 
 class Refused(Exception):
     """The service does not do it; the message says why, for people."""
+
+
+class Span(NamedTuple):
+    """A part of the shelf that stays the same whatever comes meanwhile, and the letters on the shelf when it was
+    taken."""
+
+    after: str  # what the service calls it
+    end: str
+    size: int
 
 
 class Shelf:
@@ -28,16 +37,14 @@ class Shelf:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = f"{base_url.rstrip('/')}/v1/dead-letters"
-        self._status_url = f"{base_url.rstrip('/')}/v1/status"
         self._ask = ask
         self._sleep = sleep
         self._monotonic = monotonic
 
-    def size(self) -> int | None:
-        """Letters on the shelf; None when the service does not know. Raises `Refused`."""
-        reply = self._one("GET", self._status_url)
-        found = reply.body.get("dead_letters")
-        return found if isinstance(found, int) else None
+    def span(self, start: str = "0-0") -> Span:
+        """From `start`, the end of another span or the beginning, to the newest letter there is. Raises `Refused`."""
+        page = self._one("GET", f"{self._url}?limit=1").body
+        return Span(f"{start}_{page['end']}", page["end"], page["size"])
 
     def show(self, id_: str) -> dict[str, Any]:
         """Raises `Refused`."""
@@ -52,16 +59,22 @@ class Shelf:
         self._one("DELETE", f"{self._url}/{quote(id_)}")
 
     def pages(
-        self, act: str, selection: dict[str, str], limit: int, waiting: Callable[[str], None] = lambda why: None
+        self,
+        act: str,
+        selection: dict[str, str],
+        limit: int,
+        waiting: Callable[[str], None] = lambda why: None,
+        span: Span | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Every page of what `selection` means, listed (`act` is empty), replayed or discarded before it is given.
+        """Every page of what `selection` means, listed (`act` is empty), replayed or discarded before it is given; of
+        what was there when the first was asked for, or in `span`.
 
         Waits while the queue is full, with smaller pages, and a minute for a service that has a fault; `waiting` hears
         why, and an empty text when it goes on. A page without an answer is asked for again: doing it twice is
         harmless. Raises `Refused`.
         """
         method, url = ("POST", f"{self._url}/{act}") if act else ("GET", self._url)
-        after, size = "", limit
+        after, size = span.after if span else "", limit
         give_up_s: float | None = None
         while True:
             query = selection | {"limit": str(size)} | ({"after": after} if after else {})

@@ -134,7 +134,10 @@ _WHICH = (
     parameter(
         "query", "limit", "Letters on a page.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100}
     ),
-    parameter("query", "after", "The `next` of the page before.", {"type": "string", "pattern": CURSOR_PATTERN}),
+    parameter(
+        "query", "after", "The `next` of the page before. `X_Y`: those behind X up to Y, each the `end` of a page; "
+        "`0-0_Y`: all up to Y.", {"type": "string", "pattern": CURSOR_PATTERN},
+    ),
 )
 LISTED = (parameter("query", "namespace", "Only those for this database.collection; * for all.", _OF), *_WHICH)
 MEANT = (

@@ -111,6 +111,10 @@ def _shown(letter: DeadLetter) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _progress(page: Page) -> dict[str, Any]:
+    return {"scanned": page.scanned, "next": page.next or None, "end": page.end, "size": page.size}
+
+
 class DeadLetters:
     def __init__(self, intake: Intake, appends: Appends, near: NearCache) -> None:
         self._intake = intake
@@ -121,7 +125,7 @@ class DeadLetters:
         """GET /v1/dead-letters: oldest first; `next` is the `after` of the next page, null on the last."""
         page = await self._intake.dead_letters(*_asked(request))
         items = [_shown(letter) for letter in page.letters]
-        return json_answer(200, {"items": items, "scanned": page.scanned, "next": page.next or None})
+        return json_answer(200, {"items": items} | _progress(page))
 
     async def get(self, request: Request) -> Answer:
         """GET /v1/dead-letters/{id}: with the original bytes, and the same as JSON where they are a document."""
@@ -157,9 +161,8 @@ class DeadLetters:
         states = Counter(state.name for state in await self._appends.settle(receipts, REPLAY_WAIT_S))
         answer = {
             "replayed": len(receipts), "stored": states["stored"], "rejected_again": states["dead-lettered"],
-            "scanned": page.scanned, "next": page.next or None,
         }  # fmt: skip
-        return json_answer(200, answer)
+        return json_answer(200, answer | _progress(page))
 
     async def discard(self, request: Request) -> Answer:
         """DELETE /v1/dead-letters/{id}"""
@@ -171,7 +174,7 @@ class DeadLetters:
         """POST /v1/dead-letters/discard: one page of them."""
         page = await self._intake.dead_letters(*_meant(request))
         discarded = await self._intake.forget_dead_letters([letter.id for letter in page.letters])
-        return json_answer(200, {"discarded": discarded, "scanned": page.scanned, "next": page.next or None})
+        return json_answer(200, {"discarded": discarded} | _progress(page))
 
     async def _own(self, work: Callable[[], Coroutine[Any, Any, T]], named: dict[str, Any] | None = None) -> T:
         """`work` looks the letters up itself, in its turn: one discarded while it waited is not replayed any more.

@@ -167,6 +167,8 @@ class DeadLetterAnswer(DeadLetterItem):
 class _Paged(BaseModel):
     scanned: int = Field(description="Letters looked at for this page, whether meant or not.", ge=0)
     next: str | None = Field(description="The `after` of the next page; null when this was the last.")
+    end: str = Field(description="The place of the newest letter when this was asked for.")
+    size: int = Field(description="Letters there then, whether meant or not.", ge=0)
 
 
 class DeadLetterPage(_Paged):

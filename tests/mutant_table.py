@@ -170,6 +170,11 @@ MUTANTS = (
         "tests/unit/test_api_dead_letters.py::test_a_letter_stays_until_its_write_is_durable_again",
     ),
     _one(
+        "a discard of more than its question counted", "I1", "cluster/dead_letters.py",
+        "shelf.pages(act, selection, _PAGE, waiting, span)", "shelf.pages(act, selection, _PAGE, waiting)",
+        "tests/unit/test_cli_dead_letters.py::test_what_comes_after_the_count_is_not_discarded",
+    ),
+    _one(
         "an answer that cannot be read is a refusal", "I1", "actors/adapters/mongo_store.py",
         "raise (CommandUnknown if left else CommandRefused)", "raise CommandRefused",
         "tests/contract/test_document_store.py::test_an_answer_that_cannot_be_read_tells_nothing_and_refuses_nothing",

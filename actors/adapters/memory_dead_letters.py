@@ -22,15 +22,16 @@ class MemoryDeadLetters:
                 self.letters[letter.id], self._numbers[letter.id] = letter, self._last
 
     async def list(self, selection: Selection = EVERY, limit: int = 100, after: str = "") -> Page:
-        start, last = (int(part.partition("-")[0]) for part in (after or f"0-0_{self._last}-0").split("_"))
+        newest = f"{self._last}-0"
+        start, last = (int(part.partition("-")[0]) for part in (after or f"0-0_{newest}").split("_"))
         there = [letter for letter in self.letters.values() if start < self._numbers[letter.id] <= last]
         letters: list[DeadLetter] = []
         for scanned, letter in enumerate(there, 1):
             if selection.takes(letter):
                 letters.append(letter)
             if len(letters) == limit and scanned < len(there):
-                return Page(letters, scanned, f"{self._numbers[letter.id]}-0_{last}-0")
-        return Page(letters, len(there), "")
+                return Page(letters, scanned, f"{self._numbers[letter.id]}-0_{last}-0", newest, len(self.letters))
+        return Page(letters, len(there), "", newest, len(self.letters))
 
     async def get(self, id: str) -> DeadLetter | None:
         return self.letters.get(id)

@@ -67,9 +67,11 @@ class RedisDeadLetters:
         letters: list[DeadLetter] = []
         scanned = looked_at = size = 0
         async with reading(self._client):
+            async with self._client.pipeline() as both:  # one transaction: up to `end` there are `size` letters
+                found, there = await both.xrevrange(self._keys[0], count=1).xlen(self._keys[0]).execute()
+            newest = found[0][0].decode() if found else "0-0"
             if not last:
-                newest = await self._client.xrevrange(self._keys[0], count=1)
-                position, last = "0-0", newest[0][0].decode() if newest else "0-0"
+                position, last = "0-0", newest
             while (
                 position != last
                 and scanned < _SCAN
@@ -89,7 +91,7 @@ class RedisDeadLetters:
                         size += len(letter.payload)
                         if len(letters) == limit or size >= _PAGE_BYTES:
                             break
-        return Page(letters, scanned, "" if position == last else f"{position}_{last}")
+        return Page(letters, scanned, "" if position == last else f"{position}_{last}", newest, there)
 
     async def get(self, id: str) -> DeadLetter | None:
         async with reading(self._client):

@@ -48,3 +48,5 @@ class Page(NamedTuple):
     letters: list[DeadLetter]  # those that were meant; perhaps none
     scanned: int  # letters looked at
     next: str  # where to go on; empty at the end
+    end: str  # the place of the newest letter on the shelf, when this page was asked for
+    size: int  # letters on the shelf then

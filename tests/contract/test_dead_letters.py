@@ -56,14 +56,15 @@ def letters(pages: list[Page]) -> list[DeadLetter]:
 async def test_a_dead_letter_is_kept_once_and_as_it_is(log: WriteLog, shelf: DeadLetters) -> None:
     await log.dead_letter([letter(1), letter(2)])
     await log.dead_letter([letter(1, reason="again"), letter(3)])
-    assert await shelf.list() == Page([letter(1), letter(2), letter(3)], 3, "")
+    page = await shelf.list()
+    assert page == Page([letter(1), letter(2), letter(3)], 3, "", page.end, 3)
     assert await shelf.get(letter(2).id) == letter(2)
     assert await shelf.size() == 3
 
 
 async def test_an_empty_shelf(shelf: DeadLetters) -> None:
     await shelf.add([])
-    assert await shelf.list() == Page([], 0, "")
+    assert await shelf.list() == Page([], 0, "", "0-0", 0)
     assert await shelf.remove([]) == await shelf.remove([letter(1).id]) == await shelf.size() == 0
 
 
@@ -89,6 +90,21 @@ async def test_letters_that_leave_or_come_meanwhile_break_no_run(shelf: DeadLett
         assert len(seen) <= 5
     assert seen == [letter(i) for i in range(5)]
     assert await shelf.size() == 5
+
+
+async def test_a_run_can_be_held_to_the_end_of_another(shelf: DeadLetters) -> None:
+    """Or an operator who is asked about three discards what came while he read."""
+    assert (await shelf.list()).end == "0-0"
+    await shelf.add([letter(i) for i in range(3)])
+    first = await shelf.list(limit=1)
+    assert first.size == 3
+    await shelf.add([letter(i) for i in range(3, 8)])
+    again = await shelf.list(limit=2, after=f"0-0_{first.end}")
+    assert again.size == 8
+    assert letters([again, await shelf.list(after=again.next)]) == [letter(i) for i in range(3)]
+    await shelf.remove([letter(i).id for i in range(3)])
+    assert letters([await shelf.list(after=f"0-0_{first.end}")]) == []
+    assert letters([await shelf.list(after=f"{first.end}_{again.end}")]) == [letter(i) for i in range(3, 8)]
 
 
 async def test_letters_are_selected(shelf: DeadLetters) -> None:

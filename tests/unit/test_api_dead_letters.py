@@ -40,6 +40,11 @@ async def pages(client: EdgeClient, method: str, path: str) -> list[dict[str, An
     return answers
 
 
+def rest(end: str, size: int) -> dict[str, Any]:
+    """What every page says beside what was done: this one looked at all letters there are."""
+    return {"scanned": size, "next": None, "end": end, "size": size}
+
+
 def ids(answers: list[dict[str, Any]]) -> list[str]:
     return [item["id"] for answer in answers for item in answer["items"]]
 
@@ -190,7 +195,7 @@ async def test_a_page_tells_what_became_of_its_writes(client: EdgeClient) -> Non
     await client.intake.shelf.add([letter(0), letter(1)])
     client.intake.final = State("dead-lettered", "still too large")
     answer = (await client.post(f"{PAGE}/replay?namespace=*")).json()
-    assert answer == {"replayed": 2, "stored": 0, "rejected_again": 2, "scanned": 2, "next": None}
+    assert answer == {"replayed": 2, "stored": 0, "rejected_again": 2} | rest("2-0", 2)
 
 
 @pytest.mark.parametrize("path", [f"{opaque('0/0-0/0')}/replay", "replay?namespace=*", "discard?namespace=*"])
@@ -214,7 +219,7 @@ async def test_another_sites_page_changes_nothing(client: EdgeClient, path: str)
 
 async def test_nothing_to_replay_asks_nobody(client: EdgeClient) -> None:
     answer = (await client.post(f"{PAGE}/replay?namespace=*")).json()
-    assert answer == {"replayed": 0, "stored": 0, "rejected_again": 0, "scanned": 0, "next": None}
+    assert answer == {"replayed": 0, "stored": 0, "rejected_again": 0} | rest("0-0", 0)
     assert client.intake.appends == []
 
 

@@ -148,9 +148,34 @@ def test_to_ask_about_all_of_them_none_is_listed(far: Far) -> None:
     """A million are two minutes of pages, in which nothing is said."""
     far.fill(letter(1), letter(2))
     assert "Discard 2 dead letters?" in command("discard", "--all").output
-    assert far.asked == ["GET /v1/status"]
-    far.intake.up = UP | {"dead_letters": None}
-    assert "Discard 2 dead letters?" in command("discard", "--all").output
+    assert len(far.asked) == 1
+
+
+@pytest.mark.parametrize("there", [0, 1, 3])
+@pytest.mark.parametrize("named", [["--all"], ["--reason", "e11000"]])
+def test_what_comes_after_the_count_is_not_discarded(
+    far: Far, monkeypatch: pytest.MonkeyPatch, named: list[str], there: int
+) -> None:
+    """While the operator reads the question, and also where none is asked."""
+    far.fill(*(letter(i) for i in range(there)))
+    later = [letter(100 + i) for i in range(400)]
+    asked: list[bool] = []
+
+    def somebody_is_here() -> bool:
+        asked.append(True)
+        far.fill(*later)
+        return True
+
+    def before() -> None:
+        if len(far.asked) == 2 - ("--all" in named) and there < 2:  # counted, and nothing to ask
+            far.fill(*later)
+
+    far.before = before
+    monkeypatch.setattr(dead_letters, "_somebody_is_here", somebody_is_here)
+    done = command("discard", *named, answer="y\n")
+    assert (done.exit_code, len(asked)) == (0, int(there > 1))
+    assert f"Discarded {there}.\n400 more came meanwhile; they stay." in done.stdout
+    assert far.left == [one.id for one in later]
 
 
 @pytest.mark.parametrize("act", ["replay", "discard"])
@@ -216,7 +241,7 @@ def test_nobody_at_the_address_is_told_as_that() -> None:
         raise ConnectionError("http://edge does not answer: refused")
 
     with pytest.raises(Refused, match="does not answer"):
-        Shelf("http://edge", nobody).size()
+        Shelf("http://edge", nobody).span()
     slept: list[float] = []
 
     def pause(seconds: float) -> None:
