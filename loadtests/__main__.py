@@ -17,7 +17,7 @@ from loadtests.generator import GeneratorError, Load, find_k6
 from loadtests.laboratory import Target, conduct
 from loadtests.page import Page
 from loadtests.report import show
-from loadtests.service import ROOT, Addresses, ServiceError, find_service
+from loadtests.service import ROOT, URI_VARIABLE, Addresses, ServiceError, find_service
 from loadtests.throughput import throughput
 from loadtests.verify import COMMANDS_PER_SECOND, DRAIN_TIMEOUT_S, NoVerdict
 
@@ -26,7 +26,7 @@ BaseUrl = Annotated[
     str | None, typer.Option(envvar="BASE_URL", help="Addresses, comma-separated; else the running service's.")
 ]
 Door = Annotated[str | None, typer.Option(help="direct or front [default: direct, when there is one]")]
-Uri = Annotated[str | None, typer.Option(help="MongoDB itself; else the running service's.")]
+Uri = Annotated[str | None, typer.Option(envvar=URI_VARIABLE, help="MongoDB itself; else the running service's.")]
 Witness = Annotated[Path | None, typer.Option(help="The witness' record; else the running service's.")]
 Limit = Annotated[int, typer.Option(help="Commands allowed in any second.")]
 DrainTimeout = Annotated[float, typer.Option(help="How long the backlog may take, seconds.")]

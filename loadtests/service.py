@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The service's figures may be this old (s); a backlog counts as empty when it stayed empty for longer.
 STATUS_AGE_S = 2.0
 POLL_S = 0.25
+URI_VARIABLE = "LOADTESTS_MONGODB_URI"  # a password on a command line is seen by whoever lists processes
 
 # Proxies of the environment are for the internet, not for the service next door.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -25,7 +25,7 @@ if __package__ in (None, ""):  # started as a file: Python looked beside it, the
 
 from loadtests.answers import Answers, load_answers
 from loadtests.report import Outcome, keep, show
-from loadtests.service import Drain, ServiceError, find_service, get_json, wait_for_drain
+from loadtests.service import URI_VARIABLE, Drain, ServiceError, find_service, get_json, wait_for_drain
 from loadtests.stored import StoreError, each_document
 from loadtests.verdict import Comparison, Verdict
 from loadtests.window import Traffic, witnessed
@@ -148,7 +148,7 @@ def _worst_window(status: Mapping[str, Any] | None) -> int | None:
 def main(
     run: Annotated[Path, typer.Argument(help="The folder of a run: answers.log, and summary.json if there is one.")],
     base_url: Annotated[str | None, typer.Option(help="The service; found by itself when it runs here.")] = None,
-    mongodb_uri: Annotated[str | None, typer.Option(help="MongoDB itself, not the witness.")] = None,
+    mongodb_uri: Annotated[str | None, typer.Option(envvar=URI_VARIABLE, help="MongoDB, not the witness.")] = None,
     witness: Annotated[Path | None, typer.Option(help="The record of the witness.")] = None,
     unknown: Annotated[int, typer.Option(help="Requests whose outcome k6 did not record.")] = 0,
     limit: Annotated[int, typer.Option(help="Commands allowed in any second.")] = COMMANDS_PER_SECOND,

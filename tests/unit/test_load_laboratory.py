@@ -403,3 +403,33 @@ def test_the_command_exits_by_all_that_the_trial_shows(
     assert done.exit_code == exit_code, done.output
     assert json.loads((tmp_path / "report.json").read_text())["passed"] == (exit_code == 0)
     assert f"lost {1 - len(stored_ids)}, doubled 0, ghosts 0, worst window 2" in done.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--mongodb-uri", "mongodb://u:a@b:c/@h:1/?x=y"], ["--mongodb-uri=mongodb://u:a@b:c@h:1/?x=y"],
+     ["--mongodb-uri=mongodb://u@h:1/?x=y&tlsCertificateKeyFilePassword=a@b:c"], ["--out", "a token=here"]],
+)  # fmt: skip
+def test_a_report_publishes_no_password(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["loadtests", "flood", *words])
+    monkeypatch.setattr(facts, "_said", lambda _command: "")
+    told = facts.where("no-k6")["command"]
+    assert told.startswith("python -m loadtests flood ")
+    assert ("a@b:c" in told, "h:1/?x=y" in told) == (False, "--out" not in words)
+    assert ("a token=here" in told) == ("--out" in words)
+
+
+def test_the_uri_with_its_password_need_not_stand_on_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setenv("LOADTESTS_MONGODB_URI", "mongodb://u:secret@h")
+    monkeypatch.setattr("loadtests.__main__.find_k6", lambda: "k6")
+
+    def conduct(_load: Load, target: Target, *_: object) -> Trial:
+        asked.append(target.mongodb_uri)
+        raise GeneratorError("enough")
+
+    monkeypatch.setattr("loadtests.__main__.conduct", conduct)
+    CliRunner().invoke(app, ["flood", "--base-url", "http://service", "--out", str(tmp_path)])
+    assert asked == ["mongodb://u:secret@h"]
