@@ -33,6 +33,7 @@ class Answers:
     started_s: float | None = None
     stopped_s: float | None = None
     is_cut: bool = False  # k6 left no whole end, so nobody knows whether it had asked more
+    status_at_start: dict[str, Any] | None = None
     status_at_stop: dict[str, Any] | None = None
     writes_per_request: int = WRITES_PER_REQUEST
     # When each accepted answer came and how long it took, where k6 recorded it: two arrays, as there are millions.
@@ -66,9 +67,11 @@ class Answers:
             self.refused += 1
             self._fail(line)
         elif line.startswith("started "):
-            _word, at, *writes = line.split()
+            _word, at, *more = line.split(" ", 3)
             self.started_s = int(at) / 1000
-            self.writes_per_request = int(writes[0]) if writes else WRITES_PER_REQUEST
+            self.writes_per_request = int(more[0]) if more else WRITES_PER_REQUEST
+            with suppress(ValueError, IndexError):  # a judge can do without it, and says so
+                self.status_at_start = json.loads(more[1])
         elif line.startswith("stopped "):
             self._stop(line)
         elif line.strip():

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from loadtests.answers import Answers
 from loadtests.generator import values_of
-from loadtests.service import Drain, backlog_of
+from loadtests.service import Drain, backlog_of, writer_of
 from loadtests.verdict import Verdict
 from loadtests.window import WRITING, Traffic
 
@@ -27,14 +27,29 @@ class Outcome:
     drain: Drain
     limit: int | None  # commands in any window of 1 s; None: not judged
     traffic: Traffic | None  # what the witness saw; None without a witness
-    self_reported: int | None  # the service's own worst window, since its start
+    self_reported: int | None  # the service's own worst window, since the start of the writer that it has now
     summary: Mapping[str, Any]  # k6's figures; empty when there are none
     load_s: float | None = None  # how long load was to be offered; None: until the last answer came
+    writer: int | None = None  # the epoch of that writer, after the drain; None: not told
 
     @property
     def worst(self) -> int | None:
         """The worst window (commands): the witness' figure, else the service's own, else None."""
-        return self.traffic.worst if self.traffic else self.self_reported
+        if self.traffic:
+            return self.traffic.worst
+        # Of a writer that has begun since, and has stored nothing of what was accepted: no news of this run.
+        return None if self.answers.writes and not self.self_reported else self.self_reported
+
+    @property
+    def source(self) -> str:
+        """Who vouches for the worst window, and of which part of the run."""
+        if self.traffic:
+            return "witness"
+        return "self-reported" if self._one_writer() else "self-reported, since its last writer's start"
+
+    def _one_writer(self) -> bool:
+        """Whether the writer whose figure it is was there before the load."""
+        return self.writer is not None and self.writer == writer_of(self.answers.status_at_start)
 
     def problems(self) -> list[str]:
         """Why the run failed, one sentence each; empty when it passed."""
@@ -58,6 +73,12 @@ class Outcome:
             found.append("no witness, and the service reports no worst window")
         elif self.worst > self.limit:
             found.append(f"{self.worst} commands reached MongoDB in one second, {self.limit} are allowed")
+        if self.worst is not None and not self.traffic and not self._one_writer():
+            began, ended = (epoch or "unknown" for epoch in (writer_of(self.answers.status_at_start), self.writer))
+            found.append(
+                f"no witness, and the worst window is only that since the last writer's start (epoch {began} before "
+                f"the load, {ended} after the drain): what was sent before is unknown"
+            )
         if self.traffic and self.answers.writes and not self.traffic.total:
             found.append("the witness saw no command in this run: the service goes around it, or its record is another")
         elif self.traffic:
@@ -119,7 +140,7 @@ class Outcome:
             "malformed": verdict.malformed.count,
             "phantoms": verdict.phantoms.count,
             "worst_window": self.worst,
-            "worst_window_source": "witness" if self.traffic else "self-reported",
+            "worst_window_source": self.source,
             "limit": self.limit,
         }
 
@@ -137,7 +158,7 @@ class Outcome:
         """The verdict in one line, always of the same form; a figure no witness vouches for says so."""
         verdict = self.verdict
         worst = "unknown" if self.worst is None else str(self.worst)
-        source = "" if self.traffic or self.worst is None else " (self-reported)"
+        source = "" if self.traffic or self.worst is None else f" ({self.source})"
         return (
             f"lost {verdict.lost.count}, doubled {verdict.doubled.count}, ghosts {verdict.ghosts.count}, "
             f"worst window {worst}{source}"

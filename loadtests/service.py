@@ -147,6 +147,20 @@ def wait_for_drain(
 
 def backlog_of(status: dict[str, Any] | None) -> int | None:
     """The number of writes that wait in the log, according to a status; None when it does not say."""
-    backlog = (status or {}).get("backlog")
-    writes = backlog.get("writes") if isinstance(backlog, dict) else None
-    return writes if isinstance(writes, int) else None
+    return _number(status, "backlog", "writes")
+
+
+def worst_window_of(status: dict[str, Any] | None) -> int | None:
+    """The service's own worst window (commands), since its writer began; None when it does not tell."""
+    return _number(status, "commands", "worst_window")
+
+
+def writer_of(status: dict[str, Any] | None) -> int | None:
+    """Which writer it is, by its epoch; None when the status does not tell, or it has not begun."""
+    return _number(status, "writer", "epoch") or None
+
+
+def _number(status: dict[str, Any] | None, part: str, name: str) -> int | None:
+    found = status.get(part) if isinstance(status, dict) else None
+    value = found.get(name) if isinstance(found, dict) else None
+    return value if isinstance(value, int) else None

@@ -25,7 +25,16 @@ if __package__ in (None, ""):  # started as a file: Python looked beside it, the
 
 from loadtests.answers import Answers, load_answers
 from loadtests.report import Outcome, keep, show
-from loadtests.service import URI_VARIABLE, Drain, ServiceError, find_service, get_json, wait_for_drain
+from loadtests.service import (
+    URI_VARIABLE,
+    Drain,
+    ServiceError,
+    find_service,
+    get_json,
+    wait_for_drain,
+    worst_window_of,
+    writer_of,
+)
 from loadtests.stored import StoreError, each_document
 from loadtests.verdict import Comparison, Verdict
 from loadtests.window import Traffic, witnessed
@@ -78,7 +87,7 @@ def verify(
             seen = witnessed(witness, answers.started_s or 0.0, drained_s)
     except (OSError, ValueError, StoreError) as error:
         raise NoVerdict(str(error)) from error
-    return Outcome(answers, verdict, drain, limit, seen, _worst_window(status), summary, load_s)
+    return Outcome(answers, verdict, drain, limit, seen, worst_window_of(status), summary, load_s, writer_of(status))
 
 
 def _complete(answers: Answers, path: Path) -> None:
@@ -136,13 +145,6 @@ def _compare(answers: Answers, mongodb_uri: str, stats: Mapping[str, Any] | None
             progress.update(task, completed=seen)
     progress.update(task, completed=seen, total=max(seen, 1))
     return comparison.verdict()
-
-
-def _worst_window(status: Mapping[str, Any] | None) -> int | None:
-    """The service's own worst window, when it tells one."""
-    commands = (status or {}).get("commands")
-    worst = commands.get("worst_window") if isinstance(commands, dict) else None
-    return worst if isinstance(worst, int) else None
 
 
 def main(

@@ -26,6 +26,7 @@ from cluster.embedded.toolchain import k6 as find_k6
 from loadtests import preflight, scenario
 from loadtests.answers import Answers, load_answers
 from loadtests.generator import THRESHOLDS_FAILED, Load, inspect, start_k6, thresholds_of
+from loadtests.service import backlog_of, writer_of
 from tests.conftest import missing
 
 SECONDS = 2.0
@@ -54,7 +55,8 @@ class Stub(BaseHTTPRequestHandler):
         if self.path == "/api/data":
             self.answer(json.dumps({"status": "success", "reads": [], "writes": [str(uuid4()) for _ in range(5)]}), 200)
         else:
-            self.send(200, json.dumps({"backlog": {"writes": 7, "bytes": 9}}))  # /readyz, /v1/status
+            status = {"backlog": {"writes": 7, "bytes": 9}, "writer": {"epoch": 2}}
+            self.send(200, json.dumps(status, indent=1))  # /readyz, /v1/status
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -128,7 +130,8 @@ def test_reads_and_writes_as_they_are_answered(k6: str, stub: tuple[str, Counter
     assert answers.writes == 5 * answers.requests == len(answers.accepted)
     assert len(answers.ends_s) == len(answers.took_ms) == answers.requests
     assert len(answers.failed_ends_s) == answers.refused + answers.unknown
-    assert (answers.status_at_stop or {})["backlog"]["writes"] == 7
+    assert backlog_of(answers.status_at_stop) == 7
+    assert (writer_of(answers.status_at_start), writer_of(answers.status_at_stop)) == (2, 2)
     assert SECONDS <= answers.duration_s < SECONDS + 30
     assert thresholds_of(summary)
 

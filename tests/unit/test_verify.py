@@ -50,11 +50,14 @@ REQUESTS = 4
 IDS = [uuid7(number) for number in range(5 * REQUESTS)]
 
 
+EPOCH = 3  # of the writer that was there before the load
+
+
 def record(*more: str) -> list[str]:
     """A k6 record of four accepted requests over ten seconds, and more lines."""
     answers = [answer(IDS[start : start + 5], IDS[:5]) for start in range(0, len(IDS), 5)]
     stopped = f"stopped {START_MS + 10_000} " + json.dumps({"backlog": {"writes": 4, "bytes": 9}})
-    return [f"started {START_MS}", *answers, *more, stopped]
+    return [f"started {START_MS} 5 " + json.dumps({"writer": {"epoch": EPOCH}}), *answers, *more, stopped]
 
 
 def compare(documents: list[dict[str, Any]], *more: str) -> Verdict:
@@ -272,6 +275,7 @@ def outcome(**changes: Any) -> Outcome:
         "traffic": Traffic(96, {"insert": 2, "find": 1}, LEAST_BYTES),
         "self_reported": 55,
         "summary": {"metrics": LATENCY},
+        "writer": EPOCH,
     }
     return Outcome(**(base | changes))
 
@@ -329,6 +333,37 @@ def test_without_a_witness_the_figure_is_the_services_own_and_says_so() -> None:
     assert outcome(traffic=None, self_reported=101).problems()
     assert outcome(traffic=None, self_reported=None).problems()
     assert not outcome(traffic=None, self_reported=None, limit=None).problems()
+    assert not outcome(traffic=None).problems()
+
+
+def test_what_a_writer_says_that_came_after_the_load_began_is_not_taken_for_the_whole_run() -> None:
+    for begun, writer, told in (
+        (EPOCH, 4, "epoch 3 before the load, 4 after"),
+        (EPOCH, None, "epoch 3 before the load, unknown after"),
+        (None, EPOCH, "epoch unknown before the load, 3 after"),
+        (0, None, "epoch unknown before the load, unknown after"),
+    ):
+        answers = read_answers(record())
+        answers.status_at_start = {"writer": {"epoch": begun}}
+        found = outcome(traffic=None, answers=answers, writer=writer)
+        assert [told in problem for problem in found.problems()] == [True], found.problems()
+        assert found.final_line().endswith("worst window 55 (self-reported, since its last writer's start)")
+        assert outcome(answers=answers, writer=writer).problems() == [], "a witness saw both"
+    (over, _) = outcome(traffic=None, self_reported=101, writer=4).problems()
+    assert over.startswith("101 commands")
+
+
+def test_a_writer_that_has_sent_nothing_since_its_start_tells_of_no_window() -> None:
+    blind = outcome(traffic=None, self_reported=0)
+    assert blind.final_line() == "lost 0, doubled 0, ghosts 0, worst window unknown"
+    assert blind.figures()["worst_window"] is None
+    assert blind.problems() == ["no witness, and the service reports no worst window"]
+
+
+@pytest.mark.parametrize("rest", ["", " 5", " 5 null", ' 5 {"writer": {"ep'])
+def test_a_record_that_does_not_say_who_wrote_at_its_start_can_be_judged(rest: str) -> None:
+    answers = read_answers([f"started 1000{rest}"])
+    assert (answers.started_s, answers.writes_per_request, answers.status_at_start) == (1.0, 5, None)
 
 
 @pytest.mark.parametrize(
@@ -369,6 +404,7 @@ def test_a_request_without_a_line_in_the_record_is_told() -> None:
     assert missing.startswith("1 requests of k6 left no line")
 
 
+SAID: dict[str, Any] = {"commands": {"worst_window": 9}, "writer": {"epoch": EPOCH}}  # by the service, after the drain
 Plant = Callable[[list[dict[str, Any]], list[Stamp]], None]
 
 
@@ -442,7 +478,7 @@ def store(
 def test_what_is_not_named_is_taken_from_the_running_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / verify.ANSWERS).write_text("\n".join(record()) + "\n")
     (tmp_path / "witness").write_text(Stamp(1, START_MS / 1000 + 1, "insert", 60_000).line())
-    asked = store(monkeypatch, stored(), {"commands": {"worst_window": 101}})
+    asked = store(monkeypatch, stored(), SAID | {"commands": {"worst_window": 101}})
     monkeypatch.setattr(verify, "find_service", lambda: here)
 
     here = Addresses("http://here", mongodb_uri="mongodb://here", witness_record=tmp_path / "witness")
@@ -466,7 +502,7 @@ def test_a_request_that_was_under_way_accounts_for_its_documents(
 ) -> None:
     (tmp_path / verify.ANSWERS).write_text("\n".join(record()) + "\n")
     strangers = [document(uuid7(50 + index), index=index) for index in range(5)]
-    store(monkeypatch, [*stored(), *strangers, document(uuid7(60))], {"commands": {"worst_window": 9}})
+    store(monkeypatch, [*stored(), *strangers, document(uuid7(60))], SAID)
     for unknown, ghosts in ((0, 6), (1, 1)):
         line = _run([str(tmp_path), "--unknown", str(unknown)]).output.splitlines()[-1]
         assert line == f"lost 0, doubled 0, ghosts {ghosts}, worst window 9 (self-reported)"
@@ -477,7 +513,7 @@ def test_a_request_that_only_k6_counted_keeps_a_run_from_passing(
 ) -> None:
     (tmp_path / verify.ANSWERS).write_text("\n".join(record()) + "\n")
     (tmp_path / verify.SUMMARY).write_text(json.dumps(requests_of_k6(0, 5)))
-    store(monkeypatch, stored(), {"commands": {"worst_window": 9}})
+    store(monkeypatch, stored(), SAID)
     found = _run([str(tmp_path)])
     assert (found.exit_code, "1 requests of k6 left no line" in found.output) == (1, True)
 

@@ -1,9 +1,10 @@
 // What is kept of every request, for the judge (verify.py) and for the plots. One line of text each, by console.log:
-//   started <ms> <writes>           before the first request, Unix milliseconds; writes in each request
+//   started <ms> <writes> <status>  before the first request, Unix milliseconds; writes in each request; the service's
+//                                   own GET /v1/status, which tells whose figures those after the run are
 //   <ms> <took> {"status":...}      an accepted answer as it came; when it came, and after how many milliseconds
 //   unknown <status> <code> <ms> <took>   no or a broken answer (k6's error code): its writes may be stored, or not
 //   refused <status> <code> <ms> <took>   a clear no: its writes must never appear
-//   stopped <ms> <status>           after the last answer, with the service's own GET /v1/status
+//   stopped <ms> <status>           after the last answer, with the status once more
 import http from 'k6/http';
 import exec from 'k6/execution';
 import { URLS } from './load.js';
@@ -15,13 +16,18 @@ const ASIDE = { timeout: '5s', responseCallback: null };
 export function begin(writes) {
   const ready = http.get(`${URLS[0]}/readyz`, ASIDE);
   if (ready.status !== 200) exec.test.abort(`${URLS[0]}/readyz answered ${ready.status || ready.error}`);
-  console.log(`started ${Date.now()} ${writes}`);
+  const told = status();
+  console.log(`started ${Date.now()} ${writes} ${told}`);
 }
 
 export function end() {
   const at = Date.now();
-  const status = http.get(`${URLS[0]}/v1/status`, ASIDE);
-  console.log(`stopped ${at} ${status.status === 200 ? status.body.replace(/\s*\n\s*/g, ' ') : 'null'}`);
+  console.log(`stopped ${at} ${status()}`);
+}
+
+function status() {
+  const answer = http.get(`${URLS[0]}/v1/status`, ASIDE);
+  return answer.status === 200 ? answer.body.replace(/\s*\n\s*/g, ' ') : 'null';
 }
 
 export function accepted(answer, body) {
