@@ -15,7 +15,7 @@ from cluster import board
 from cluster.embedded.steps import Steps
 from cluster.reaper import clear_leftovers
 from cluster.state import Record, StateFolder
-from cluster.terminal import UNREADABLE
+from cluster.terminal import UNREADABLE, unusable
 
 DELETE = "delete"
 """What has to be typed before data is deleted."""
@@ -24,7 +24,12 @@ DELETE = "delete"
 def down(folder: StateFolder, console: Console) -> int:
     """Asks a living run to stop as Ctrl-C would, cleans up after a dead one. Returns the exit code: 1 if it resists."""
     record = folder.load()
-    if record is None and folder.is_locked():
+    try:
+        unreadable = record is None and folder.is_locked()
+    except OSError as error:
+        console.print(f"[red]{escape(unusable(error))}[/red]", soft_wrap=True)
+        return 1
+    if unreadable:
         console.print(UNREADABLE, soft_wrap=True)
         return 1
     if record is None:
@@ -45,10 +50,14 @@ def down(folder: StateFolder, console: Console) -> int:
 
 def clean(folder: StateFolder, console: Console, data: bool, ask: Callable[[str], str] = input) -> int:
     """Removes logs and run files, and the data as well if the user says so. Returns the exit code: 1 if it did not."""
-    if not folder.path.exists():
-        return 0
-    folder.run.mkdir(mode=0o700, exist_ok=True)
-    lock = folder.lock()  # held while the user thinks: nothing is taken away from under a run that begins meanwhile
+    try:
+        if not folder.path.exists():
+            return 0
+        folder.run.mkdir(mode=0o700, exist_ok=True)
+        lock = folder.lock()  # held while the user thinks: nothing is taken away from under a run that begins meanwhile
+    except OSError as error:
+        console.print(f"[red]{escape(unusable(error))}[/red]", soft_wrap=True)
+        return 1
     if lock is None:
         console.print("A Spillway runs here; stop it first: make down")
         return 1

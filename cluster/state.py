@@ -134,7 +134,7 @@ class StateFolder:
     def lock(self) -> IO[str] | None:
         """The right to run here, held while the answer stays open; None when another process has it.
 
-        The kernel drops it with its holder, so a killed one never blocks the next.
+        The kernel drops it with its holder, so a killed one never blocks the next. Raises `OSError`.
         """
         file = (self.run / "lock").open("w")
         try:
@@ -156,7 +156,7 @@ class StateFolder:
             os.close(folder)
 
     def is_locked(self) -> bool:
-        """Whether somebody runs here, whatever the record says."""
+        """Whether somebody runs here, whatever the record says. Raises `OSError` when this user may not know."""
         try:
             lock = self.lock()
         except FileNotFoundError:

@@ -38,6 +38,11 @@ UNREADABLE = (
 )
 
 
+def unusable(error: OSError) -> str:
+    """Of the state folder, for example another user's."""
+    return f"Spillway's folder cannot be used: {error}"
+
+
 def settings_and_folder() -> tuple[Settings, StateFolder]:
     """Ends the command with code 2 when a setting is wrong, and tells of variables that are none."""
     for name in unread(os.environ):
@@ -59,10 +64,13 @@ def unread(variables: Iterable[str]) -> list[str]:
 
 
 def running(folder: StateFolder) -> Record:
-    """Ends the command when nothing runs."""
+    """Ends the command when nothing runs, or when nobody here may know."""
     record = folder.load()
     if record is None:
-        fail(UNREADABLE if folder.is_locked() else NOTHING_RUNS)
+        try:
+            fail(UNREADABLE if folder.is_locked() else NOTHING_RUNS)
+        except OSError as error:
+            fail(unusable(error))
     if not record.owner.lives():
         fail("The last run was killed and has not been cleaned up: make down")
     return record

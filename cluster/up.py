@@ -26,7 +26,7 @@ from cluster.parts import HEAD, WITNESS, Parts
 from cluster.ray_environment import client_environment
 from cluster.settings import Settings
 from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
-from cluster.terminal import silence
+from cluster.terminal import silence, unusable
 from cluster.welcome import welcome
 
 TICK_S = 0.25
@@ -261,7 +261,7 @@ def up(settings: Settings, folder: StateFolder, console: Console, witness: bool 
     try:
         folder.create()
     except OSError as error:
-        console.print(f"[red]Spillway's folder cannot be used: {escape(str(error))}[/red]", soft_wrap=True)
+        console.print(f"[red]{escape(unusable(error))}[/red]", soft_wrap=True)
         return 1
     lock = folder.lock()
     if lock is None:

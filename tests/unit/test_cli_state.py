@@ -129,6 +129,21 @@ def test_the_addresses_of_a_killed_run_are_not_told_as_if_it_ran(
     assert "make down" in killed.stderr
 
 
+@pytest.mark.parametrize("command", ["up", "status", "down", "clean"])
+def test_a_folder_that_this_user_cannot_use_is_told_in_one_sentence(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Another user's, for example; what root cannot use either is a file in its place."""
+    folder.run.rmdir()
+    folder.run.write_text("")
+    monkeypatch.setenv("SPILLWAY_STATE_DIR", str(folder.path))
+    said = CliRunner().invoke(app, [command])
+    assert isinstance(said.exception, SystemExit), said.exception
+    assert said.exit_code == 1
+    assert (said.stdout + said.stderr).startswith("Spillway's folder cannot be used: [Errno ")
+    assert str(folder.run) in said.output
+
+
 ILL, WELL = Finding("a", "ill", "mend [it]"), Finding("b", "well")
 
 
