@@ -76,15 +76,16 @@ show_one() {
     printf '%s %-35s %-14s wanted %-14s %s\n' "$mark" "$1" "${5:-none}" "$3" "$4"
 }
 
+few_files() { [[ $(ulimit -Hn) != unlimited ]] && (($(ulimit -Hn) < NOFILE)); }
+
 show() {
-    local limit lacking="" mark=✓
+    local lacking="" mark=✓
     each show_one
-    limit=$(ulimit -Hn)
-    if [[ $limit != unlimited ]] && ((limit < NOFILE)); then
+    if few_files; then
         mark=✗
         [[ -e $LIMITS ]] || lacking=yes # else it is applied, and waits for the next login
     fi
-    printf '%s %-35s %-14s wanted %-14s %s\n' "$mark" "nofile (hard, of this shell)" "$limit" "$NOFILE" \
+    printf '%s %-35s %-14s wanted %-14s %s\n' "$mark" "nofile (hard, of this shell)" "$(ulimit -Hn)" "$NOFILE" \
         "HAProxy takes 2.5 descriptors a connection, and does not start with fewer; set, it holds from the next login on"
     [[ -z $lacking ]] || printf '→ sudo k8s/tune-host.sh --apply\n'
 }
@@ -107,9 +108,11 @@ apply() {
     mkdir -p "${FORMER%/*}" "${PERSISTENT%/*}" "${LIMITS%/*}"
     touch "$FORMER" "$PERSISTENT"
     each apply_one
-    printf '* hard nofile %s\n* soft nofile %s\nroot hard nofile %s\nroot soft nofile %s\n' \
-        "$NOFILE" "$NOFILE" "$NOFILE" "$NOFILE" >"$LIMITS"
-    printf 'nofile: %s from the next login on. Container engines have a limit of their own (LimitNOFILE= of their unit).\n' "$NOFILE"
+    if few_files; then # else it would lower a limit that is higher, as a million is common
+        printf '* hard nofile %s\n* soft nofile %s\nroot hard nofile %s\nroot soft nofile %s\n' \
+            "$NOFILE" "$NOFILE" "$NOFILE" "$NOFILE" >"$LIMITS"
+        printf 'nofile: %s from the next login on. Container engines have a limit of their own (LimitNOFILE= of their unit).\n' "$NOFILE"
+    fi
     printf 'Former values: %s. Back to them: k8s/tune-host.sh --revert\n' "$FORMER"
 }
 

@@ -29,8 +29,10 @@ class Kernel:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{value}\n")
 
-    def tune(self, *arguments: str) -> str:
+    def tune(self, *arguments: str, files: str = "4096") -> str:
+        """In a shell that says it may open so many files: a container cannot be given more than it has."""
         environment = {"PATH": os.environ["PATH"], "TUNE_ROOT": str(self.root)}
+        environment["BASH_FUNC_ulimit%%"] = f"() {{ [[ $* == -Hn ]] && echo {files}; }}"
         command = ["bash", str(ROOT / "k8s/tune-host.sh"), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -82,6 +84,12 @@ def test_what_was_applied_is_well_survives_a_reboot_and_can_be_taken_back(kernel
     kernel.tune("--revert")
     assert kernel.values() == before
     assert kernel.files() == files
+
+
+@pytest.mark.parametrize(("files", "is_set"), [("65535", True), ("65536", False), ("unlimited", False)])
+def test_a_limit_on_files_that_is_high_enough_is_not_lowered(kernel: Kernel, files: str, is_set: bool) -> None:
+    told = kernel.tune("--apply", files=files)
+    assert ((kernel.root / "etc/security/limits.d/90-spillway.conf").exists(), "nofile" in told) == (is_set, is_set)
 
 
 @pytest.mark.parametrize(
