@@ -84,7 +84,7 @@ def _keep(
 def _round(name: str, users: int, trial: Trial) -> Round:
     k6 = trial.generator
     figures = trial.outcome.figures() | {"lag_most_s": trial.lag_most_s()}
-    return Round(name, users, figures, trial.problems(), k6.warnings(), k6.cores, k6.service_us_per_request)
+    return Round(name, users, figures, trial.problems(), trial.warnings(), k6.cores, k6.service_us_per_request)
 
 
 def _kill(contender: Contender, target: Target, folder: Path, seconds: float, console: Console, k6: str) -> Loss:

@@ -67,9 +67,22 @@ class Trial:
 
     def lag_most_s(self) -> float | None:
         """The age of the oldest write that was not stored yet, at most (s), while load was offered; None: not told."""
+        return max((lag_s for lag_s in self._lags_s() if lag_s is not None), default=None)
+
+    def warnings(self) -> list[str]:
+        """What a reader must know before believing the figures."""
+        found, lags_s = self.generator.warnings(), self._lags_s()
+        unknown = lags_s.count(None)
+        if unknown and self.target.limit is not None:  # of a baseline nothing is demanded
+            found.append(
+                f"{unknown:,} of {len(lags_s):,} looks at the service under load found no lag, as its status did not "
+                "tell one: a write may have waited longer than is said"
+            )
+        return found
+
+    def _lags_s(self) -> list[float | None]:
         began_s = self.outcome.answers.started_s or 0.0
-        loaded = samples.within(self.samples, began_s, began_s + self.plan.seconds)
-        return max((sample.lag_s for sample in loaded if sample.lag_s is not None), default=None)
+        return [sample.lag_s for sample in samples.within(self.samples, began_s, began_s + self.plan.seconds)]
 
     def problems(self) -> list[str]:
         """Why it did not pass: the judge's findings, then the thresholds missed, then how k6 ended."""

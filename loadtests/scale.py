@@ -129,7 +129,7 @@ def _cell(axis: Axis, value: int, trial: Trial) -> Cell:
         verdict=trial.outcome.final_line(),
         problems=trial.problems(),
         k6_cores=trial.generator.cores,
-        warnings=trial.generator.warnings(),
+        warnings=trial.warnings(),
         versions=facts.servers(trial.target.redis_url, trial.target.mongodb_uri),
     )
 

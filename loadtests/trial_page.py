@@ -76,7 +76,7 @@ def _latency_tiles(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def warnings_of(trial: Trial, facts: Mapping[str, str]) -> list[str]:
     """What a reader must know before believing the figures."""
-    found = trial.generator.warnings()
+    found = trial.warnings()
     if trial.target.limit is None:  # a baseline, of which nothing is demanded
         return found
     if trial.target.witness_record is None:

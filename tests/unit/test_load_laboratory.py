@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from loadtests import facts, k6_run, laboratory, samples, stored, trial_page, verify
+from loadtests import compare, facts, k6_run, laboratory, samples, stored, trial_page, verify
 from loadtests import throughput as unjudged
 from loadtests.__main__ import app, leave_by_exception
 from loadtests.answers import read_answers
@@ -206,7 +206,8 @@ def test_a_redis_that_does_not_sync_is_told_before_the_figures(
 ) -> None:
     target = Target("ours", ("http://service",), "mongodb://store", tmp_path / "witness.record", limit=limit)
     watched = generator_of([Sample(1.0, Usage())], 2, 1.0, 0, 0)
-    trial = Trial(load(tmp_path), target, PLAN, 0, SimpleNamespace(), {}, [], watched, [], [])  # type: ignore[arg-type]
+    outcome: Any = SimpleNamespace(answers=read_answers([]))
+    trial = Trial(load(tmp_path), target, PLAN, 0, outcome, {}, [], watched, [], [])
     assert [told[: len(warned)] for told in trial_page.warnings_of(trial, redis)] == ([warned] if warned else [])
 
 
@@ -229,12 +230,20 @@ def test_a_service_whose_processes_are_not_known_is_no_stranger(
 
 def test_lag_counts_while_load_is_offered(tmp_path: Path) -> None:
     """What grows while the last answers come, or the backlog is poured, is no lag under load."""
-    outcome: Any = SimpleNamespace(answers=read_answers(["started 1000000", "stopped 1090000 null"]))
-    target, nothing = Target("ours", ("http://service",), "mongodb://store"), generator_of([], 2, 0.0, 0, 0)
+    answers = read_answers(["started 1000000", "stopped 1090000 null"])
+    outcome: Any = SimpleNamespace(answers=answers, figures=dict, problems=list)
+    target = Target("ours", ("http://service",), "mongodb://store")
+    k6 = generator_of([Sample(1.0, Usage())], 2, 1.0, 0, 0)
     lags = {999.0: 9.0, 1000.0: 8.0, 1002.0: 0.2, 1005.0: 0.4, 1008.0: None, 1011.0: 7.0}
     seen = [Sample(at_s, Usage(), lag_s=lag_s) for at_s, lag_s in lags.items()]
-    trial = Trial(load(tmp_path), target, PLAN, 0, outcome, {}, seen, nothing, [], [])
+    trial = Trial(load(tmp_path), target, PLAN, 0, outcome, {}, seen, k6, [], [])
     assert trial.lag_most_s() == 0.4
+    (told,) = trial.warnings()
+    assert told.startswith("1 of 3 looks at the service under load found no lag"), "too busy for its status"
+    assert trial_page.warnings_of(trial, {})[0] == told
+    assert compare._round("ours", 64, trial).warnings == [told]
+    trial.target = replace(trial.target, limit=None)
+    assert trial.warnings() == [], "nothing is demanded of a baseline"
     trial.samples = []
     assert trial.lag_most_s() is None
 
