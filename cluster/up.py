@@ -57,7 +57,7 @@ class Run:
         self._settings = settings
         self._folder = folder
         self._console = console
-        self._steps = Steps(console)
+        self._steps = Steps(console, self._interruptible)
         self._children: list[Child] = []
         self._backlog: int | None = None  # the last one that was known
         self._stops = 0
@@ -80,6 +80,7 @@ class Run:
         Raises `CannotStart`, `Unsuitable`, `ChildFailed`, `NoRedisServer`, `BuildFailed`, `OSError` or `StopRequested`.
         """
         self._check_public_port()
+        self._save("starting")  # from here on `make down` finds the run, also while a tool is built
         parts = Parts(self._settings, self._folder, self.record, self._steps)
         redis, mongodb = parts.redis(), parts.mongodb()
         self._interruptible()
@@ -152,7 +153,6 @@ class Run:
 
             def meanwhile() -> None:
                 tick()
-                self._interruptible()
                 self._tend(besides=child)
 
             child.await_ready(meanwhile)

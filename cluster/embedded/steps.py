@@ -17,8 +17,10 @@ QUIET_S = 2.0
 class Steps:
     """Shows one step after the other on `console`."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """`meanwhile` is called while a step waits, and ends the step by what it raises."""
         self.console = console
+        self._meanwhile = meanwhile
 
     @contextmanager
     def step(self, title: str) -> Iterator[Callable[[], None]]:
@@ -31,6 +33,7 @@ class Steps:
 
         def tick() -> None:
             nonlocal announced
+            self._meanwhile()
             if not self.console.is_terminal and not announced and time.monotonic() - began >= QUIET_S:
                 announced = True
                 self.console.print(f"  … {escape(title)}")

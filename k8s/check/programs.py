@@ -55,7 +55,7 @@ def built(steps: Steps) -> Path:
             run_go(steps, f"Building {program}{long}", arguments, log, cwd=SOURCE, environment={"GOFLAGS": ""})
 
     key = digest([(SOURCE / name).read_bytes() for name in ("go.mod", "go.sum")])
-    return cached(f"kubernetes-{key}", "bin", build)
+    return cached(steps, f"kubernetes-{key}", "bin", build)
 
 
 def crd(steps: Steps, chosen: str | None, from_cluster: bool, programs: Path) -> Crd:

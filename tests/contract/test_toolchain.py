@@ -1,0 +1,114 @@
+"""A tool is built by one process at a time, and who builds or waits can be stopped. The commands are real."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from cluster.embedded import mongo_server, ports, toolchain
+from cluster.embedded.steps import Steps
+from cluster.state import PROJECT_ROOT, StateFolder
+
+
+class Stop(Exception):
+    """Somebody asks for a stop."""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = toolchain.cache_folder()
+    folder.mkdir(parents=True)
+    return folder
+
+
+def building(steps: Steps, script: str) -> Path:
+    """The program `tool`, which a shell puts together."""
+
+    def build(folder: Path, log: Path) -> None:
+        with steps.step("Building the tool") as tick:
+            toolchain.run(["sh", "-c", script], log, tick, hint="", cwd=folder)
+
+    return toolchain.cached(steps, "tool-1", "tool", build)
+
+
+def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+def test_a_build_that_is_stopped_ends_with_all_it_has_started_and_leaves_nothing(cache: Path) -> None:
+    log, compilers = cache / "logs" / "tool-1.log", list[psutil.Process]()
+
+    def stop_once_it_compiles() -> None:
+        if log.exists() and (said := log.read_text()).endswith("\n"):
+            compilers.append(psutil.Process(int(said)))
+            assert os.getsid(compilers[0].pid) != os.getsid(0), "Ctrl-C in our terminal would look like a failed build"
+            raise Stop
+
+    steps = Steps(Console(stderr=True), stop_once_it_compiles)
+    with pytest.raises(Stop):
+        building(steps, "echo half > tool; sleep 60 & echo $!; wait")
+    assert not compilers[0].is_running() or compilers[0].status() == psutil.STATUS_ZOMBIE
+    assert list((cache / "tool-1").iterdir()) == []
+    assert building(Steps(Console(stderr=True)), "echo whole > tool").read_text() == "whole\n"
+
+
+def test_who_waits_for_another_build_says_so_and_can_be_stopped(cache: Path) -> None:
+    def stop() -> None:
+        raise Stop
+
+    console = Console(record=True)
+    with (cache / "tool-1.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Stop):
+            building(Steps(console, stop), "echo mine > tool")
+        assert "Waiting for another build of tool" in console.export_text()
+
+        def ends() -> None:
+            (cache / "tool-1" / "tool").write_text("theirs")
+            other.close()
+
+        assert building(Steps(console, ends), "echo mine > tool").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("by", ["SIGINT", "make down"])
+def test_a_first_start_that_waits_for_a_build_heeds_ctrl_c_and_make_down(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setenv("PATH", "/bin")
+    if mongo_server.mongod_on_path():
+        pytest.skip("nothing has to be built here: there is a mongod")
+    sources = [(toolchain.FERRETDB_SOURCE / name).read_bytes() for name in ("main.go", "go.mod", "go.sum")]
+    state, log, command = tmp_path / "state", tmp_path / "up.log", [sys.executable, "-m", "cluster"]
+    monkeypatch.setenv("SPILLWAY_STATE_DIR", str(state))
+    monkeypatch.setenv("SPILLWAY_HTTP_PORT", str(ports.free_port(0)))
+    with (cache / f"ferretdb-{toolchain.digest(sources)}.lock").open("w") as other, log.open("wb") as output:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        up = subprocess.Popen([*command, "up"], cwd=PROJECT_ROOT, stdout=output, stderr=output)
+        try:
+            until(lambda: "Waiting for another build of ferretdb" in log.read_text())
+            if by == "make down":
+                done = subprocess.run([*command, "down"], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60)
+                assert done.stdout.splitlines()[-1] == "Stopped.", done.stdout
+            else:
+                up.send_signal(signal.SIGINT)
+            assert up.wait(30) == 0
+        finally:
+            up.kill()
+            up.wait()
+    assert "Stopped before it was ready." in log.read_text()
+    shutil.rmtree(StateFolder(state).sockets)
