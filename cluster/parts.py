@@ -88,6 +88,7 @@ class Parts:
                 command=[sys.executable, str(WITNESS), *arguments],
                 log=self._folder.logs / "witness.log",
                 ready=lambda: mongo_server.is_ready(uri),
+                port=port,
                 advice="The service runs without it: python -m cluster up --no-witness",
             )
         )
@@ -142,6 +143,9 @@ class Parts:
                 command=[sys.executable, "-m", "cluster.head", str(config_file)],
                 log=folder.logs / "serve.log",
                 ready=lambda: serves(url),
+                port=settings.http_port,
+                host=settings.http_host,
+                other_port=f"choose another port: SPILLWAY_HTTP_PORT={settings.http_port + 1} make up",
                 environment={**environment, **own},
                 ready_timeout_s=120.0,
                 stop_timeout_s=30.0,

@@ -19,6 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from cluster.embedded import ports
+
 GUARD = Path(__file__).with_name("guard.py")
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 FIRST_BACKOFF_S = 0.25
@@ -58,6 +60,11 @@ class Recipe:
     log: Path
     ready: Callable[[], bool]
     """Asked often, must answer within about a second and not raise."""
+    port: int = 0
+    """On which it listens, and nobody else: then what is ready there is the child. 0 when it has none."""
+    host: str = ports.LOOPBACK
+    other_port: str = "start again, and another port is taken"
+    """What a person can do when another program has that port and is not to end."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Added to this process's own environment."""
     ready_timeout_s: float = 20.0
@@ -99,7 +106,10 @@ def send(pid: int, number: int) -> None:
 
 
 class Child:
-    """Keeps one recipe running. `clock` counts seconds; `spawn`, `pause` and `kill` are parameters for the tests."""
+    """Keeps one recipe running. `clock` counts seconds; all but the recipe are parameters for the tests.
+
+    It counts as ready when the recipe says so and nobody else listens on its port.
+    """
 
     def __init__(
         self,
@@ -109,6 +119,7 @@ class Child:
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
         kill: Callable[[int, int], None] = send,
+        intruder: Callable[[int, str, int], str | None] = ports.intruder,
     ) -> None:
         self.recipe = recipe
         self.state = State.STOPPED
@@ -117,6 +128,7 @@ class Child:
         self._clock = clock
         self._pause = pause
         self._kill = kill
+        self._intruder = intruder
         self._process: Process | None = None
         self._since = 0.0
         self._backoff_s = FIRST_BACKOFF_S
@@ -140,19 +152,22 @@ class Child:
     def await_ready(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Waits for the first readiness, calling `meanwhile` about ten times a second.
 
-        Raises `ChildFailed` when the child ends first or is not ready in `ready_timeout_s`; it is then stopped.
+        Raises `ChildFailed` when the child ends first, is not ready in `ready_timeout_s`, or finds its port taken; it
+        is then stopped.
         """
         while self.state is State.STARTING:
             code = self._exit_code()
             if code is not None:
+                reason = self._taken() or f"{self.name} ended {describe_exit(code)} before it was ready"
                 self._enter(State.STOPPED)
-                raise ChildFailed(self._report(f"{self.name} ended {describe_exit(code)} before it was ready"))
-            if self.recipe.ready():
+                raise ChildFailed(self._report(reason))
+            trouble = self._trouble()
+            if trouble == "":
                 self._enter(State.RUNNING)
                 return
-            if self._clock() - self._since > self.recipe.ready_timeout_s:
+            if trouble:
                 self.stop()
-                raise ChildFailed(self._report(f"{self.name} was not ready within {self.recipe.ready_timeout_s:.0f} s"))
+                raise ChildFailed(self._report(trouble))
             meanwhile()
             self._pause(0.1)
 
@@ -164,16 +179,18 @@ class Child:
         if self.state in (State.STARTING, State.RUNNING):
             code = self._exit_code()
             if code is not None:
-                return [self._fall(f"{self.name} ended {describe_exit(code)}")]
+                reason = self._taken() if self.state is State.STARTING else ""
+                return [self._fall(reason or f"{self.name} ended {describe_exit(code)}")]
         if self.state is State.STARTING:
-            if self.recipe.ready():
+            trouble = self._trouble()
+            if trouble == "":
                 lasted = now - self._since
                 self._explained = False
                 self._enter(State.RUNNING)
                 return [f"{self.name} is back on the same data after {lasted:.1f} s (restart {self.restarts})"]
-            if now - self._since > self.recipe.ready_timeout_s:
+            if trouble:
                 self._end()
-                return [self._fall(f"{self.name} was not ready within {self.recipe.ready_timeout_s:.0f} s")]
+                return [self._fall(trouble)]
         if self.state is State.WAITING and now >= self._since + self._backoff_s:
             self._backoff_s = min(2 * self._backoff_s, LAST_BACKOFF_S)
             self.restarts += 1
@@ -187,6 +204,21 @@ class Child:
         """SIGTERM, and SIGKILL to its whole group after `stop_timeout_s`. Returns when the child has ended."""
         self._end()
         self._enter(State.STOPPED)
+
+    def _trouble(self) -> str | None:
+        """Why a child that starts will not do; empty when it is ready, None while nobody knows."""
+        ready = self.recipe.ready()
+        if not ready and self._clock() - self._since <= self.recipe.ready_timeout_s:
+            return None
+        late = "" if ready else f"{self.name} was not ready within {self.recipe.ready_timeout_s:.0f} s"
+        return self._taken() or late
+
+    def _taken(self) -> str:
+        """Who has its port, and what to do; empty when nobody else has."""
+        port = self.recipe.port
+        other = self._intruder(port, self.recipe.host, self.pid) if port and self.pid is not None else None
+        remedy = f"End that program, or {self.recipe.other_port}"
+        return f"{self.name} cannot have port {port}, which is held by {other}. {remedy}" if other else ""
 
     def _end(self) -> None:
         if self._process is None:

@@ -39,6 +39,7 @@ def mongod_recipe(binary: Path, port: int, data: Path, log: Path) -> Recipe:
         command=[str(binary), "--port", str(port), "--bind_ip", LOOPBACK, "--dbpath", str(data), "--nounixsocket"],
         log=log,
         ready=lambda: is_ready(address(port)),
+        port=port,
         ready_timeout_s=60.0,
         stop_timeout_s=30.0,
         advice="A data folder of another mongod version is a usual cause. Data folder: " + str(data),
@@ -52,6 +53,7 @@ def ferretdb_recipe(binary: Path, port: int, data: Path, log: Path) -> Recipe:
         command=[str(binary), "-listen", f"{LOOPBACK}:{port}", "-data", str(data)],
         log=log,
         ready=lambda: is_ready(address(port)),
+        port=port,
         ready_timeout_s=60.0,
         advice="Data folder: " + str(data),
     )

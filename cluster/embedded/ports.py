@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import socket
 from collections.abc import Iterable
@@ -51,9 +52,9 @@ def _refusal(port: int, host: str) -> OSError | None:
 def free_port(preferred: int, host: str = LOOPBACK, taken: Iterable[int] = ()) -> int:
     """`preferred` when it is free, else (and for 0) any other; never one of `taken`.
 
-    Nothing holds the port between this answer and its use: a server that loses it fails at start and says so. So that
-    it rarely does, it is none of those from which the kernel takes the near end of a connection, of which Ray makes
-    hundreds while it starts.
+    Nothing holds the port between this answer and its use: who starts a server on it asks for an `intruder`. So that
+    there rarely is one, it is none of those from which the kernel takes the near end of a connection, of which Ray
+    makes hundreds while it starts.
     """
     avoid = set(taken)
     if preferred and preferred not in avoid and is_free(preferred, host):
@@ -81,20 +82,62 @@ def _quiet_ports() -> range:
 
 def holder(port: int) -> str | None:
     """Who listens on `port`, as `name (pid N)`; None when nobody does, or when the owner is hidden from this user."""
+    return next((_named(pid) for _, pid in _listeners(port) if pid is not None), None)
+
+
+def intruder(port: int, host: str, session: int) -> str | None:
+    """Who else listens on host:port, which is for the processes of `session`; None when nobody does.
+
+    What answers there may be another program: a server that has lost its port lives for a moment, or reads its log
+    first, and HAProxy and the replicas share theirs with any program of this user that wants to share it.
+    """
+    # Looked at twice: of a server that has begun to listen during a look nobody knows yet whose it is.
+    return _intruder(port, host, session) and _intruder(port, host, session)
+
+
+def _intruder(port: int, host: str, session: int) -> str | None:
+    ours, others = set[str](), dict[str, int | None]()
+    for address, pid in _listeners(port):
+        if pid is not None and _session(pid) == session:
+            ours.add(address)
+        elif host in _EVERY_INTERFACE or address in (_address(host), *_EVERY_INTERFACE):
+            others[address] = pid
+    # Beside ours another address is no matter: that of IPv6, as a rule.
+    in_the_way = [pid for address, pid in others.items() if not ours or address in ours]
+    if not in_the_way:
+        return None
+    return "another user's program" if in_the_way[0] is None else _named(in_the_way[0])
+
+
+def _listeners(port: int) -> list[tuple[str, int | None]]:
+    """Address and process id of each, None where it is hidden from this user."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
+        return []
+    listening = [(found.laddr, found.pid) for found in connections if found.status == psutil.CONN_LISTEN]
+    return [(address.ip, pid) for address, pid in listening if address and address.port == port]
+
+
+def _address(host: str) -> str:
+    try:
+        return socket.gethostbyname(host)
+    except OSError:  # the resolver is away
+        return host
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:  # it has ended just now
         return None
-    for connection in connections:
-        if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.pid is None:
-            continue
-        if connection.laddr.port != port:
-            continue
-        try:
-            return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
-        except psutil.NoSuchProcess:
-            return f"pid {connection.pid}"
-    return None
+
+
+def _named(pid: int) -> str:
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})"
+    except psutil.NoSuchProcess:
+        return f"pid {pid}"
 
 
 def reachable(host: str) -> str:

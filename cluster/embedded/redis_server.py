@@ -145,6 +145,7 @@ def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_byt
         command=[str(server.binary), *(word for key, value in options.items() for word in (f"--{key}", value))],
         log=log,
         ready=lambda: is_ready(url),
+        port=port,
         ready_timeout_s=ready_timeout_s(data, max_memory_bytes),
         stop_timeout_s=20.0,
         advice=f"What to do: docs/operations.md, 'Redis will not start'. Data folder: {data}",

@@ -100,6 +100,7 @@ def _etcd(programs: Path, folder: Path, port: int, peer_port: int) -> Recipe:
         command=[str(programs / "etcd"), *_flags(options)],
         log=folder / "etcd.log",
         ready=_answers(f"{client}/health"),
+        port=port,
         ready_timeout_s=READY_S,
     )
 
@@ -131,6 +132,7 @@ def _api_server(programs: Path, folder: Path, etcd_port: int, port: int, token: 
         command=[str(programs / "kube-apiserver"), *_flags(options)],
         log=folder / "kube-apiserver.log",
         ready=_answers(f"https://{ports.LOOPBACK}:{port}/readyz", token, folder / "apiserver.crt"),
+        port=port,
         ready_timeout_s=READY_S,
         stop_timeout_s=20.0,
     )

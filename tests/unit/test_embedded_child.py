@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,17 +35,25 @@ class Stage:
         self.puppets: list[Puppet] = []
         self.signals: list[int] = []
         self.cleared = 0
+        self.other: str | None = None
+        """Who else listens on the child's port."""
         recipe = Recipe(
             name="Part",
             command=["part"],
             log=log,
             ready=lambda: self.is_ready,
+            port=6390,
             ready_timeout_s=20.0,
             stop_timeout_s=stop_timeout_s,
             advice="Look there.",
             before_start=self.clear,
         )
-        self.child = Child(recipe, spawn=self.spawn, clock=lambda: self.now, pause=self.pause, kill=self.kill)
+        doubles: dict[str, Any] = {"spawn": self.spawn, "pause": self.pause, "kill": self.kill}
+        self.child = Child(recipe, **doubles, clock=lambda: self.now, intruder=self.intruder)
+
+    def intruder(self, port: int, host: str, session: int) -> str | None:
+        assert (port, host, session) == (6390, "127.0.0.1", self.puppets[-1].pid)
+        return self.other
 
     def clear(self) -> None:
         self.cleared += 1
@@ -98,6 +107,36 @@ def test_a_first_start_that_never_gets_ready_is_stopped(stage: Stage) -> None:
         stage.child.await_ready()
     assert stage.signals[0] == signal.SIGTERM
     assert stage.child.state is State.STOPPED
+
+
+@pytest.mark.parametrize("then", ["answers", "is silent", "ends the child"])
+def test_what_another_program_answers_on_its_port_is_no_readiness(stage: Stage, then: str) -> None:
+    stage.child.start()
+    stage.other, stage.is_ready = "valkey (pid 7)", then == "answers"
+    stage.puppets[0].code = 1 if then == "ends the child" else None
+    with pytest.raises(ChildFailed, match=r"^Part cannot have port 6390, which is held by valkey .pid 7.\. End that "):
+        stage.child.await_ready()
+    assert stage.child.state is State.STOPPED
+    assert stage.puppets[0].code is not None, "it is not left behind"
+
+
+def test_a_restart_that_finds_its_port_taken_is_tried_again_until_it_is_free(stage: Stage) -> None:
+    child = stage.running()
+    stage.puppets[-1].code, stage.other = 1, "valkey (pid 7)"
+    child.tend()
+    stage.now += 1
+    child.tend()
+    [event] = child.tend()
+    assert "Part cannot have port 6390, which is held by valkey (pid 7)" in event
+    assert child.state is State.WAITING, "what was accepted would go to the other"
+    stage.now += 1
+    child.tend()
+    stage.puppets[-1].code = 1
+    assert "held by valkey (pid 7)" in child.tend()[0], "also where it has ended by itself"
+    stage.now, stage.other = stage.now + 2, None
+    child.tend()
+    child.tend()
+    assert child.state is State.RUNNING
 
 
 def test_waiting_for_readiness_lets_the_owner_work(stage: Stage) -> None:

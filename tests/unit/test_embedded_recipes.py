@@ -146,10 +146,14 @@ def test_redis_may_take_as_long_as_the_size_of_its_log_asks_for(tmp_path: Path) 
 
 
 def test_both_databases_stay_on_loopback(tmp_path: Path) -> None:
-    mongod = mongo_server.mongod_recipe(Path("mongod"), 1, tmp_path, tmp_path / "log").command
-    ferretdb = mongo_server.ferretdb_recipe(Path("ferretdb"), 2, tmp_path, tmp_path / "log").command
+    recipes = [
+        mongo_server.mongod_recipe(Path("mongod"), 1, tmp_path, tmp_path / "log"),
+        mongo_server.ferretdb_recipe(Path("ferretdb"), 2, tmp_path, tmp_path / "log"),
+    ]
+    mongod, ferretdb = (recipe.command for recipe in recipes)
     assert mongod[mongod.index("--bind_ip") + 1] == "127.0.0.1"
     assert ferretdb[ferretdb.index("-listen") + 1] == "127.0.0.1:2"
+    assert [(recipe.host, recipe.port) for recipe in recipes] == [("127.0.0.1", 1), ("127.0.0.1", 2)]
 
 
 def test_the_cache_follows_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
