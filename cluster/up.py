@@ -82,13 +82,9 @@ class Run:
         self._check_public_port()
         self._save("starting")  # from here on `make down` finds the run, also while a tool is built
         parts = Parts(self._settings, self._folder, self.record, self._steps)
-        redis, mongodb = parts.redis(), parts.mongodb()
-        self._interruptible()
-        for recipe, given in ((redis, "Redis"), (mongodb, "MongoDB")):
-            if recipe is not None:
-                self._bring(recipe, f"Starting {recipe.name}")
-            else:
-                self._steps.note(f"{given} is the one your settings name")
+        self._provide("Redis", parts.redis())  # before a MongoDB may be built, for minutes: its port is free now
+        mongodb = parts.mongodb()
+        self._provide("MongoDB", mongodb)
         if witness and mongodb is None:
             raise CannotStart("The witness stands before a MongoDB of ours, and your settings name one: --no-witness")
         if mongodb is not None and witness is not False:
@@ -143,6 +139,13 @@ class Run:
             self._steps.note(f"ended {strays} processes that had outlived their parents")
         self._keep(self._folder.forget)
         return left
+
+    def _provide(self, what: str, recipe: Recipe | None) -> None:
+        self._interruptible()
+        if recipe is not None:
+            self._bring(recipe, f"Starting {recipe.name}")
+        else:
+            self._steps.note(f"{what} is the one your settings name")
 
     def _bring(self, recipe: Recipe, title: str) -> None:
         child = Child(recipe)

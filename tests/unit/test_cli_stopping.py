@@ -422,6 +422,20 @@ def test_a_start_brings_what_was_asked_for_or_nothing(
         assert brought == []
 
 
+def test_redis_listens_before_a_database_is_built_for_minutes(
+    folder: StateFolder, console: Console, brought: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its port was free when it was chosen."""
+
+    def build(_: object) -> None:
+        brought.append("a build")
+
+    monkeypatch.setattr(NothingToBring, "redis", lambda _: named("Redis"))
+    monkeypatch.setattr(NothingToBring, "mongodb", build)
+    Run(load(), folder, console).start(witness=None)
+    assert brought == ["Redis", "a build", running.HEAD]
+
+
 @pytest.mark.parametrize(
     ("left", "said"), [(0, ""), (7, "7 accepted writes are still in the log"), (None, "is not known")]
 )
