@@ -8,12 +8,13 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 from rich.markup import escape
 
 from cluster import footprint, front_door, ray_environment, reaper
-from cluster.embedded import mongo_server, ports, redis_server, toolchain
+from cluster.embedded import claims, mongo_server, ports, redis_server, toolchain
 from cluster.embedded.child import Recipe
 from cluster.embedded.steps import Steps
 from cluster.head import HeadConfig
@@ -42,6 +43,21 @@ class Parts:
         self._record = record
         self._steps = steps
         self._taken: set[int] = {settings.http_port}
+        self._claims = claims.Claims()
+
+    def claim_public_port(self) -> None:
+        """For this run, half a minute before HAProxy listens there. Raises `Unsuitable` when it cannot be had."""
+        port = self._settings.http_port
+        why, remedy = ports.obstacle(port, self._settings.http_host)
+        if not why and not self._claims.take(port):
+            why = f"is promised to {claims.claimant(port) or 'a run'} that starts or stops just now"
+            remedy = f"stop that one (make down there), or choose another port: SPILLWAY_HTTP_PORT={port + 1} make up"
+        if why:
+            raise Unsuitable(f"Port {port} {why}.\nWhat to do: {remedy}")
+
+    def release(self) -> None:
+        """Gives up every port."""
+        self._claims.release()
 
     def redis(self) -> Recipe | None:
         """Redis of our own, or None when the settings name one. Raises `NoRedisServer` or `Unsuitable`."""
@@ -160,10 +176,15 @@ class Parts:
         Another program may have taken it while Ray started, and would get what is meant for us.
         """
         url = self._record.direct_url
-        if url is not None and status(url, timeout_s=5.0) is None:
+        if url is not None and (status(url, timeout_s=5.0) is None or self._is_shared(url)):
             self._steps.note(f"the direct port {url} does not answer as ours: another program may have taken it.")
             self._steps.note("The front door serves; end that program, or set SPILLWAY_DIRECT_PORT and start again")
             self._record.direct_url = None
+
+    def _is_shared(self, url: str) -> bool:
+        head = self._record.parts.get(HEAD)
+        port = urlsplit(url).port or 0
+        return head is not None and ports.intruder(port, self._settings.http_host, head.pid) is not None
 
     def _check_redis(self) -> None:
         """The service would refuse it as well, but only after Ray has started. Raises `Unsuitable`."""
@@ -198,17 +219,21 @@ class Parts:
 
     def _any_port(self) -> int:
         """For what nobody types: two services that start together would both find a favourite free."""
-        port = ports.free_port(0, taken=self._taken)
-        self._taken.add(port)
-        return port
+        return self._claimed(0, ports.LOOPBACK)
 
     def _port(self, preferred: int, whose: str, host: str = ports.LOOPBACK) -> int:
-        port = ports.free_port(preferred, host, self._taken)
-        self._taken.add(port)
+        port = self._claimed(preferred, host)
         if port != preferred:
-            who = ports.holder(preferred) or "another program"
-            self._steps.note(f"port {preferred} is held by {who}; {whose} takes {port}")
+            who = ports.holder(preferred) or claims.claimant(preferred) or "another program"
+            self._steps.note(f"port {preferred} is held by {escape(who)}; {whose} takes {port}")
         return port
+
+    def _claimed(self, preferred: int, host: str) -> int:
+        while True:
+            port = ports.free_port(preferred, host, self._taken)
+            self._taken.add(port)  # if it is another run's, too: that one may start a part again
+            if self._claims.take(port):
+                return port
 
     def _haproxy_wrapper(self) -> Path:
         binary = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH") or _bundled_haproxy()

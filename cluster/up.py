@@ -19,7 +19,6 @@ from rich.markup import escape
 from rich.text import Text
 
 from cluster import board, reaper, telegraph
-from cluster.embedded import ports
 from cluster.embedded.child import Child, Recipe, State, tail
 from cluster.embedded.steps import Steps
 from cluster.parts import HEAD, WITNESS, Parts
@@ -58,6 +57,7 @@ class Run:
         self._folder = folder
         self._console = console
         self._steps = Steps(console, self._interruptible)
+        self._parts = Parts(settings, folder, self.record, self._steps)
         self._children: list[Child] = []
         self._backlog: int | None = None  # the last one that was known
         self._stops = 0
@@ -79,9 +79,9 @@ class Run:
 
         Raises `CannotStart`, `Unsuitable`, `ChildFailed`, `NoRedisServer`, `BuildFailed`, `OSError` or `StopRequested`.
         """
-        self._check_public_port()
+        parts = self._parts
+        parts.claim_public_port()
         self._save("starting")  # from here on `make down` finds the run, also while a tool is built
-        parts = Parts(self._settings, self._folder, self.record, self._steps)
         self._provide("Redis", parts.redis())  # before a MongoDB may be built, for minutes: its port is free now
         mongodb = parts.mongodb()
         self._provide("MongoDB", mongodb)
@@ -138,6 +138,7 @@ class Run:
         if strays:
             self._steps.note(f"ended {strays} processes that had outlived their parents")
         self._keep(self._folder.forget)
+        self._parts.release()
         return left
 
     def _provide(self, what: str, recipe: Recipe | None) -> None:
@@ -228,12 +229,6 @@ class Run:
         self._status(timeout_s=0.5)
         return Text(f"draining: {board.count(self._backlog)} writes left")
 
-    def _check_public_port(self) -> None:
-        port = self._settings.http_port
-        why, remedy = ports.obstacle(port, self._settings.http_host)
-        if why:
-            raise CannotStart(f"Port {port} {why}.\nWhat to do: {remedy}")
-
     def _save(self, state: str) -> None:
         self.record.state = state
         found = {child.name: Process.of(child.pid) for child in self._children if child.pid is not None}
@@ -269,7 +264,7 @@ def up(settings: Settings, folder: StateFolder, console: Console, witness: bool 
     lock = folder.lock()
     if lock is None:
         other = folder.load()
-        where = f" at {other.http_url} (pid {other.owner.pid})" if other else ""
+        where = f" ({other.http_url or 'just starting'}, pid {other.owner.pid})" if other else ""
         console.print(f"Spillway is running already{where}. Its addresses: python -m cluster status", soft_wrap=True)
         return 1
     with lock, folder.kept():

@@ -1,6 +1,7 @@
 """Redis, MongoDB and the tools of a machine that has neither.
 
 guard          a launcher: its command ends when its parent does
+claims         which ports are promised to which run
 ports          which port is free, and who holds one that is not
 steps          progress a person can follow, in a terminal and in a log
 child          one child process: started, watched, restarted on the same data, stopped

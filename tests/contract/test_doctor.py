@@ -22,7 +22,7 @@ from cluster.embedded.steps import Steps
 from cluster.parts import MIB, Parts, Unsuitable
 from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
-from cluster.up import CannotStart, Run
+from cluster.up import Run
 from tests.conftest import running
 
 
@@ -104,10 +104,10 @@ def test_a_host_that_is_not_this_machine_is_no_program_that_holds_the_port(folde
 def test_a_port_that_a_program_holds_is_told_with_the_program_and_another_port(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cluster.up.Parts", lambda *_: pytest.fail("a part is brought although nobody could reach it"))
+    monkeypatch.setattr(Parts, "redis", lambda _: pytest.fail("a part is brought although nobody could reach it"))
     with socket.create_server((ports.LOOPBACK, 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(CannotStart, match=rf"Port {port} is held by .*\nWhat to do: .*_PORT={port + 1} "):
+        with pytest.raises(Unsuitable, match=rf"Port {port} is held by .*\nWhat to do: .*_PORT={port + 1} "):
             Run(load(http_port=port), folder, Console(stderr=True)).start(witness=None)
         with socket.create_connection((ports.LOOPBACK, port)) as client:
             assert ports.holder(client.getsockname()[1]) is None, "the near end of a connection holds nothing"

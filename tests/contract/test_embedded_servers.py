@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
 from cluster.up import Run, StopRequested
 from loadtests import facts, servers
+from tests.contract.patience import until
 
 Start = Callable[[Recipe], Child]
 
@@ -52,13 +52,6 @@ def start() -> Iterator[Start]:
 @pytest.fixture(scope="session")
 def ferretdb() -> Path:
     return toolchain.ferretdb(Steps(Console(stderr=True)))
-
-
-def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
 
 
 def killed_and_back(child: Child) -> None:

@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -19,6 +17,7 @@ from rich.console import Console
 from cluster.embedded import mongo_server, ports, toolchain
 from cluster.embedded.steps import Steps
 from cluster.state import PROJECT_ROOT, StateFolder
+from tests.contract.patience import until
 
 
 class Stop(Exception):
@@ -43,13 +42,6 @@ def building(steps: Steps, script: str) -> Path:
     return toolchain.cached(steps, "tool-1", "tool", build)
 
 
-def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
-
-
 def test_a_build_that_is_stopped_ends_with_all_it_has_started_and_leaves_nothing(cache: Path) -> None:
     log, compilers = cache / "logs" / "tool-1.log", list[psutil.Process]()
 
@@ -62,7 +54,7 @@ def test_a_build_that_is_stopped_ends_with_all_it_has_started_and_leaves_nothing
     steps = Steps(Console(stderr=True), stop_once_it_compiles)
     with pytest.raises(Stop):
         building(steps, "echo half > tool; sleep 60 & echo $!; wait")
-    assert not compilers[0].is_running() or compilers[0].status() == psutil.STATUS_ZOMBIE
+    until(lambda: not compilers[0].is_running() or compilers[0].status() == psutil.STATUS_ZOMBIE)
     assert list((cache / "tool-1").iterdir()) == []
     assert building(Steps(Console(stderr=True)), "echo whole > tool").read_text() == "whole\n"
 

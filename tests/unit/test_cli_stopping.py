@@ -365,7 +365,6 @@ def test_a_run_that_is_killed_while_it_accepts_has_noted_that_nobody_knows(
 ) -> None:
     brought: list[int | None] = []
     monkeypatch.setattr(running, "Parts", lambda *_: NothingToBring())
-    monkeypatch.setattr(Run, "_check_public_port", lambda _: None)
     monkeypatch.setattr(Run, "_bring", lambda *_: brought.append(folder.left()))
     folder.note_left(5)
     Run(load(), folder, console).start(witness=None)
@@ -379,7 +378,6 @@ def brought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(running, "Parts", lambda *_: NothingToBring())
     monkeypatch.setattr(NothingToBring, "mongodb", lambda _: named("MongoDB"))
     monkeypatch.setattr(NothingToBring, "head", lambda _: named(running.HEAD))
-    monkeypatch.setattr(Run, "_check_public_port", lambda _: None)
     monkeypatch.setattr(Run, "_bring", lambda _, recipe, title: brought.append(recipe.name))
     return brought
 
@@ -464,7 +462,6 @@ def test_the_direct_port_is_asked_once_its_replicas_are_there(
     happened: list[str] = []
     monkeypatch.setattr(running, "Parts", lambda *_: NothingToBring())
     monkeypatch.setattr(NothingToBring, "ask_direct_port", lambda _: happened.append("asked"))
-    monkeypatch.setattr(Run, "_check_public_port", lambda _: None)
     monkeypatch.setattr(Run, "_bring", lambda *_: happened.append("brought"))
     Run(load(), folder, console).start(witness=None)
     assert happened == ["brought", "asked"]
@@ -495,7 +492,7 @@ def test_nothing_sweeps_the_sockets_of_a_run_out_of_tmp_while_it_lasts(
 class NothingToBring:
     def redis(self) -> None: ...
 
-    mongodb = head = ask_direct_port = redis
+    claim_public_port = mongodb = head = ask_direct_port = release = redis
 
     def witness(self, upstream_port: int) -> Recipe:
         return named(f"the witness before {upstream_port}")

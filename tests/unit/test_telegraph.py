@@ -21,12 +21,13 @@ from actors.core.status import summarize
 from cluster import telegraph
 from cluster.embedded import ports
 from cluster.embedded.child import Recipe
+from cluster.embedded.claims import Claims
 from cluster.embedded.steps import Steps
-from cluster.parts import Parts
+from cluster.parts import HEAD, Parts
 from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
 
-URL = "http://service"
+URL = "http://service:8001"
 UP, SILENT = {"ready": True, "log_up": True}, {"ready": False, "last_error": "this buffer does not answer"}
 
 
@@ -63,6 +64,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
     """The head's."""
     monkeypatch.setattr(ports, "free_port", lambda *_, **__: 1)
     monkeypatch.setattr(ports, "holder", lambda _: None)
+    monkeypatch.setattr(Claims, "take", lambda *_: True)
     monkeypatch.setattr(Parts, "_haproxy_wrapper", lambda _: tmp_path / "haproxy")
     folder = StateFolder(tmp_path / "state")
     folder.create()
@@ -100,6 +102,11 @@ async def test_a_head_over_a_full_log_has_started(answers: list[io.BytesIO | Exc
     assert recipe.ready()
 
 
+def test_a_head_has_not_started_while_another_program_has_its_port(recipe: Recipe) -> None:
+    assert (recipe.port, recipe.host) == (load().http_port, load().http_host)
+    assert f"SPILLWAY_HTTP_PORT={load().http_port + 1}" in recipe.other_port
+
+
 @pytest.mark.parametrize("buffers", [None, [], [SILENT], [UP, SILENT], [UP, UP | {"log_up": False}]])
 def test_a_head_has_not_started_before_every_buffer_answers_and_has_its_log(
     answers: list[io.BytesIO | Exception], recipe: Recipe, buffers: list[dict[str, Any]] | None
@@ -115,6 +122,21 @@ def test_a_direct_port_that_answers_is_told_of(
     answers.append(said({"ready": False}))
     parts.ask_direct_port()
     assert record.direct_url == URL
+
+
+def test_a_direct_port_that_another_service_shares_is_not_told_of(
+    answers: list[io.BytesIO | Exception], direct: tuple[Record, Parts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose answer is as good as ours."""
+    record, parts = direct
+    others: dict[tuple[int, str, int], str] = {}
+    monkeypatch.setattr(ports, "intruder", lambda *where: others.get(where))
+    record.parts[HEAD] = Process(7, 1, "boot")
+    for told in (URL, None):
+        answers.append(said({"ready": True}))
+        parts.ask_direct_port()
+        assert record.direct_url == told
+        others[int(URL.rpartition(":")[2]), load().http_host, 7] = "python (pid 9)"
 
 
 @pytest.mark.parametrize("stranger", [Answer(b"<html>"), OSError("refused")])
