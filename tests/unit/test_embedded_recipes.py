@@ -184,6 +184,34 @@ def test_a_go_that_is_too_old_for_k6_is_passed_over(
             toolchain.go(Steps(Console(quiet=True)))
 
 
+def test_a_go_whose_installation_was_stopped_is_not_taken_for_a_whole_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its program runs, and lacks half of its library."""
+    go = tmp_path / "go"
+    monkeypatch.setattr(toolchain.shutil, "which", lambda _: None)
+    monkeypatch.setattr(toolchain.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(toolchain, "go_version", lambda _: (9, 9))
+
+    def stopped(*_: object, **__: object) -> None:
+        go.touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toolchain, "run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            toolchain.go(Steps(Console(quiet=True)))
+        assert not go.exists()
+        go.touch()
+        patch.setattr(toolchain, "go_version", lambda _: (1, 19))
+        with pytest.raises(KeyboardInterrupt):
+            toolchain.go(Steps(Console(quiet=True)))
+        assert go.exists(), "an old one of the user's own is left to him"
+        go.unlink()
+    monkeypatch.setattr(toolchain, "run", lambda command, *_, **__: "--ignore-installed" in command and go.touch())
+    assert toolchain.go(Steps(Console(quiet=True))) == go
+
+
 @pytest.mark.parametrize("sources", [toolchain.FERRETDB_SOURCE, programs.SOURCE])
 def test_no_go_mod_of_ours_asks_for_a_newer_go(sources: Path) -> None:
     asked = re.search(r"^go (\d+)\.(\d+)", (sources / "go.mod").read_text(), re.MULTILINE)
