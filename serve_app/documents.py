@@ -85,6 +85,24 @@ def document(parsed: Any) -> dict[str, Any]:
     return _members(parsed, "", 1)
 
 
+def refuse_larger(parsed: Any, max_bytes: int) -> None:
+    """Raises `Problem` document-too-large when the number of its values alone says that `encode` will.
+
+    Nothing that fits is refused. It takes a fraction of the time of `document`, in which nobody else is answered.
+    Counted is the least they become. An array has 5 bytes and 2 for each item, an empty object 5; a member of another
+    object counts as 1, because it may belong to an extended JSON type, of which BSON keeps less.
+    """
+    left = max_bytes
+    holders = [parsed] if type(parsed) in (dict, list) else []
+    while holders:
+        holder = holders.pop()
+        is_array = type(holder) is list
+        left -= 5 + 2 * len(holder) if is_array else len(holder) or 5
+        if left < 0:
+            raise Problem("document-too-large", f"At most {max_bytes} bytes as BSON are taken; it has more values.")
+        holders += [item for item in (holder if is_array else holder.values()) if type(item) in (dict, list)]
+
+
 def encode(members: dict[str, Any], max_bytes: int) -> bytes:
     """BSON. Raises `Problem` document-too-large."""
     try:

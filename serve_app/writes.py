@@ -15,7 +15,7 @@ from serve_app import bodies
 from serve_app.answers import Answer, json_answer
 from serve_app.appends import Appends
 from serve_app.breather import Breather
-from serve_app.documents import document, encode, parse
+from serve_app.documents import document, encode, parse, refuse_larger
 from serve_app.errors import Problem
 from serve_app.ids import InvalidId, id_text, id_value, keyed_id, uuid7
 from serve_app.limits import EdgeLimits
@@ -148,23 +148,30 @@ class Writes:
         # after seconds in which nobody else is answered.
         if len(body) > most and body.count(b",") > most:
             raise Problem("document-too-large", f"At most {most} bytes as BSON are taken; it has more commas.")
-        return parse(body)
+        return self._sized(parse(body), len(body))
+
+    def _sized(self, parsed: Any, size: int) -> Any:
+        """What was parsed from `size` bytes, perhaps among others. Each value has a byte there: few are not counted."""
+        if size > self._limits.max_document_bytes:
+            refuse_larger(parsed, self._limits.max_document_bytes)
+        return parsed
 
     async def _sorted_out(self, ask: Ask, namespace: str) -> tuple[list[dict[str, Any]], list[Write]]:
         """What is told of each document of a batch, and the writes of the sound ones. Of the large batches one is at
         work at a time, and pauses for the other requests."""
         items: list[dict[str, Any]] = []
         writes: list[Write] = []
-        is_large = ask.size > _LARGE_BYTES
+        size = ask.size
+        is_large = size > _LARGE_BYTES
         if is_large:
-            await self._large.take(ask.size)
+            await self._large.take(size)
         try:
             breather = Breather(self._monotonic)
             for index, item in enumerate(self._items(ask)):
                 if is_large and breather.is_due():
                     await breather.take()
                 try:
-                    parsed = self._parsed(item) if isinstance(item, bytes) else item
+                    parsed = self._parsed(item) if isinstance(item, bytes) else self._sized(item, size)
                     writes.append(self._document(namespace, parsed, ask.key, index))
                     items.append({"index": index})
                 except Problem as problem:

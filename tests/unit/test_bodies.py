@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tracemalloc
 from collections.abc import AsyncIterator
 from functools import partial
@@ -15,7 +16,7 @@ from edge import EdgeClient, problem
 from starlette.requests import Request
 
 from actors.adapters.clock import settle
-from serve_app import writes
+from serve_app import patches, writes
 from serve_app.bodies import Bodies
 from serve_app.errors import Problem
 from serve_app.turns import Turns
@@ -148,6 +149,40 @@ async def test_more_values_than_a_document_has_bytes_are_not_even_parsed(
         assert (len(parsed) == 1) is is_parsed
         assert is_parsed is response.is_success
         assert is_parsed or "document-too-large" in response.text
+
+
+@pytest.mark.parametrize(
+    "value", [[1] * 600, [{}] * 200, [[]] * 200, [[{}, 1, []]] * 100, {f"{i}": {} for i in range(250)}, [[0] * 40] * 15]
+)
+@pytest.mark.parametrize(
+    ("method", "path", "media"),
+    [
+        ("POST", "", "application/json"),
+        ("PUT", "/x", "application/json"),
+        ("PATCH", "/x", "application/json"),
+        ("POST", "/batch", "application/json"),
+        ("POST", "/batch", "application/x-ndjson"),
+    ],
+)
+async def test_more_values_than_a_document_has_bytes_are_not_looked_at_one_by_one(
+    method: str, path: str, media: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody is answered for seconds while one document of a batch is looked at."""
+    seen: list[Any] = []
+    plain = writes.document
+
+    def note(parsed: Any) -> dict[str, Any]:
+        seen.append(parsed)
+        return plain(parsed)
+
+    for module in (writes, patches):
+        monkeypatch.setattr(module, "document", note)
+    client = EdgeClient(max_document_bytes=1_000)
+    large = json.dumps({"a": value}) + " " * 1_000
+    text = f'[{large},\n{{"b":1}}]' if (path, media) == ("/batch", "application/json") else large
+    response = await client.send_json(method, f"/v1/shop/orders{path}", text, content_type=media)
+    assert "it has more values" in response.text
+    assert seen == ([{"b": 1}] if response.is_success else [])
 
 
 async def test_commas_in_a_text_are_no_reason_to_refuse_it() -> None:

@@ -10,7 +10,7 @@ from bson import Binary, DatetimeMS, Decimal128, Int64, MaxKey, MinKey, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.documents import MAX_DEPTH, decode, document, encode, parse, relaxed
+from serve_app.documents import MAX_DEPTH, decode, document, encode, parse, refuse_larger, relaxed
 from serve_app.errors import Problem
 
 BIG = 1 << 24
@@ -175,6 +175,23 @@ def test_a_document_may_be_as_large_as_allowed_and_no_larger() -> None:
         encode(members, size - 1)
 
 
+@pytest.mark.parametrize("count", [0, 1, 5, 9, 10, 11, 100, 101, 1_000])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "null", "true", "1", '""', "{}", "[]", "[{}]", '{"$minKey":1}', '{"":{"$maxKey":1}}', '{"$numberInt":"5"}',
+        '{"$regularExpression":{"pattern":"","options":""}}', '{"$binary":{"base64":"","subType":"00"}}',
+        '[{"$minKey":1},{"$minKey":1}]', '{"$date":{"$numberLong":"1000"}}', '{"$timestamp":{"t":1,"i":2}}',
+    ],
+)  # fmt: skip
+def test_nothing_that_fits_has_too_many_values(value: str, count: int) -> None:
+    names = [chr(i) for i in range(0x20, 0x7F) if chr(i) not in '"$\\']
+    array = f'{{"":[{",".join([value] * count)}]}}'
+    members = f"{{{','.join(f'{json.dumps(name)}:{value}' for name in ['', *names][:count])}}}"
+    for text in (array, members, f'{{"":[{",".join([members] * 9)}]}}'):
+        refuse_larger(parse(text.encode()), len(encode(document(parse(text.encode())), BIG)))
+
+
 def test_relaxed_extended_json_comes_back_as_it_went() -> None:
     text = (
         '{"_id":{"$oid":"0123456789abcdef01234567"},"at":{"$date":"2026-01-02T03:04:05.678Z"},"n":5,"l":12345678901,"d":1.5,'
@@ -231,10 +248,12 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_any_json_is_stored_as_it_reads_or_refused_with_a_problem(value: object) -> None:
+    text = json.dumps({"a": value}).encode()
     try:
-        body = encode(document(parse(json.dumps({"a": value}).encode())), BIG)
+        body = encode(document(parse(text)), BIG)
     except Problem:
         return
+    refuse_larger(parse(text), len(body))
     assert relaxed(decode(body))
 
 
