@@ -51,7 +51,7 @@ class Appends:
         def begin() -> Awaitable[Any]:
             if key is None:
                 return self._intake.append(writes)
-            return self._intake.append_once(key.digest, key.fingerprint, writes)
+            return self._intake.append_once(key.digest, key.record(writes), writes)
 
         def append() -> Awaitable[Any]:
             nonlocal writes

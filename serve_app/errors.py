@@ -137,7 +137,8 @@ FAULTS: dict[str, Fault] = {
     "idempotency-key-reused": Fault(
         422,
         "The Idempotency-Key was used for another request",
-        "A key belongs to one request. Nothing was kept of this one.",
+        "A key belongs to one request, and to what was taken of it: its type and changed limits count too. Nothing was "
+        "kept of this one.",
     ),
     "rejected-by-mongodb": Fault(
         422, "MongoDB will never take the write", "The reason is its own. The write is kept among the dead letters."

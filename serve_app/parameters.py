@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hashlib import blake2b
@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from actors.core.document import Write, encode_writes
 from serve_app.errors import Problem
 from serve_app.ids import InvalidId, id_text, id_value
 
@@ -41,7 +42,15 @@ class IdempotencyKey(NamedTuple):
     """A key as the intake knows it."""
 
     digest: str  # of caller, collection and key
-    fingerprint: str  # of method, document and body
+    fingerprint: str  # of method, path, media type and body; ids are made of it
+
+    def record(self, writes: Sequence[Write]) -> str:
+        """A digest of the request and of what was taken of it, to be remembered with the key.
+
+        The request alone would not do: what is taken of it depends on the limits of the day too, and a receipt must
+        not be given for a document that they left out.
+        """
+        return blake2b(self.fingerprint.encode() + encode_writes(writes), digest_size=16).hexdigest()
 
 
 class Preference(NamedTuple):
@@ -204,7 +213,7 @@ def preference(request: Request, headers: dict[bytes, bytes], max_wait_s: float)
 
 
 def idempotency_key(
-    headers: dict[bytes, bytes], request: Request, namespace: str, body: bytes
+    headers: dict[bytes, bytes], request: Request, namespace: str, media_type: str, body: bytes
 ) -> IdempotencyKey | None:
     """None when the header is not there. Raises `Problem` invalid-header."""
     raw = headers.get(b"idempotency-key")
@@ -213,7 +222,7 @@ def idempotency_key(
     key = raw.decode("latin-1")
     if not _KEY.fullmatch(key) or sum(name == b"idempotency-key" for name, _ in request.scope["headers"]) != 1:
         raise Problem("invalid-header", "Give one key of 1 to 255 visible ASCII characters.", "Idempotency-Key")
-    asked = f"{request.method}\0{request.scope['path']}\0".encode("utf-8", "surrogateescape")
+    asked = f"{request.method}\0{request.scope['path']}\0{media_type}\0".encode("utf-8", "surrogateescape")
     return IdempotencyKey(
         blake2b(f"{_TENANT}\0{namespace}\0{key}".encode(), digest_size=16).hexdigest(),
         blake2b(asked + body, digest_size=16).hexdigest(),

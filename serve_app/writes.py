@@ -105,7 +105,7 @@ class Writes:
         refuse_conditions(headers)
         ask = Ask(
             preference(request, headers, self._limits.max_wait_s),
-            idempotency_key(headers, request, namespace, b""),
+            idempotency_key(headers, request, namespace, "", b""),
             "",
             request,
             b"",
@@ -139,7 +139,8 @@ class Writes:
         wanted = preference(request, headers, self._limits.max_wait_s)
         media_type = bodies.media_type(headers, types)
         body = await self._bodies.read(request, headers)
-        return Ask(wanted, idempotency_key(headers, request, namespace, body), media_type, request, body)
+        key = idempotency_key(headers, request, namespace, media_type, body)
+        return Ask(wanted, key, media_type, request, body)
 
     def _parsed(self, body: bytes) -> Any:
         """One document."""

@@ -202,6 +202,11 @@ MUTANTS = (
         TEST_LOG + "test_a_key_keeps_its_first_request[redis]",
     ),
     _one(
+        "a known key answers for documents that it left out", "I1", "serve_app/parameters.py",
+        "self.fingerprint.encode() + encode_writes(writes)", "self.fingerprint.encode()",
+        "tests/unit/test_api_writes.py::test_an_idempotency_key_gives_no_receipt_for_what_other_limits_left_out",
+    ),
+    _one(
         "no epoch fence on append", "I3", LOG,
         "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED epoch ' .. ARGV[1]) end\n",
         "",

@@ -81,7 +81,7 @@ class DatabaseUnavailable(SpillwayError):
 
 
 class IdempotencyConflict(SpillwayError):
-    """This Idempotency-Key was used before with another body."""
+    """This Idempotency-Key was used before for another request."""
 
     code = "idempotency-key-reused"
 

@@ -18,7 +18,7 @@ class Keyed(NamedTuple):
     """A write under an Idempotency-Key: kept only if the key is new."""
 
     key: str  # digest of caller, collection and key
-    fingerprint: str  # digest of method and body
+    fingerprint: str  # digest of the request and its writes
     payload: bytes  # frames of the request, see `document`
 
 
@@ -83,7 +83,10 @@ class Intake(Protocol):
     async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
         """Like `append`, under an idempotency key: also tells whether the key was new. A known key with the same
         fingerprint keeps nothing and gives the first receipts again; with another it raises `IdempotencyConflict`. A
-        new one beyond the number that may be remembered raises `IdempotencyFull`."""
+        new one beyond the number that may be remembered raises `IdempotencyFull`.
+
+        Of the first writes only the place is remembered, so other writes need another fingerprint: their receipts
+        would be those of writes that were never kept."""
 
     async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
         """States once none of them is "logged" any more, or when the time is up."""

@@ -39,7 +39,7 @@ class FakeIntake:
         self.held: asyncio.Event | None = None
         self.held_waits: asyncio.Event | None = None
         self.final = State("stored")
-        self.known: dict[str, tuple[str, list[Receipt]]] = {}
+        self.known: dict[str, tuple[str, str]] = {}  # fingerprint and position
         self.documents: dict[tuple[str, str], Found] = {}
         self.sampled: list[tuple[str, bytes]] = []
         self.failing_append: Exception | None = None
@@ -72,17 +72,17 @@ class FakeIntake:
             else:
                 before = self.documents.get(key, Found(None, [], "mongodb"))
                 self.documents[key] = Found(before.base, [*before.patches, write.body], before.source)
-        return [Receipt("0", f"{len(self.appends)}-0", i, write.namespace, write.id) for i, write in enumerate(writes)]
+        return _receipts(f"{len(self.appends)}-0", writes)
 
     async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
         self._check()
         if key in self.known:
-            first, receipts = self.known[key]
+            first, position = self.known[key]
             if first != fingerprint:
                 raise IdempotencyConflict
-            return receipts, False
+            return _receipts(position, writes), False  # of these writes, as the real one makes them
         receipts = await self.append(writes)
-        self.known[key] = (fingerprint, receipts)
+        self.known[key] = (fingerprint, receipts[0].position)
         return receipts, True
 
     async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
@@ -128,3 +128,7 @@ class FakeIntake:
             raise self.failing_forget
         self._check()
         return await self.shelf.remove(ids)
+
+
+def _receipts(position: str, writes: Sequence[Write]) -> list[Receipt]:
+    return [Receipt("0", position, i, write.namespace, write.id) for i, write in enumerate(writes)]

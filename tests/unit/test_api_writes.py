@@ -475,6 +475,56 @@ async def test_a_condition_that_is_for_reads_alone_does_not_stop_a_write(client:
     accepted(await client.put(DOCUMENT, json={}, headers={"If-Modified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}))
 
 
+BY_LINES = '[\n{"a":1},\n{"b":2}\n]'  # as an array two documents, as lines only the last
+
+
+async def test_an_idempotency_key_gives_no_receipt_for_what_another_reading_of_its_body_left_out(
+    client: EdgeClient,
+) -> None:
+    lines = {"content_type": "application/x-ndjson", "idempotency_key": "k1"}
+    first = await client.send_json("POST", BATCH, BY_LINES, **lines)
+    assert (first.json()["accepted"], first.json()["rejected"]) == (1, 3)
+    again = await client.send_json("POST", BATCH, BY_LINES, idempotency_key="k1")
+    problem(again, 422, "idempotency-key-reused", "Idempotency-Key")
+    assert (await client.send_json("POST", BATCH, BY_LINES, **lines)).json() == first.json()
+    assert len(client.intake.writes) == 1
+
+
+async def test_an_idempotency_key_gives_no_receipt_for_what_other_limits_left_out(client: EdgeClient) -> None:
+    body, key = json.dumps([{"a": 1}, {"b": "x" * 100}, {"_id": "c"}]), {"idempotency_key": "k1"}
+    strict = EdgeClient(client.intake, max_document_bytes=100)
+    first = await strict.send_json("POST", BATCH, body, **key)
+    assert (first.json()["accepted"], first.json()["rejected"]) == (2, 1)
+    problem(await client.send_json("POST", BATCH, body, **key), 422, "idempotency-key-reused", "Idempotency-Key")
+    assert (await strict.send_json("POST", BATCH, body, **key)).json() == first.json()
+    assert len(client.intake.writes) == 2
+
+
+async def test_an_idempotency_key_is_told_the_same_by_every_replica_and_later(client: EdgeClient) -> None:
+    """Whatever limits leave what is taken as it is, and however the type is written."""
+    other = EdgeClient(client.intake, max_document_bytes=1_000)
+    for method, path in WRITES:
+        text = '[{"a":1},{"_id":"x"},7]' if path == BATCH else text_for(path)
+        key = {"idempotency_key": f"{method} {path}".replace(" ", "-")}
+        first = await client.send_json(method, path, text, **key)
+        client.clock.now += 3_600
+        again = await other.send_json(method, path, text, content_type="Application/JSON; charset=utf-8", **key)
+        assert again.headers["idempotency-replayed"] == "true"
+        assert (again.status_code, again.json()) == (first.status_code, first.json())
+    assert len(client.intake.appends) == len(WRITES)
+
+
+async def test_an_id_under_an_idempotency_key_belongs_to_one_reading_of_the_body() -> None:
+    """Else, with the key forgotten, the second would meet the document of the first, and be taken for a copy of it."""
+    body = '[{"x":1},{"a":1},\n{"b":1}\n]'
+    ids = []
+    for media in ("application/json", "application/x-ndjson"):
+        answer = await EdgeClient().send_json("POST", BATCH, body, content_type=media, idempotency_key="k")
+        ids += [item.get("id") for item in answer.json()["items"] if item["index"] == 1]
+    assert None not in ids
+    assert ids[0] != ids[1]
+
+
 async def test_two_idempotency_keys_are_none(client: EdgeClient) -> None:
     headers = [("content-type", "application/json"), ("idempotency-key", "a"), ("idempotency-key", "b")]
     problem(await client.request("POST", ONE, content="{}", headers=headers), 400, "invalid-header", "Idempotency-Key")
