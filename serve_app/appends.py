@@ -78,14 +78,17 @@ class Appends:
         it takes longer than an append may.
         """
         await self._turns.take(size)
+        begun: asyncio.Future[T] | None = None
         try:
             answer = asyncio.get_running_loop().create_future()
             begun = asyncio.ensure_future(work())
-        except BaseException:  # no memory, say
+            self._under_way[begun] = answer
+            begun.add_done_callback(self._ended)
+        except BaseException:  # no memory, say: nobody will hear of its end
+            if begun is not None:
+                self._under_way.pop(begun, None)
             self._turns.give_back()
             raise
-        self._under_way[begun] = answer
-        begun.add_done_callback(self._ended)
         self._deadlines.begin(answer)
         result: T = await answer
         return result

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from composed import Service
+from edge import EdgeClient
 from fake_intake import FakeIntake
 
 from actors import life, outbox
@@ -47,6 +48,22 @@ async def test_pieces_whose_reports_cannot_be_joined_are_asked_for_again(monkeyp
         (part,) = box.take(lambda command: 1).parts
         part.answer.set_result(Report.all(Outcome.STORED, 1))
     assert (await asyncio.wait_for(answer, 5)).needs_retry
+
+
+class Deaf(asyncio.Future[None]):
+    """There is no memory to say who is to be told of its end."""
+
+    def add_done_callback(self, *_: Any, **__: Any) -> None:
+        no_memory()
+
+
+async def test_an_append_whose_end_nobody_can_be_told_of_keeps_neither_its_turn_nor_the_way_down() -> None:
+    client = EdgeClient(at_once=1)
+    appends = client.app._appends
+    with pytest.raises(MemoryError):
+        await appends.own(Deaf)
+    assert (await client.post("/v1/shop/orders", json={})).status_code == 202
+    await asyncio.wait_for(appends.finish(), 5)
 
 
 async def test_a_status_that_could_not_be_asked_for_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
