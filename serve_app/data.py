@@ -12,7 +12,7 @@ from starlette.requests import Request
 from actors.core.document import Write
 from actors.core.errors import SpillwayError
 from serve_app.answers import Answer, json_answer, rfc3339
-from serve_app.appends import Appends
+from serve_app.appends import Appends, surely_kept_nothing
 from serve_app.errors import Problem
 from serve_app.health import StatusBoard
 from serve_app.ids import uuid7s
@@ -56,7 +56,7 @@ class Data:
         """Five inserts, durable when this answers, and the documents that could be read meanwhile: five unless the
         collection has fewer, or MongoDB is down and they are in no buffer and no cache."""
         query(request)
-        quota = self._callers.charge(request, WRITES)
+        charged = self._callers.charge(request, WRITES)
         self._pool.refresh_if_due(self._monotonic())
         await self._pool.asked_once(_READ_TIMEOUT_S)
         self._warm_if_due(self._monotonic())
@@ -68,12 +68,16 @@ class Data:
             if reading is not None:
                 unreadable = await reading
                 reads = [id_ for id_ in reads if id_ not in unreadable]
+        except Exception as error:
+            if surely_kept_nothing(error):
+                self._callers.give_back(charged)
+            raise
         finally:
             if reading is not None:
                 reading.cancel()  # does nothing when it is done
         ids = [receipt.id for receipt in receipts]
         answer = {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(time.time())}
-        return json_answer(200, answer, quota)
+        return json_answer(200, answer, charged.headers)
 
     def _records(self) -> list[Write]:
         return records(self._namespace, uuid7s(WRITES), int(time.time() * 1000))

@@ -22,6 +22,7 @@ class Charge(NamedTuple):
     granted: bool
     remaining: int  # writes that would be granted right now
     wait_s: float  # refused: until the same would be granted; granted: until the whole quota is there again
+    since: int  # when the caller had paid for what came before
 
 
 class Quota:
@@ -54,7 +55,32 @@ class Quota:
         while len(self._paid_at) > self._max_callers:
             self._paid_at.popitem(last=False)
         remaining = max(0, (self._burst_ns - (paid_at - now)) // self._interval_ns)
-        return Charge(granted, remaining, (paid_at - now if granted else after - now - most) / SECOND_NS)
+        return Charge(granted, remaining, (paid_at - now if granted else after - now - most) / SECOND_NS, before)
+
+    def give_back(self, caller: str, writes: int, since: int, now: int) -> Charge:
+        """As if `writes`, granted with this `since`, had not been asked for.
+
+        What time has paid of them does not come back: without them it would have been lost, a quota being whole at
+        most. Of several that are under way at once a bit of it may.
+        """
+        unpaid = max(0, writes * self._interval_ns - max(0, now - since))
+        paid_at = max(self._paid_at.get(caller, 0) - unpaid, now)
+        if caller in self._paid_at:
+            self._paid_at[caller] = paid_at
+        remaining = max(0, (self._burst_ns - (paid_at - now)) // self._interval_ns)
+        return Charge(True, remaining, (paid_at - now) / SECOND_NS, since)
+
+
+class Charged(NamedTuple):
+    """What a request was charged, to be given back when nothing of it is kept."""
+
+    headers: Headers  # for its answer
+    caller: str = ""
+    writes: int = 0
+    since: int = 0
+
+
+_FREE = Charged(())
 
 
 class Callers:
@@ -75,24 +101,36 @@ class Callers:
         window_s = ceil(limits.quota_burst / limits.quota_per_s) if limits.quota_per_s else 0
         self._policy = (b"ratelimit-policy", b'"writes";q=%d;w=%d' % (limits.quota_burst, window_s))
 
-    def charge(self, request: Request, writes: int) -> Headers:
-        """Headers for the answer. Raises `Problem` quota-exceeded, before anything was kept."""
+    def charge(self, request: Request, writes: int) -> Charged:
+        """Raises `Problem` quota-exceeded, before anything was kept."""
         if self._quota is None:
-            return ()
-        now = int(self._monotonic() * SECOND_NS)
-        granted, remaining, wait_s = self._quota.charge(self._name(request), writes, now)
-        whole_s = ceil(wait_s) if granted else max(1, ceil(wait_s))
-        headers = (self._policy, (b"ratelimit", b'"writes";r=%d;t=%d' % (remaining, whole_s)))
-        if granted:
-            return headers
+            return _FREE
+        caller = self._name(request)
+        charge = self._quota.charge(caller, writes, self._now())
+        if charge.granted:
+            return Charged(self._headers(charge.remaining, ceil(charge.wait_s)), caller, writes, charge.since)
+        remaining, whole_s = charge.remaining, max(1, ceil(charge.wait_s))
         problem = Problem(
             "quota-exceeded",
             f"{writes} writes are more than this caller's quota holds now: {remaining} of {self._quota.burst}. "
             f"They would be taken in {whole_s} s.",
             retry_after_s=whole_s,
         )
-        problem.headers.extend(headers)
+        problem.headers.extend(self._headers(remaining, whole_s))
         raise problem
+
+    def give_back(self, charged: Charged) -> Headers:
+        """Nothing new was kept. Headers that say so."""
+        if self._quota is None:
+            return ()
+        charge = self._quota.give_back(charged.caller, charged.writes, charged.since, self._now())
+        return self._headers(charge.remaining, ceil(charge.wait_s))
+
+    def _now(self) -> int:
+        return int(self._monotonic() * SECOND_NS)
+
+    def _headers(self, remaining: int, whole_s: int) -> Headers:
+        return (self._policy, (b"ratelimit", b'"writes";r=%d;t=%d' % (remaining, whole_s)))
 
     def _name(self, request: Request) -> str:
         client = request.scope.get("client")

@@ -13,7 +13,7 @@ from actors.core.ports import State
 from actors.core.receipt import Receipt
 from serve_app import bodies
 from serve_app.answers import Answer, json_answer
-from serve_app.appends import Appends
+from serve_app.appends import Appends, surely_kept_nothing
 from serve_app.breather import Breather
 from serve_app.documents import document, encode, parse, refuse_larger
 from serve_app.errors import Problem
@@ -227,9 +227,15 @@ class Writes:
     async def _kept(
         self, ask: Ask, writes: list[Write]
     ) -> tuple[list[Receipt], list[State], list[tuple[bytes, bytes]]]:
-        quota = self._callers.charge(ask.request, len(writes))
+        charged = self._callers.charge(ask.request, len(writes))
         size = sum(len(write.body) for write in writes)
-        receipts, fresh = await self._appends.keep(lambda: writes, size, ask.key)
+        try:
+            receipts, fresh = await self._appends.keep(lambda: writes, size, ask.key)
+        except Exception as error:
+            if surely_kept_nothing(error):
+                self._callers.give_back(charged)
+            raise
+        quota = charged.headers if fresh else self._callers.give_back(charged)
         states = await self._appends.settle(receipts, ask.preference.wait_s)
         headers = [_VARY, *ask.preference.applied, *quota]
         return receipts, states, headers if fresh else [*headers, _REPLAYED]

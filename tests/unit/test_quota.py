@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from edge import EdgeClient, problem
 from hypothesis import given
 from hypothesis import strategies as st
+from loop_clock import stop_clock
 
+from actors.adapters.clock import settle
+from actors.core.errors import (
+    BufferUnavailable,
+    Draining,
+    Fenced,
+    LogUnavailable,
+    OutcomeUnknown,
+    QueueFull,
+    SpillwayError,
+)
 from actors.core.pacing import SECOND_NS
 from serve_app.quota import Quota, networks
 
@@ -27,7 +39,7 @@ def test_a_refusal_costs_nothing_and_says_how_long_to_wait() -> None:
     quota = Quota(10.0, 5, 100)
     quota.charge("a", 5, 0)
     for _ in range(100):
-        assert quota.charge("a", 3, 0) == (False, 0, pytest.approx(0.3))
+        assert quota.charge("a", 3, 0)[:3] == (False, 0, pytest.approx(0.3))
     assert quota.charge("a", 3, 3 * SECOND_NS // 10).granted
 
 
@@ -74,6 +86,45 @@ def test_no_stretch_of_time_holds_more_than_burst_and_rate_allow(
         for at, writes in granted[i:]:
             total += writes
             assert total <= burst + per_s * (at - start) / SECOND_NS + 1e-6
+
+
+@given(st.lists(st.tuples(st.integers(0, SECOND_NS), st.integers(1, 12), st.booleans()), max_size=40))
+def test_what_is_given_back_at_once_was_never_asked_for(asks: list[tuple[int, int, bool]]) -> None:
+    quota, plain, now = Quota(10.0, 10, 10), Quota(10.0, 10, 10), 0
+    for gap, writes, is_kept in asks:
+        now += gap
+        if is_kept:
+            assert quota.charge("a", writes, now) == plain.charge("a", writes, now)
+        elif (charge := quota.charge("a", writes, now)).granted:
+            given_back = quota.give_back("a", writes, charge.since, now)
+            assert given_back.remaining == plain.charge("a", 0, now).remaining
+
+
+@pytest.mark.parametrize("begun", [1, 2, 4, 6])
+@pytest.mark.parametrize("kept", [0, 1, 3, 4])
+def test_what_is_given_back_late_is_not_what_time_has_paid(begun: int, kept: int) -> None:
+    """A whole quota cannot become more: a caller must not save up what was begun, and use it on top of a burst."""
+    quota = Quota(1.0, 10, 10)
+    charge = quota.charge("a", begun, 0)
+    if kept:
+        quota.charge("a", kept, 3 * SECOND_NS)
+    assert quota.give_back("a", begun, charge.since, 3 * SECOND_NS)[:3] == (True, 10 - kept, kept)
+
+
+def test_what_is_given_back_to_a_caller_in_debt_is_all_of_it_however_late() -> None:
+    quota = Quota(1.0, 10, 10)
+    quota.charge("a", 6, 0)
+    charge = quota.charge("a", 4, 0)
+    assert quota.give_back("a", 4, charge.since, 5 * SECOND_NS)[:3] == (True, 9, 1.0)
+
+
+def test_whoever_is_forgotten_is_given_nothing() -> None:
+    quota = Quota(1.0, 2, 1)
+    charge = quota.charge("a", 2, 0)
+    quota.charge("b", 2, 0)
+    assert quota.give_back("a", 2, charge.since, 0).remaining == 2
+    assert len(quota) == 1
+    assert not quota.charge("b", 1, 0).granted
 
 
 @given(st.lists(st.tuples(st.integers(0, SECOND_NS), st.integers(1, 10)), max_size=40))
@@ -165,6 +216,69 @@ async def test_what_is_refused_for_itself_costs_nothing() -> None:
     for _ in range(5):
         assert (await edge.send_json("POST", PATH, "{")).status_code == 400
     assert (await post(edge)).status_code == 202
+
+
+WAYS = [("POST", PATH), ("POST", f"{PATH}/batch"), ("DELETE", f"{PATH}/1"), ("GET", "/api/data")]
+
+
+async def ask(edge: EdgeClient, method: str, path: str, **headers: str) -> Any:
+    """Five writes at most."""
+    return await edge.send_json(method, path, "[{},{},{},{},{}]" if path.endswith("batch") else "{}", **headers)
+
+
+@pytest.mark.parametrize(("method", "path"), WAYS)
+@pytest.mark.parametrize("error", [QueueFull, Draining, LogUnavailable, BufferUnavailable, Fenced])
+async def test_what_the_service_refuses_costs_nothing(error: type[SpillwayError], method: str, path: str) -> None:
+    edge = EdgeClient(quota_per_s=0.001, quota_burst=5)
+    edge.intake.failing_append = error()
+    for _ in range(6):
+        problem(await ask(edge, method, path), 503, error.code)
+    edge.intake.failing_append = None
+    assert (await ask(edge, "GET", "/api/data")).headers["ratelimit"] == '"writes";r=0;t=5000'
+
+
+@pytest.mark.parametrize(("method", "path"), WAYS)
+async def test_a_turn_that_does_not_come_costs_nothing(
+    method: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = stop_clock(monkeypatch)
+    edge = EdgeClient(at_once=1, quota_per_s=0.001, quota_burst=5)
+    edge.intake.held = asyncio.Event()
+    edge._transport.client = ("192.0.2.1", 1)  # type: ignore[attr-defined]
+    holds_it = asyncio.create_task(edge.delete(f"{PATH}/1"))
+    await settle()
+    edge._transport.client = ("192.0.2.2", 1)  # type: ignore[attr-defined]
+    for _ in range(6):
+        asked = asyncio.create_task(ask(edge, method, path))
+        await settle()
+        await advance(5.2)
+        problem(await asked, 503, "overloaded")
+    edge.intake.held.set()
+    await holds_it
+    assert (await ask(edge, "GET", "/api/data")).status_code == 200
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown(), TimeoutError(), RuntimeError("broken")])
+@pytest.mark.parametrize(("method", "path"), WAYS)
+async def test_what_may_have_been_kept_costs(error: Exception, method: str, path: str) -> None:
+    edge = EdgeClient(quota_per_s=0.001, quota_burst=5)
+    edge.intake.failing_append = error
+    assert (await ask(edge, method, path)).status_code in (500, 504)
+    edge.intake.failing_append = None
+    problem(await ask(edge, "GET", "/api/data"), 429, "quota-exceeded")
+
+
+async def test_a_repetition_under_its_key_costs_nothing_and_says_so() -> None:
+    edge = EdgeClient(quota_per_s=0.001, quota_burst=10)
+    batch = "POST", f"{PATH}/batch"
+    assert (await ask(edge, *batch, idempotency_key="k")).headers["ratelimit"] == '"writes";r=5;t=5000'
+    for _ in range(3):
+        again = await ask(edge, *batch, idempotency_key="k")
+        assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
+        assert again.headers["ratelimit"] == '"writes";r=5;t=5000'
+        problem(await ask(edge, "POST", PATH, idempotency_key="k"), 422, "idempotency-key-reused")
+    assert (await ask(edge, "GET", "/api/data")).status_code == 200
+    problem(await ask(edge, *batch, idempotency_key="k2"), 429, "quota-exceeded")
 
 
 async def test_only_a_trusted_proxy_may_name_the_caller() -> None:
