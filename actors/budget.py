@@ -101,13 +101,13 @@ class Budget:
         last = self.gauge.last(self._clock.now_ns())
         return {"last_second": last, "worst_window": self.gauge.worst, "limit": self.limit}
 
-    def quarantine(self, *, clean: bool) -> None:
-        """A writer before this one may have filled the last second; if it did not end `clean`, it may still have
-        commands under way."""
+    def quarantine(self, under_way_s: float) -> None:
+        """A writer before this one may have filled the last second; and for `under_way_s`, which depends on its
+        settings and not on ours, commands that it has left behind may be executed yet (0: it left none)."""
         now = self._clock.now_ns()
-        hold_ns = SECOND_NS + (0 if clean else self._operation_ns)
+        hold_ns = SECOND_NS + int(under_way_s * SECOND_NS)
         self._hold_until = max(self._hold_until, now + hold_ns)
-        if not clean:
+        if under_way_s:
             self._doubt_until = max(self._doubt_until, now + hold_ns)
 
     @property

@@ -242,7 +242,7 @@ class MongoWriter:
             Budget(
                 config.limit, config.lanes, config.mongodb_timeout_s, clock, config.operation_bytes, config.max_bytes
             ),
-            Tenure(RedisLease(self._redis, config.key_prefix, config.lease_s), clock),
+            Tenure(RedisLease(self._redis, config.key_prefix, config.lease_s, config.mongodb_timeout_s), clock),
             clock,
             RayTelemetry("writer"),
             lanes=config.lanes,

@@ -20,14 +20,15 @@ class Tenure:
         self._lease = lease
         self._clock = clock
         self._until_ns = 0
+        self._alone_ns = 0  # from then on nothing of the owners before is under way
 
     @property
     def holds(self) -> bool:
         return self._clock.now_ns() < self._until_ns
 
-    async def begin(self) -> bool:
-        """Wait for the lease and take it. True when the owner before gave it back, so that nothing of it is under
-        way."""
+    async def begin(self) -> float:
+        """Wait for the lease and take it. Returns for how many seconds yet commands of the owners before may be
+        executed: 0 when the last one gave it back, so that nothing is under way."""
         while True:
             asked_ns = self._clock.now_ns()
             try:
@@ -35,7 +36,8 @@ class Tenure:
                 if grant:
                     self.epoch = grant.epoch
                     self._extend(asked_ns)
-                    return grant.clean
+                    self._alone_ns = self._clock.now_ns() + int(grant.under_way_s * SECOND_NS)
+                    return grant.under_way_s
                 self.note = "another writer holds the lease"
             except LogUnavailable as error:
                 self.note = str(error)
@@ -48,7 +50,7 @@ class Tenure:
             await self._clock.sleep(self._lease.ttl_s / 3)
             asked_ns = self._clock.now_ns()
             try:
-                if not await self._lease.renew():
+                if not await self._lease.renew(alone=asked_ns >= self._alone_ns):
                     raise Fenced("another writer has taken over")
                 self._extend(asked_ns)
             except LogUnavailable as error:

@@ -108,8 +108,7 @@ class Writer:
 
     async def run(self) -> None:
         """Take the lease, hold it, and send until cancelled. Raises `Fenced` when it is lost for good."""
-        clean = await self._tenure.begin()
-        self._budget.quarantine(clean=clean)
+        self._budget.quarantine(await self._tenure.begin())
         try:
             await together(
                 self._tenure.hold(), self._dispatch(), self._recover_always(), self._watch(), self._tasks.fail()

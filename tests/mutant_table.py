@@ -287,6 +287,11 @@ MUTANTS = (
         TEST_WRITER + "test_after_a_clean_end_a_writer_waits_one_window_before_its_first_command",
     ),
     _one(
+        "an heir forgets the longer time of the writer before", "I5", "actors/tenure.py",
+        "alone=asked_ns >= self._alone_ns", "alone=True",
+        CAP + "test_a_writer_of_a_shorter_time_waits_for_what_one_of_a_longer_time_has_left_behind",
+    ),
+    _one(
         "no R - C reserve", "I4", BUDGET,
         "self._slots = limit - lanes * cost_of(max_bytes, operation_bytes)", "self._slots = limit",
         CAP + "test_no_window_of_a_second_holds_more_than_r_executions_over_all_generations",

@@ -200,26 +200,35 @@ class _LeaseKey:
     epoch: int = 0
     until_ns: int = 0
     clean: bool = True
+    operation_s: float = 0.0
 
 
 class MemoryLease:
     """Satisfies `Lease`. `rival` makes it look as if another writer had taken over; `another` is one."""
 
     def __init__(
-        self, clock: ManualClock, *, ttl_s: float = 3.0, clean: bool = True, key: _LeaseKey | None = None
+        self,
+        clock: ManualClock,
+        *,
+        ttl_s: float = 3.0,
+        operation_s: float = 5.0,
+        clean: bool = True,
+        key: _LeaseKey | None = None,
     ) -> None:
-        """`clean`: how the writer before the first one ended."""
+        """`operation_s`: see `RedisLease`. `clean`: how the writer before the first one ended."""
         self.faults = Faults()
         self.rival = False
         self.released = False
         self._ttl_s = ttl_s
+        self._operation_s = operation_s
         self._clock = clock
         self._key = key or _LeaseKey(clean=clean)
         self._epoch = 0
 
-    def another(self) -> MemoryLease:
-        """The same lease, as another writer sees it."""
-        return MemoryLease(self._clock, ttl_s=self._ttl_s, key=self._key)
+    def another(self, operation_s: float | None = None) -> MemoryLease:
+        """The same lease, as another writer sees it, maybe one of other settings."""
+        operation_s = self._operation_s if operation_s is None else operation_s
+        return MemoryLease(self._clock, ttl_s=self._ttl_s, operation_s=operation_s, key=self._key)
 
     @property
     def ttl_s(self) -> float:
@@ -230,15 +239,18 @@ class MemoryLease:
         if self.rival or self._clock.now_ns() < self._key.until_ns:
             return None
         clean, self._key.clean = self._key.clean, False
+        self._key.operation_s = max(self._operation_s, 0.0 if clean else self._key.operation_s)
         self._key.epoch += 1
         self._epoch = self._key.epoch
         self._extend()
-        return Grant(self._epoch, clean)
+        return Grant(self._epoch, 0.0 if clean else self._key.operation_s)
 
-    async def renew(self) -> bool:
+    async def renew(self, *, alone: bool = False) -> bool:
         self.faults.strike("renew")
         if self.rival or self._key.epoch != self._epoch:
             return False
+        if alone:
+            self._key.operation_s = self._operation_s
         self._extend()
         return True
 

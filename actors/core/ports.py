@@ -250,7 +250,7 @@ class Grant(NamedTuple):
     """The right to write."""
 
     epoch: int
-    clean: bool  # the holder before gave it back: nothing of it can be under way
+    under_way_s: float  # so long what holders before sent may be executed yet; 0: the last one gave it back
 
 
 class Lease(Protocol):
@@ -262,9 +262,9 @@ class Lease(Protocol):
     async def acquire(self) -> Grant | None:
         """Take it if it is free; None while another holds it. Raises `LogUnavailable`."""
 
-    async def renew(self) -> bool:
-        """Hold it for another `ttl_s` from before this call; False when another epoch has begun. Raises
-        `LogUnavailable`."""
+    async def renew(self, *, alone: bool = False) -> bool:
+        """Hold it for another `ttl_s` from before this call; False when another epoch has begun. `alone`: nothing of
+        the holders before is under way any more. Raises `LogUnavailable`."""
 
     async def release(self) -> None:
         """Give it back, with nothing under way. Raises `LogUnavailable`."""

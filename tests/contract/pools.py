@@ -157,7 +157,7 @@ class Pools:
         self.prefix = f"t{uuid.uuid4().hex[:12]}"
         self.redis = redis.Redis.from_url(url, single_connection_client=True)
         self.store = Applied(self.clock)
-        self.lease = MemoryLease(self.clock)
+        self.lease = MemoryLease(self.clock, operation_s=0.5)
         self.new_writer()
         self.under_way: set[asyncio.Task[Any]] = set()
         self.present: list[Part] = []

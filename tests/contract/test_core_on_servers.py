@@ -45,7 +45,7 @@ async def test_a_batch_that_was_stored_and_not_acknowledged_is_replayed_without_
     client = connect(redis_url, 2.0)
     letters = RedisDeadLetters(client, prefix)
     store = MongoStore(mongodb_uri, timeout_s=5.0, lanes=4)
-    tenure = Tenure(RedisLease(client, prefix, 3.0), clock)
+    tenure = Tenure(RedisLease(client, prefix, 3.0, 5.0), clock)
     owns = partial(is_owner, client, prefix)
     writer = Writer(
         store, Outbox(1_000, 8 << 20, owns), Budget(100, 4, 5.0, clock), tenure, clock, RecordingTelemetry(), lanes=4,

@@ -19,11 +19,12 @@ from cluster.settings import Settings
 from tests.conftest import KEEPERS
 
 TTL_S = 60.0  # far longer than a test takes: only `pass_time` makes a lease run out
+OPERATION_S, LONG_OPERATION_S = 2.0, 30.0
 
 
 @dataclass
 class Leases:
-    another: Callable[[], Lease]
+    another: Callable[..., Lease]  # of this operation time, or of `OPERATION_S`
     pass_time: Callable[[float], Awaitable[None]]
 
 
@@ -31,7 +32,7 @@ class Leases:
 async def leases(request: pytest.FixtureRequest) -> AsyncIterator[Leases]:
     if request.param == "memory":
         clock = ManualClock()
-        yield Leases(MemoryLease(ttl_s=TTL_S, clock=clock).another, clock.advance)
+        yield Leases(MemoryLease(clock, ttl_s=TTL_S, operation_s=OPERATION_S).another, clock.advance)
         return
     client = connect(request.getfixturevalue(request.param), 60.0)
     prefix = f"t{uuid.uuid4().hex}"
@@ -41,14 +42,14 @@ async def leases(request: pytest.FixtureRequest) -> AsyncIterator[Leases]:
         """Brings the end of the key nearer; at zero Redis deletes it."""
         await client.pexpire(key, await client.pttl(key) - int(seconds * 1000))
 
-    yield Leases(lambda: RedisLease(client, prefix, TTL_S), pass_time)
+    yield Leases(lambda operation_s=OPERATION_S: RedisLease(client, prefix, TTL_S, operation_s), pass_time)
     await client.aclose()
 
 
 async def test_the_first_writer_follows_nobody(leases: Leases) -> None:
     lease = leases.another()
     grant = await lease.acquire()
-    assert grant == (1, True)
+    assert grant == (1, 0)
     assert lease.ttl_s == TTL_S
     assert await lease.renew()
 
@@ -62,7 +63,7 @@ async def test_a_second_writer_waits_until_the_lease_has_run_out_and_then_knows_
     await leases.pass_time(TTL_S * 0.6)
     assert await second.acquire() is None, "it was renewed"
     await leases.pass_time(TTL_S * 0.7)
-    assert await second.acquire() == (2, False)
+    assert await second.acquire() == (2, OPERATION_S)
 
 
 async def test_who_was_followed_cannot_renew_or_release_any_more(leases: Leases) -> None:
@@ -80,9 +81,9 @@ async def test_a_lease_that_was_given_back_is_free_at_once_and_clean(leases: Lea
     first, second, third = (leases.another() for _ in range(3))
     await first.acquire()
     await first.release()
-    assert await second.acquire() == (2, True)
+    assert await second.acquire() == (2, 0)
     await leases.pass_time(TTL_S * 1.2)
-    assert await third.acquire() == (3, False), "the word of the first does not speak for the second"
+    assert await third.acquire() == (3, OPERATION_S), "the word of the first does not speak for the second"
 
 
 async def test_a_lease_that_ran_out_is_taken_again_while_nobody_else_held_it(leases: Leases) -> None:
@@ -101,13 +102,55 @@ async def test_who_was_followed_does_not_take_it_again_when_its_follower_has_die
     await second.acquire()
     await leases.pass_time(TTL_S * 1.2)
     assert not await first.renew()
-    assert await leases.another().acquire() == (3, False)
+    assert await leases.another().acquire() == (3, OPERATION_S)
+
+
+async def test_an_heir_is_told_how_long_its_predecessor_s_commands_may_take_and_not_its_own_only(
+    leases: Leases,
+) -> None:
+    first, second = leases.another(LONG_OPERATION_S), leases.another()
+    await first.acquire()
+    await leases.pass_time(TTL_S * 1.2)
+    assert await second.acquire() == (2, LONG_OPERATION_S)
+
+
+async def test_an_heir_that_dies_before_it_has_outwaited_its_predecessor_hands_the_longer_time_on(
+    leases: Leases,
+) -> None:
+    """So does one that was never told that it has the lease, and takes it again."""
+    first, second, third = leases.another(LONG_OPERATION_S), leases.another(), leases.another()
+    await first.acquire()
+    for heir, epoch in ((second, 2), (second, 3), (third, 4)):
+        await leases.pass_time(TTL_S * 1.2)
+        assert await heir.acquire() == (epoch, LONG_OPERATION_S)
+        assert await heir.acquire() is None, "asked a second time"
+        assert await heir.renew(), "within its quarantine"
+
+
+async def test_an_heir_that_has_outwaited_its_predecessor_hands_on_its_own_time(leases: Leases) -> None:
+    first, second, third = leases.another(LONG_OPERATION_S), leases.another(), leases.another()
+    await first.acquire()
+    await leases.pass_time(TTL_S * 1.2)
+    await second.acquire()
+    assert await second.renew(alone=True)
+    assert not await first.renew(alone=True), "a late word of the one before changes nothing"
+    await leases.pass_time(TTL_S * 1.2)
+    assert await third.acquire() == (3, OPERATION_S)
+
+
+async def test_a_lease_that_was_given_back_hands_nothing_on(leases: Leases) -> None:
+    first, second, third = leases.another(LONG_OPERATION_S), leases.another(), leases.another()
+    await first.acquire()
+    await first.release()
+    assert await second.acquire() == (2, 0)
+    await leases.pass_time(TTL_S * 1.2)
+    assert await third.acquire() == (3, OPERATION_S)
 
 
 async def test_a_dead_writer_s_lease_ends_though_the_clock_of_redis_was_set_back(redis_url: str) -> None:
     """By an hour: so much longer its key would live."""
     client, prefix = connect(redis_url, 60.0), f"t{uuid.uuid4().hex}"
-    dead, next_ = (RedisLease(client, prefix, TTL_S / 2) for _ in range(2))
+    dead, next_ = (RedisLease(client, prefix, TTL_S / 2, OPERATION_S) for _ in range(2))
     await dead.acquire()
     await client.expire(f"{prefix}:writer", 3_600)
     assert await next_.acquire() is None
@@ -125,7 +168,7 @@ def test_no_lease_may_be_set_longer_than_the_longest() -> None:
 
 
 async def test_a_lease_that_cannot_be_reached_says_so() -> None:
-    lease = RedisLease(connect("redis://127.0.0.1:1/0", 0.3), "t", TTL_S)
+    lease = RedisLease(connect("redis://127.0.0.1:1/0", 0.3), "t", TTL_S, OPERATION_S)
     for ask in (lease.acquire, lease.renew, lease.release):
         with pytest.raises(LogUnavailable):
             await ask()

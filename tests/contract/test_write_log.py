@@ -381,17 +381,17 @@ async def test_what_empties_a_full_redis_can_begin_anew(redis: Any, full: Fill) 
     prefix = f"t{uuid.uuid4().hex}"
     await (before := log_on(redis, prefix)).open()
     position = (await before.append(b"x")).position
-    writer = RedisLease(redis, prefix, ttl_s=LONG_S)
+    writer = RedisLease(redis, prefix, LONG_S, 5.0)
     await writer.acquire()
     await writer.release()
     await full()
     after = log_on(redis, prefix)
     assert await after.open() == 2
     assert await entries(after) == [(position, b"x")]
-    successor = RedisLease(redis, prefix, ttl_s=0.05)
-    assert await successor.acquire() == (2, True)
+    successor = RedisLease(redis, prefix, 0.05, 2.0)
+    assert await successor.acquire() == (2, 0)
     await asyncio.sleep(0.1)
-    assert await successor.renew(), "it had run out"
+    assert await successor.renew(alone=True), "it had run out"
 
 
 async def test_a_full_redis_does_not_look_alive_to_a_buffer_that_lost_it(redis: Any, full: Fill) -> None:

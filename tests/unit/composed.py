@@ -147,7 +147,7 @@ class Service:
     def __post_init__(self) -> None:
         self.log = MemoryLog(clock=self.clock)
         self.store = MemoryStore(self.clock)
-        self.lease = MemoryLease(clock=self.clock)
+        self.lease = MemoryLease(clock=self.clock, operation_s=OPERATION_S)
         self.cache = MemoryCache()
         self.telemetry = RecordingTelemetry()
         self.tasks: set[asyncio.Task[Any]] = set()

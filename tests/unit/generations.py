@@ -76,7 +76,9 @@ class Server:
 class Process:
     """A writer with its own view of time, lease and server, none of which goes on while it is stopped."""
 
-    def __init__(self, server: Server, lease: MemoryLease, flaw: Callable[[Process], None]) -> None:
+    def __init__(
+        self, server: Server, lease: MemoryLease, flaw: Callable[[Process], None], operation_s: float = OPERATION_S
+    ) -> None:
         self.server, self.lease, self.clock = server, lease, server.clock
         self.goes_on, self.connects = asyncio.Event(), asyncio.Event()
         self.goes_on.set()
@@ -84,7 +86,7 @@ class Process:
         self.reaches_redis = True
         self.ttl_s = lease.ttl_s
         self.find_limit = self.update_limit = 1
-        self.budget = Budget(R, LANES, OPERATION_S, self)
+        self.budget = Budget(R, LANES, operation_s, self)
         self.tenure = Tenure(self, self)
         flaw(self)
         outbox, telemetry = Outbox(1, 2, self.owns), RecordingTelemetry()
@@ -113,11 +115,11 @@ class Process:
         await self.goes_on.wait()
         return await self.lease.acquire()
 
-    async def renew(self) -> bool:
+    async def renew(self, *, alone: bool = False) -> bool:
         await self.goes_on.wait()
         if not self.reaches_redis:
             raise LogUnavailable("injected")
-        return await self.lease.renew()
+        return await self.lease.renew(alone=alone)
 
     async def release(self) -> None:
         await self.lease.release()
@@ -181,7 +183,7 @@ def sound(_: Process) -> None:
 
 async def history(lives: list[Life], fates: list[Fate], flaw: Callable[[Process], None]) -> list[int]:
     clock = ManualClock()
-    server, lease = Server(clock, fates), MemoryLease(ttl_s=LEASE_S, clock=clock)
+    server, lease = Server(clock, fates), MemoryLease(clock, ttl_s=LEASE_S, operation_s=OPERATION_S)
     processes, stops = list[Process](), list[asyncio.Task[None]]()
     for life in lives:
         process = Process(server, lease, flaw)

@@ -135,7 +135,7 @@ def token_bucket(process: Process) -> None:
 
 def no_quarantine(process: Process) -> None:
     unpaced(process)
-    process.budget.quarantine = lambda *, clean: None  # type: ignore[method-assign, misc]
+    process.budget.quarantine = lambda under_way_s: None  # type: ignore[method-assign]
 
 
 def no_reserve(process: Process) -> None:
@@ -174,7 +174,7 @@ async def test_a_writer_cut_off_from_redis_sends_until_its_lease_ends_and_not_af
 ) -> None:
     clock = ManualClock()
     server = Server(clock, [Fate("answered", 0.0, latency_s, 1.0, 0.0)])
-    process = Process(server, MemoryLease(ttl_s=LEASE_S, clock=clock), sound)
+    process = Process(server, MemoryLease(clock, ttl_s=LEASE_S, operation_s=OPERATION_S), sound)
     await clock.advance(2.0)
     process.reaches_redis = False
     await clock.advance(2.0)
@@ -189,7 +189,7 @@ async def test_a_writer_cut_off_from_redis_sends_until_its_lease_ends_and_not_af
 
 async def test_a_writer_that_wakes_up_after_its_successor_began_sends_what_it_had_looked_for_and_ends() -> None:
     clock = ManualClock()
-    server, lease = Server(clock, EXTREMES[:1]), MemoryLease(ttl_s=LEASE_S, clock=clock)
+    server, lease = Server(clock, EXTREMES[:1]), MemoryLease(clock, ttl_s=LEASE_S, operation_s=OPERATION_S)
     process = Process(server, lease, sound)
     await clock.advance(1.5)
     await process.stop()
@@ -207,3 +207,35 @@ async def test_a_writer_that_wakes_up_after_its_successor_began_sends_what_it_ha
         process.run.result()
     for each in (process, successor):
         await each.die()
+
+
+# Settings that change
+
+
+async def test_a_writer_of_a_shorter_time_waits_for_what_one_of_a_longer_time_has_left_behind() -> None:
+    """Through any number of heirs that die while they wait: else what is that late overwrites what they have stored."""
+    clock, late_s = ManualClock(), 8.0
+    server = Server(clock, [Fate("answered", 0.0, 0.1, 1.0, late_s)])
+    former = Process(server, MemoryLease(clock, ttl_s=LEASE_S, operation_s=late_s), sound, late_s)
+    await clock.advance(1.3)
+    await former.die()
+    assert server.under_way[former]
+    over_ns, lease = clock.now_ns() + int(late_s * SECOND_NS), former.lease
+    for seconds in (1.2, 1.2, 10.0):
+        heir = Process(server, lease := lease.another(OPERATION_S), sound)
+        await clock.advance(seconds)
+        await heir.die()
+    assert min(at for sender, at in server.received if sender is not former) >= over_ns
+
+
+async def test_a_writer_that_has_waited_makes_its_heir_wait_for_its_own_commands_only() -> None:
+    clock = ManualClock()
+    server, lease = Server(clock, EXTREMES[:1]), MemoryLease(clock, ttl_s=LEASE_S, operation_s=8.0)
+    former = Process(server, lease, sound, 8.0)
+    await clock.advance(1.3)
+    await former.die()
+    heir = Process(server, lease.another(OPERATION_S), sound)
+    await clock.advance(LEASE_S + 8.0 + LEASE_S)
+    await heir.die()
+    await clock.advance(LEASE_S)
+    assert await lease.another(OPERATION_S).acquire() == (3, OPERATION_S)

@@ -486,7 +486,7 @@ async def test_after_a_clean_end_a_writer_waits_one_window_before_its_first_comm
 
 async def test_after_an_unclean_end_it_waits_for_the_longest_operation_as_well() -> None:
     service = Service()
-    service.lease = service.lease.__class__(clean=False, clock=service.clock)
+    service.lease = MemoryLease(service.clock, clean=False)
     service.new_writer()
     await service.start_writer()
     await service.clock.advance(10.0)
@@ -571,8 +571,8 @@ async def test_a_tenure_is_counted_from_before_the_lease_was_asked_for() -> None
             await clock.sleep(1.0)
             return grant
 
-        async def renew(self) -> bool:
-            renewed = await super().renew()
+        async def renew(self, *, alone: bool = False) -> bool:
+            renewed = await super().renew(alone=alone)
             await clock.sleep(1.0)
             return renewed
 
@@ -631,7 +631,7 @@ async def test_a_doubt_that_was_settled_lasts_until_the_longest_operation_is_ove
 
 async def test_a_writer_that_follows_an_unclean_one_is_as_unclean_until_its_quarantine_is_over() -> None:
     service = Service()
-    service.lease = service.lease.__class__(clean=False, clock=service.clock)
+    service.lease = MemoryLease(service.clock, clean=False)
     service.new_writer()
     await service.start_writer()
     await service.clock.advance(2.0)
