@@ -41,7 +41,6 @@ class Buffer:
         inherited: Sequence[WriteLog] = (),
         predecessors_empty: Callable[[], Awaitable[bool]] | None = None,
         owns: Callable[[Key], bool] = lambda key: True,
-        cache_max_entries: int = 20_000,
     ) -> None:
         """`inherited`: streams of an earlier pool size that fall to this buffer. Nothing of its own stream is flushed,
         and no reader is told what MongoDB has, until `predecessors_empty`: a key may have moved here, and what is older
@@ -53,7 +52,7 @@ class Buffer:
         self._backlog = Backlog()
         self._drained = RateMeter()
         older_poured = predecessors_empty is None and not inherited
-        self._lookup = Lookup(self._backlog, sink, cache, cache_max_entries, older_poured=older_poured)
+        self._lookup = Lookup(self._backlog, sink, cache, older_poured=older_poured)
 
         def outflow(log: WriteLog, backlog: Backlog) -> Outflow:
             drop, leaving = self._lookup.drop, self._lookup.leaving

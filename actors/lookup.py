@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,15 +33,13 @@ class Lookup:
     """Every read sees every write acknowledged before it began. MongoDB's answers are cached until a write changes
     them."""
 
-    def __init__(self, backlog: Backlog, sink: BatchSink, cache: Cache, max_cached: int, *, older_poured: bool) -> None:
+    def __init__(self, backlog: Backlog, sink: BatchSink, cache: Cache, *, older_poured: bool) -> None:
         """`older_poured`: no other stream holds older writes to our keys. One that does knows more than MongoDB, and
         its writes drop nothing from our cache."""
         self._backlog = backlog
         self._sink = sink
         self._cache = cache
-        self._max_cached = max_cached
         self._older_poured = older_poured
-        self._cached: OrderedDict[str, None] = OrderedDict()  # what we put into the shared cache: its bound
         self._reading: set[_Reading] = set()  # reads under way, so that a drop can tell which of them it overtakes
         self._cache_turn = asyncio.Lock()
 
@@ -147,11 +144,7 @@ class Lookup:
                 for id_, document in documents.items()
                 if (namespace, id_) not in reading.left and not self._backlog.pending(Key(namespace, id_))
             }
-            self._cached.update(dict.fromkeys(fresh))
-            surplus = [self._cached.popitem(last=False)[0] for _ in range(len(self._cached) - self._max_cached)]
             await self._cache.put(fresh)
-            if surplus:
-                await self._cache.drop(surplus)
 
     @contextmanager
     def _watched(self, namespace: str, ids: Sequence[str] | None) -> Iterator[_Reading]:

@@ -197,7 +197,9 @@ class BufferActor:
         return Buffer(
             self._log(config.stream),
             RemoteSink(Remote(config.writer_name, config.namespace)),
-            RedisCache(self._redis, config.key_prefix, config.stream, config.cache_ttl_s),
+            RedisCache(
+                self._redis, config.key_prefix, config.stream, config.cache_ttl_s, config.cache_max_entries
+            ),
             self._shelf,
             SystemClock(),
             RayTelemetry(config.stream),
@@ -206,7 +208,6 @@ class BufferActor:
             inherited=[self._log(name) for name in older if heir_of(_index(name), config.shards) == config.index],
             predecessors_empty=predecessors_empty,
             owns=lambda key: shard_of(key, config.shards) == config.index,
-            cache_max_entries=config.cache_max_entries,
         )
 
     def _log(self, stream: str) -> RedisLog:

@@ -292,6 +292,11 @@ MUTANTS = (
         CAP + "test_a_writer_of_a_shorter_time_waits_for_what_one_of_a_longer_time_has_left_behind",
     ),
     _one(
+        "what arrives late in the cache is believed", "I9", "actors/adapters/redis_cache.py",
+        "value is not None and value.startswith(stamp)", "value is not None",
+        "tests/contract/test_lease_and_cache.py::test_what_arrives_late_is_not_found_though_its_document_was_put_again",
+    ),
+    _one(
         "no R - C reserve", "I4", BUDGET,
         "self._slots = limit - lanes * cost_of(max_bytes, operation_bytes)", "self._slots = limit",
         CAP + "test_no_window_of_a_second_holds_more_than_r_executions_over_all_generations",

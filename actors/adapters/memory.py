@@ -225,10 +225,9 @@ class MemoryLease:
         self._key = key or _LeaseKey(clean=clean)
         self._epoch = 0
 
-    def another(self, operation_s: float | None = None) -> MemoryLease:
-        """The same lease, as another writer sees it, maybe one of other settings."""
-        operation_s = self._operation_s if operation_s is None else operation_s
-        return MemoryLease(self._clock, ttl_s=self._ttl_s, operation_s=operation_s, key=self._key)
+    def another(self, operation_s: float = 0.0) -> MemoryLease:
+        """The same lease, as another writer sees it, maybe one of another operation time."""
+        return MemoryLease(self._clock, ttl_s=self._ttl_s, operation_s=operation_s or self._operation_s, key=self._key)
 
     @property
     def ttl_s(self) -> float:
@@ -267,7 +266,8 @@ class MemoryLease:
 class MemoryCache:
     """Satisfies `Cache`."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_entries: int = 20_000) -> None:
+        self._max_entries = max_entries
         self.faults = Faults()
         self.documents: dict[str, bytes] = {}
 
@@ -275,7 +275,8 @@ class MemoryCache:
         return [self.documents.get(key) for key in keys]
 
     async def put(self, documents: dict[str, bytes]) -> None:
-        self.documents.update(documents)
+        older = [(key, document) for key, document in self.documents.items() if key not in documents]
+        self.documents = dict([*older, *documents.items()][-self._max_entries :])
 
     async def drop(self, keys: Sequence[str]) -> None:
         self.faults.strike("drop")

@@ -271,10 +271,10 @@ class Lease(Protocol):
 
 
 class Cache(Protocol):
-    """Documents read before, shared by all replicas. It may forget anything at any time; a failing cache is a miss."""
+    """Documents read before, as many as it was made for: it may forget any at any time; a failing cache is a miss.
+    `put` and `drop` come one after the other."""
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]: ...
-
     async def put(self, documents: dict[str, bytes]) -> None: ...
 
     async def drop(self, keys: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from tests.conftest import KEEPERS
 
 TTL_S = 60.0  # far longer than a test takes: only `pass_time` makes a lease run out
 OPERATION_S, LONG_OPERATION_S = 2.0, 30.0
+MAX_ENTRIES = 3
 
 
 @dataclass
@@ -177,10 +178,10 @@ async def test_a_lease_that_cannot_be_reached_says_so() -> None:
 @pytest.fixture(**KEEPERS)
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     if request.param == "memory":
-        yield MemoryCache()
+        yield MemoryCache(MAX_ENTRIES)
         return
     client = connect(request.getfixturevalue(request.param), 60.0)
-    yield RedisCache(client, f"t{uuid.uuid4().hex}", "0of1", 60)
+    yield RedisCache(client, f"t{uuid.uuid4().hex}", "0of1", 60, MAX_ENTRIES)
     await client.aclose()
 
 
@@ -190,6 +191,20 @@ async def test_what_was_put_is_there_until_it_is_dropped(cache: Cache) -> None:
     await cache.put({"a": b"2"})
     await cache.drop(["b", "never there"])
     assert await cache.get(["a", "b"]) == [b"2", None]
+
+
+async def test_the_document_that_was_put_first_makes_room_for_another(cache: Cache) -> None:
+    for key in "abcad":
+        await cache.put({key: b"1"})
+    assert await cache.get(list("bcad")) == [None, b"1", b"1", b"1"]
+    await cache.drop(["c"])
+    await cache.put({"e": b"2"})
+    assert await cache.get(list("aed")) == [b"1", b"2", b"1"], "there was room"
+    await cache.put({"f": b"3"})
+    assert await cache.get(list("adef")) == [None, b"1", b"2", b"3"]
+    await cache.put({f"k{i}": b"3" for i in range(2 * MAX_ENTRIES)})
+    found = await cache.get([*"aed", *(f"k{i}" for i in range(2 * MAX_ENTRIES))])
+    assert sum(document is not None for document in found) == MAX_ENTRIES
 
 
 async def test_nothing_is_put_got_or_dropped_without_harm(cache: Cache) -> None:
@@ -224,9 +239,28 @@ async def test_another_owner_starts_with_an_empty_cache(redis_url: str) -> None:
     await client.aclose()
 
 
-async def test_a_failing_cache_is_a_miss_and_only_a_drop_insists() -> None:
-    cache = RedisCache(connect("redis://127.0.0.1:1/0", 0.3), "t", "0of1", 60)
+async def test_a_failing_cache_is_a_miss_and_only_a_drop_of_what_is_there_insists(redis_url: str) -> None:
+    client = connect(redis_url, 60.0)
+    cache = RedisCache(client, f"t{uuid.uuid4().hex}", "0of1", 60, 1)
     await cache.put({"a": b"1"})
+    cache._client = connect("redis://127.0.0.1:1/0", 0.3)  # a port where nobody listens
     assert await cache.get(["a"]) == [None]
+    await cache.drop(["never there"])
     with pytest.raises(LogUnavailable):
         await cache.drop(["a"])
+    await cache.put({"b": b"1"})  # for which "a" would have to make room
+    assert await cache.get(["a", "b"]) == [None, None]
+    await client.aclose()
+
+
+async def test_what_arrives_late_is_not_found_though_its_document_was_put_again(redis_url: str) -> None:
+    client, prefix = connect(redis_url, 60.0), f"t{uuid.uuid4().hex}"
+    cache = RedisCache(client, prefix, "0of1", 60, 1)
+    await cache.put({"a": b"old"})
+    (key,) = [key async for key in client.scan_iter(f"{prefix}:*")]
+    late = await client.get(key)
+    await cache.drop(["a"])
+    await cache.put({"a": b"new"})
+    await client.set(key, late)
+    assert await cache.get(["a"]) == [None]
+    await client.aclose()

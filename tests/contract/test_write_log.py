@@ -507,17 +507,33 @@ async def test_an_entry_of_a_layout_from_the_future_stops_the_start(redis: Any) 
         await entries(log)
 
 
-async def test_a_redis_cache_that_failed_to_take_something_starts_anew(wired: Any, proxy: FaultProxy) -> None:
-    """What did not get an answer may arrive behind a later drop: then where nobody looks any more."""
+async def test_what_a_redis_cache_failed_to_take_is_not_there(wired: Any, proxy: FaultProxy) -> None:
+    """What did not get an answer may arrive behind a later drop."""
     cache = RedisCache(wired, f"t{uuid.uuid4().hex}", "0of1", 60)
-    await cache.put({"a": b"old"})
+    await cache.put({"a": b"old", "c": b"old"})
     assert await cache.get(["a"]) == [b"old"]
     proxy.inflict(half_open())
     wired.connection_pool.round_trip_s = SOON_S
-    await cache.put({"b": b"old"})
+    await cache.put({"a": b"newer", "b": b"old"})
     proxy.heal()  # it arrives now
     wired.connection_pool.round_trip_s = LONG_S
-    assert await cache.get(["a", "b"]) == [None, None]
+    assert await cache.get(["a", "b", "c"]) == [None, None, b"old"]
+
+
+async def test_a_redis_cache_stays_within_its_bound_whatever_was_put_without_an_answer_and_by_whom(
+    wired: Any, proxy: FaultProxy, redis: Any
+) -> None:
+    prefix, most = f"t{uuid.uuid4().hex}", 4
+    for _ in range(3):  # buffers, one after the other
+        cache = RedisCache(wired, prefix, "0of1", 60, most)
+        for stalls in (False, True, False):
+            if stalls:
+                proxy.inflict(half_open())
+                wired.connection_pool.round_trip_s = SOON_S
+            await cache.put({uuid.uuid4().hex: b"x" for _ in range(most)})
+            proxy.heal()
+            wired.connection_pool.round_trip_s = LONG_S
+    assert len([key async for key in redis.scan_iter(f"{prefix}:*")]) == most
 
 
 async def test_a_pool_follows_another_only_when_all_before_that_one_are_poured(redis_url: str) -> None:

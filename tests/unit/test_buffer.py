@@ -11,7 +11,7 @@ from composed import NAMESPACE, Service, answer, delete, end, insert, keyed, pat
 
 from actors import heritage
 from actors.adapters.clock import settle
-from actors.adapters.memory import MemoryLog
+from actors.adapters.memory import MemoryCache, MemoryLog
 from actors.core.document import encode_writes
 from actors.core.errors import (
     BufferUnavailable,
@@ -282,12 +282,23 @@ async def test_writes_to_other_documents_do_not_make_a_read_ask_twice_or_keep_it
 
 
 async def test_the_cache_is_bounded(service: Service) -> None:
-    await service.restart_buffer(cache_max_entries=3)
+    service.cache = MemoryCache(3)
+    await service.restart_buffer()
     await service.keep(*(put(f"id{i}") for i in range(6)))
     await service.clock.advance(1.0)
     for i in range(6):
         await read(service, f"id{i}", 0.1)
     assert list(service.cache.documents) == [f"{NAMESPACE}/id{i}" for i in (3, 4, 5)]
+
+
+async def test_what_mongodb_has_answered_is_told_though_the_cache_can_drop_nothing(service: Service) -> None:
+    """An older document has to make room, and Redis does not answer just then."""
+    service.cache = MemoryCache(1)
+    await service.restart_buffer()
+    await service.keep(put("a", n=1), put("b", n=2))
+    await service.clock.advance(1.0)
+    service.cache.faults.plan("drop", *[LogUnavailable("away")] * 9)
+    assert [document(await read(service, id_, 0.1)) for id_ in "ab"] == [{"n": 1}, {"n": 2}]
 
 
 async def test_a_sample_is_of_this_buffers_own_documents_and_is_cached(service: Service) -> None:

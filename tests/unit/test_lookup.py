@@ -29,7 +29,7 @@ class Overtaken:
         self.base = base
         self.meanwhile = meanwhile
         self.backlog, self.cache = Backlog(), MemoryCache()
-        self.lookup = Lookup(self.backlog, cast(BatchSink, self), self.cache, 10, older_poured=True)
+        self.lookup = Lookup(self.backlog, cast(BatchSink, self), self.cache, older_poured=True)
         self.asked = 0
 
     async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
@@ -108,7 +108,7 @@ async def test_what_was_read_while_an_older_stream_was_poured_is_not_cached() ->
 
     overtaken = Overtaken(b"base", meanwhile)
     overtaken.lookup = Lookup(
-        overtaken.backlog, cast(BatchSink, overtaken), overtaken.cache, max_cached=10, older_poured=False
+        overtaken.backlog, cast(BatchSink, overtaken), overtaken.cache, older_poured=False
     )
     await overtaken.lookup.sample(KEY[0], 1, owns=lambda key: True)
     assert await overtaken.lookup.near(KEY[0], [KEY[1]]) == [None]
