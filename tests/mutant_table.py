@@ -238,6 +238,11 @@ MUTANTS = (
         "tests/contract/test_write_log.py::test_a_call_is_known_to_the_next_owner_and_to_all_behind",
     ),
     _one(
+        "a late acknowledgement forgets calls", "I5", LOG,
+        "if known < milliseconds or known == milliseconds and latest <= sequence then", "if true then",
+        TEST_LOG + "test_an_acknowledgement_that_arrives_behind_a_later_one_forgets_no_call",
+    ),
+    _one(
         "a lost append taken for the one before it", "I1", "actors/core/arrivals.py",
         "if last.number < call.number:", "if last.number < call.number - 1:",
         "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",

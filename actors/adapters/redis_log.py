@@ -2,9 +2,9 @@
 
 Keys, all under one prefix: `stream:{name}` the entries, `owner:{name}` the epoch of the stream's owner and
 `owner:{name}:by` who that is (the stream of its buffer, and a name of its own), `arrivals:{name}` the last call of each
-lane as of the last acknowledged entry, `streams` the names of all streams there ever were, `pool` the size of the
-present pool, `once:{digest}` the idempotency records, `once` how many of them there are, by the second at which the
-last of them is gone.
+lane as of the last acknowledged entry, and before them the position that follows that, `streams` the names of all
+streams there ever were, `pool` the size of the present pool, `once:{digest}` the idempotency records, `once` how many
+of them there are, by the second at which the last of them is gone.
 """
 
 from __future__ import annotations
@@ -95,10 +95,20 @@ return epoch
 # not take the newer ones from it. The owner is asked for and not the epoch: reopening changes that, and what this owner
 # has seen resolved stays so. It must work when Redis is full, hence the DEL. What is torn after the SET has forgotten
 # nothing, and the other way round would not know again what it had forgotten.
+# One that its owner has given up on may arrive behind a later one: that knows more calls, and what it forgot, too. It
+# trims all the same, because the later one may have been torn.
 _ACKNOWLEDGE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
-redis.call('DEL', KEYS[3])
-redis.call('SET', KEYS[3], ARGV[3])
+local function order(text)
+  local milliseconds, sequence = string.match(text, '^(%d+)-(%d+)')
+  return tonumber(milliseconds or 0), tonumber(sequence or 0)
+end
+local milliseconds, sequence = order(ARGV[2])
+local known, latest = order(redis.call('GETRANGE', KEYS[3], 0, 40))
+if known < milliseconds or known == milliseconds and latest <= sequence then
+  redis.call('DEL', KEYS[3])
+  redis.call('SET', KEYS[3], ARGV[2] .. ' ' .. ARGV[3])
+end
 return redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2])
 """
 
@@ -170,7 +180,8 @@ class RedisLog:
 
     async def open(self) -> int:
         self._epoch, arrivals = await self._own(self._open)
-        self._arrivals = Arrivals.loads(arrivals or b"{}")
+        arrivals = arrivals or b"{}"
+        self._arrivals = Arrivals.loads(arrivals[arrivals.index(b"{") :])  # a version before wrote no position
         return self._epoch
 
     async def reopen(self) -> int:

@@ -490,6 +490,35 @@ async def test_a_log_that_was_away_is_back_while_a_redis_known_to_be_safe_rewrit
     assert epoch > before
 
 
+async def test_an_acknowledgement_that_arrives_behind_a_later_one_forgets_no_call(redis: Any) -> None:
+    prefix, calls = f"t{uuid.uuid4().hex}", [LaneCall("one", 1, 1), LaneCall("two", 1, 1)]
+    await (log := log_on(redis, prefix)).open()
+    first = (await log.append(b"x", calls=calls[:1])).position
+    late, script = list[dict[str, Any]](), log._acknowledge
+
+    async def keep(**asked: Any) -> None:
+        late.append(asked)
+
+    log._acknowledge = keep
+    await log.acknowledge(first)
+    log._acknowledge = script
+    second = (await log.append(b"x", calls=calls[1:])).position
+    await log.acknowledge(second)
+    await script(**late[0])
+    await (newer := log_on(redis, prefix)).open()
+    assert [newer.place(call) for call in calls] == [(first, 0), (second, 0)]
+
+
+async def test_an_acknowledgement_forgets_its_entries_also_where_a_later_one_was_torn(redis: Any) -> None:
+    """Of which Redis had the calls in its file, and not that the entries are gone."""
+    prefix = f"t{uuid.uuid4().hex}"
+    await (log := log_on(redis, prefix)).open()
+    first, second = [(await log.append(b"x")).position for _ in range(2)]
+    await redis.set(f"{prefix}:arrivals:0of1", f"{second} {{}}")
+    await log.acknowledge(first)
+    assert await entries(log) == [(second, b"x")]
+
+
 async def test_an_idempotency_record_has_an_end(redis: Any) -> None:
     prefix = f"t{uuid.uuid4().hex}"
     log = log_on(redis, prefix)
