@@ -61,7 +61,7 @@ class Quota:
         """As if `writes`, granted with this `since`, had not been asked for.
 
         What time has paid of them does not come back: without them it would have been lost, a quota being whole at
-        most. Of several that are under way at once a bit of it may.
+        most. Of several that are under way at once some of it may, up to another burst; the rate stays what it is.
         """
         unpaid = max(0, writes * self._interval_ns - max(0, now - since))
         paid_at = max(self._paid_at.get(caller, 0) - unpaid, now)

@@ -203,7 +203,7 @@ MUTANTS = (
     ),
     _one(
         "a known key answers for documents that it left out", "I1", "serve_app/parameters.py",
-        "self.fingerprint.encode() + encode_writes(writes)", "self.fingerprint.encode()",
+        'f"{self.fingerprint} {taken}".encode()', "self.fingerprint.encode()",
         "tests/unit/test_api_writes.py::test_an_idempotency_key_gives_no_receipt_for_what_other_limits_left_out",
     ),
     _one(

@@ -22,7 +22,7 @@ class MemoryDeadLetters:
                 self.letters[letter.id], self._numbers[letter.id] = letter, self._last
 
     async def list(self, selection: Selection = EVERY, limit: int = 100, after: str = "") -> Page:
-        newest = f"{self._last}-0"
+        newest = f"{max((self._numbers[id_] for id_ in self.letters), default=0)}-0"
         start, last = (int(part.partition("-")[0]) for part in (after or f"0-0_{newest}").split("_"))
         there = [letter for letter in self.letters.values() if start < self._numbers[letter.id] <= last]
         letters: list[DeadLetter] = []

@@ -105,6 +105,10 @@ async def test_a_run_can_be_held_to_the_end_of_another(shelf: DeadLetters) -> No
     await shelf.remove([letter(i).id for i in range(3)])
     assert letters([await shelf.list(after=f"0-0_{first.end}")]) == []
     assert letters([await shelf.list(after=f"{first.end}_{again.end}")]) == [letter(i) for i in range(3, 8)]
+    await shelf.remove([letter(7).id])
+    assert (await shelf.list(limit=4)).end == (await shelf.list(limit=1, after=f"0-0_{again.end}")).end < again.end
+    await shelf.remove([letter(i).id for i in range(8)])
+    assert (await shelf.list()).end == "0-0"
 
 
 async def test_letters_are_selected(shelf: DeadLetters) -> None:

@@ -63,6 +63,14 @@ def test_every_variable_of_the_service_is_a_setting_and_the_addresses_are_parts_
         assert SERVICES["spillway"]["depends_on"][part] == {"condition": "service_healthy"}
 
 
+def test_pages_under_a_strange_name_are_refused_where_it_is_published_on_loopback_and_prometheus_is_not() -> None:
+    (allowed,) = re.findall(r":-(.+)}$", SERVICES["spillway"]["environment"]["SPILLWAY_ALLOWED_HOSTS"])
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES["spillway"]["ports"])
+    prometheus = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    groups = [group for job in prometheus["scrape_configs"] for group in job["static_configs"]]
+    assert {target.partition(":")[0] for group in groups for target in group["targets"]} == {allowed}
+
+
 def test_the_service_is_given_the_time_to_drain() -> None:
     drain_s = float(SERVICES["spillway"]["environment"]["SPILLWAY_DRAIN_TIMEOUT_S"])
     assert seconds(SERVICES["spillway"]["stop_grace_period"]) >= drain_s + END_OF_RAY_S

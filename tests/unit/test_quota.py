@@ -103,7 +103,7 @@ def test_what_is_given_back_at_once_was_never_asked_for(asks: list[tuple[int, in
 @pytest.mark.parametrize("begun", [1, 2, 4, 6])
 @pytest.mark.parametrize("kept", [0, 1, 3, 4])
 def test_what_is_given_back_late_is_not_what_time_has_paid(begun: int, kept: int) -> None:
-    """A whole quota cannot become more: a caller must not save up what was begun, and use it on top of a burst."""
+    """A whole quota does not become more by one request that was begun, saved up and used on top of a burst."""
     quota = Quota(1.0, 10, 10)
     charge = quota.charge("a", begun, 0)
     if kept:
