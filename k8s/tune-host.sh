@@ -76,12 +76,13 @@ show_one() {
     printf '%s %-35s %-14s wanted %-14s %s\n' "$mark" "$1" "${5:-none}" "$3" "$4"
 }
 
-few_files() { [[ $(ulimit -Hn) != unlimited ]] && (($(ulimit -Hn) < NOFILE)); }
+# few_files LIMIT
+few_files() { [[ $1 != unlimited ]] && (($1 < NOFILE)); }
 
 show() {
     local lacking="" mark=✓
     each show_one
-    if few_files; then
+    if few_files "$(ulimit -Hn)"; then
         mark=✗
         [[ -e $LIMITS ]] || lacking=yes # else it is applied, and waits for the next login
     fi
@@ -104,15 +105,42 @@ apply_one() {
     printf '%s: %s → %s\n' "$1" "${5:-none}" "$wanted"
 }
 
+# The limit of whoever called sudo, at a login: this shell's is root's, which is often another. Nothing where unknown.
+limit_of_caller() {
+    [[ ${SUDO_USER:-root} != root ]] || return 0
+    # A profile may greet first, and their own shell may have no ulimit.
+    { su -s /bin/sh - "$SUDO_USER" -c 'ulimit -Hn' </dev/null 2>/dev/null || true; } |
+        tail -n 1 | grep -xE '[0-9]+|unlimited' || true
+}
+
+# allow_files WHOM: lines that are there stay, as the limit may be high enough by them.
+allow_files() {
+    grep -qsF -- "$1 hard nofile" "$LIMITS" ||
+        printf '%s hard nofile %s\n%s soft nofile %s\n' "$1" "$NOFILE" "$1" "$NOFILE" >>"$LIMITS"
+}
+
+# `*` is everybody but root. Neither gets lines that would lower a limit that is higher, as a million is common.
+apply_files() {
+    local own caller
+    own=$(ulimit -Hn)
+    caller=$(limit_of_caller)
+    ! few_files "$own" || allow_files root
+    ! few_files "${caller:-$own}" || allow_files '*'
+    if few_files "$own" || few_files "${caller:-$own}"; then
+        printf 'nofile: %s from the next login on. %s\n' "$NOFILE" \
+            "Container engines have a limit of their own (LimitNOFILE= of their unit)."
+    elif [[ -z $caller ]]; then
+        printf "nofile: %s in this shell. Another user's may be lower: it is asked for where they use sudo.\n" "$own"
+    else
+        printf 'nofile: %s at a login of %s, which is enough.\n' "$caller" "$SUDO_USER"
+    fi
+}
+
 apply() {
     mkdir -p "${FORMER%/*}" "${PERSISTENT%/*}" "${LIMITS%/*}"
     touch "$FORMER" "$PERSISTENT"
     each apply_one
-    if few_files; then # else it would lower a limit that is higher, as a million is common
-        printf '* hard nofile %s\n* soft nofile %s\nroot hard nofile %s\nroot soft nofile %s\n' \
-            "$NOFILE" "$NOFILE" "$NOFILE" "$NOFILE" >"$LIMITS"
-        printf 'nofile: %s from the next login on. Container engines have a limit of their own (LimitNOFILE= of their unit).\n' "$NOFILE"
-    fi
+    apply_files
     printf 'Former values: %s. Back to them: k8s/tune-host.sh --revert\n' "$FORMER"
 }
 

@@ -29,10 +29,14 @@ class Kernel:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{value}\n")
 
-    def tune(self, *arguments: str, files: str = "4096") -> str:
-        """In a shell that says it may open so many files: a container cannot be given more than it has."""
+    def tune(self, *arguments: str, files: str = "4096", caller: str | None = None) -> str:
+        """In a shell that says it may open so many files: a container cannot be given more than it has. `caller`: what
+        a login of the one who called sudo says; None without sudo."""
         environment = {"PATH": os.environ["PATH"], "TUNE_ROOT": str(self.root)}
         environment["BASH_FUNC_ulimit%%"] = f"() {{ [[ $* == -Hn ]] && echo {files}; }}"
+        if caller is not None:
+            environment["SUDO_USER"] = "alice"
+            environment["BASH_FUNC_su%%"] = f"() {{ [[ $* == '-s /bin/sh - alice -c ulimit -Hn' ]] && {caller}; }}"
         command = ["bash", str(ROOT / "k8s/tune-host.sh"), *arguments]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -86,10 +90,37 @@ def test_what_was_applied_is_well_survives_a_reboot_and_can_be_taken_back(kernel
     assert kernel.files() == files
 
 
-@pytest.mark.parametrize(("files", "is_set"), [("65535", True), ("65536", False), ("unlimited", False)])
-def test_a_limit_on_files_that_is_high_enough_is_not_lowered(kernel: Kernel, files: str, is_set: bool) -> None:
-    told = kernel.tune("--apply", files=files)
-    assert ((kernel.root / "etc/security/limits.d/90-spillway.conf").exists(), "nofile" in told) == (is_set, is_set)
+@pytest.mark.parametrize(
+    ("files", "caller", "raised"),
+    [
+        ("65535", None, {"*", "root"}),
+        ("65536", None, set()),
+        ("unlimited", None, set()),
+        ("1048576", "echo 70000; echo 4096", {"*"}),  # a profile greets first
+        ("4096", "echo 1048576", {"root"}),
+        ("4096", "echo 65535", {"*", "root"}),
+        ("1048576", "echo unlimited", set()),
+        ("4096", "false", {"*", "root"}),  # unknown
+        ("1048576", "echo no such user", set()),  # unknown
+    ],
+)
+def test_who_may_open_too_few_files_gets_more_and_no_limit_is_lowered(
+    kernel: Kernel, files: str, caller: str | None, raised: set[str]
+) -> None:
+    told = kernel.tune("--apply", files=files, caller=caller)
+    path = kernel.root / "etc/security/limits.d/90-spillway.conf"
+    lines = path.read_text().splitlines() if path.exists() else []
+    assert sorted(lines) == sorted(f"{who} {kind} nofile 65536" for who in raised for kind in ("hard", "soft"))
+    assert ("next login" in told) == bool(raised)
+    is_unknown = caller is None or "echo" not in caller or "such" in caller
+    assert ("Another user's may be lower" in told) == (is_unknown and not raised)
+
+
+def test_a_limit_that_is_high_enough_by_what_was_applied_stays(kernel: Kernel) -> None:
+    kernel.tune("--apply", files="4096", caller="echo 4096")
+    before = (kernel.root / "etc/security/limits.d/90-spillway.conf").read_text()
+    kernel.tune("--apply", files="65536", caller="echo 4096")
+    assert (kernel.root / "etc/security/limits.d/90-spillway.conf").read_text() == before
 
 
 @pytest.mark.parametrize(
