@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -50,13 +53,17 @@ class Stub(BaseHTTPRequestHandler):
 
     served: Counter[str]
     turns: Iterator[int]
+    statuses: list[tuple[int, Any]]
 
     def do_GET(self) -> None:
         if self.path == "/api/data":
             self.answer(json.dumps({"status": "success", "reads": [], "writes": [str(uuid4()) for _ in range(5)]}), 200)
-        else:
-            status = {"backlog": {"writes": 7, "bytes": 9}, "writer": {"epoch": 2}}
-            self.send(200, json.dumps(status, indent=1))  # /readyz, /v1/status
+        elif self.path == "/readyz":
+            self.send(200, "{}")
+        else:  # the last one for ever
+            self.served["status"] += 1
+            code, status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+            self.send(code, json.dumps(status, indent=1))
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -98,9 +105,16 @@ class Server(ThreadingHTTPServer):
 def stub() -> Iterator[tuple[str, Counter[str]]]:
     """Its address, and how many answers of each kind it gave."""
     served: Counter[str] = Counter()
-    server = Server(("127.0.0.1", 0), type("Counting", (Stub,), {"served": served, "turns": count()}))
+    statuses = [(200, {"backlog": {"writes": 7, "bytes": 9}, "writer": {"epoch": 2}})]
+    with serving(type("Counting", (Stub,), {"served": served, "turns": count(), "statuses": statuses})) as url:
+        yield url, served
+
+
+@contextmanager
+def serving(stub: type[Stub]) -> Iterator[str]:
+    server = Server(("127.0.0.1", 0), stub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", served
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
@@ -117,7 +131,7 @@ def run(k6: str, load: Load) -> tuple[Answers, dict[str, Any]]:
 
 
 def told(served: Counter[str], kinds: set[str]) -> int:
-    assert set(served) == set(KINDS), "not every kind had its turn: the test shows nothing"
+    assert set(served) - {"status"} == set(KINDS), "not every kind had its turn: the test shows nothing"
     return sum(served[kind] for kind in kinds)
 
 
@@ -136,6 +150,43 @@ def test_reads_and_writes_as_they_are_answered(k6: str, stub: tuple[str, Counter
     assert thresholds_of(summary)
 
 
+BEGUN, NOT_BEGUN = ({"ready": True, "writer": {"epoch": epoch}} for epoch in (3, 0))
+A_BASELINES = {"backlog": {"writes": 0}}
+NO_ANSWER = {"ready": True, "writer": {"last_error": "the MongoWriter does not answer"}}
+NOT_TOLD = {"ready": False, "mongodb": "unknown", "redis": "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "asked", "told"),
+    [
+        ([(200, NOT_BEGUN), (503, {}), (200, NO_ANSWER), (200, NOT_TOLD), (200, BEGUN)], [5], BEGUN),
+        ([(200, NOT_BEGUN)], [3, 4], NOT_BEGUN),
+        ([(404, {})], [1], None),
+        ([(200, A_BASELINES)], [1], A_BASELINES),
+        ([(200, "hello")], [1], "hello"),
+    ],
+    ids=["begins", "never begins", "no such page", "a baseline", "another page"],
+)
+def test_the_load_waits_for_a_writer_where_there_will_be_one(
+    statuses: list[tuple[int, Any]], asked: list[int], told: Any, k6: str, tmp_path: Path
+) -> None:
+    shutil.copytree(scenario.FOLDER / "lib", tmp_path / "lib")
+    patience = 5000 if told == BEGUN else 1500
+    record = (tmp_path / "lib/record.js").read_text()
+    assert record.count("WRITER_WAIT_MS = 15000") == 1
+    (tmp_path / "lib/record.js").write_text(record.replace("WRITER_WAIT_MS = 15000", f"WRITER_WAIT_MS = {patience}"))
+    (tmp_path / "begin.js").write_text(
+        "import { begin } from './lib/record.js'; export const setup = () => begin(5); export default () => {};"
+    )
+    answers, questions = tmp_path / "answers.log", Counter[str]()
+    with serving(type("Telling", (Stub,), {"statuses": list(statuses), "served": questions})) as url:
+        command = [k6, "run", "--quiet", "--no-usage-report", "--address", "", "--env", f"BASE_URL={url}"]
+        command += ["--console-output", str(answers), "--log-format", "raw", str(tmp_path / "begin.js")]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert load_answers(answers).status_at_start == told
+    assert questions["status"] in asked
+
+
 def test_acknowledged_writes_and_an_address_where_nobody_listens(
     k6: str, stub: tuple[str, Counter[str]], tmp_path: Path
 ) -> None:
@@ -146,7 +197,7 @@ def test_acknowledged_writes_and_an_address_where_nobody_listens(
     assert answers.writes == answers.requests == told(served, ACCEPTED)
     assert answers.unknown == told(served, UNKNOWN)
     asked = summary["metrics"]["http_req_failed"]["values"]
-    not_connected = asked["passes"] + asked["fails"] - served.total()
+    not_connected = asked["passes"] + asked["fails"] - told(served, set(KINDS))
     assert not_connected > 0
     assert answers.refused == told(served, REFUSED) + not_connected
 

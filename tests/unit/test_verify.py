@@ -475,6 +475,34 @@ def store(
     return asked
 
 
+def test_a_writer_that_does_not_answer_after_the_drain_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / verify.ANSWERS).write_text("\n".join(record()) + "\n")
+    store(monkeypatch, stored())
+    now, said, asked = 0.0, list[Any](), 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    def get_json(url: str) -> Any:
+        nonlocal asked
+        asked += url.endswith("/v1/status")
+        return said[min(asked, len(said)) - 1]
+
+    monkeypatch.setattr(verify.time, "sleep", sleep)
+    monkeypatch.setattr(verify.time, "monotonic", lambda: now)
+    monkeypatch.setattr(verify, "get_json", get_json)
+    said = [None, {"ready": False}, {"writer": {"last_error": "no answer"}}, SAID | {"writer": {"epoch": 0}}, SAID]
+    assert (_run([str(tmp_path)]).exit_code, asked, now) == (0, 5, 2.0)
+    said, asked = [None], 0
+    found = _run([str(tmp_path)])
+    assert (found.exit_code, asked, now) == (1, 31, 17.0), "it ends"
+    (tmp_path / "witness").write_text(Stamp(1, START_MS / 1000 + 1, "insert", 60_000).line())
+    assert (_run([str(tmp_path), "--witness", str(tmp_path / "witness")]).exit_code, asked, now) == (0, 32, 17.0)
+
+
 def test_what_is_not_named_is_taken_from_the_running_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / verify.ANSWERS).write_text("\n".join(record()) + "\n")
     (tmp_path / "witness").write_text(Stamp(1, START_MS / 1000 + 1, "insert", 60_000).line())
