@@ -43,7 +43,11 @@ class Claims:
 
 def claimant(port: int) -> str | None:
     """Whose run has claimed `port`, as `the Spillway of FOLDER (pid N)`; None when nobody has, or another user."""
-    for found in psutil.net_connections("unix"):
+    try:
+        sockets = psutil.net_connections("unix")
+    except (psutil.Error, OSError):  # psutil passes on what opening /proc/net/unix raises
+        return None
+    for found in sockets:
         if str(found.laddr) == f"@{_name(port)}" and found.pid is not None:
             try:
                 return f"the Spillway of {psutil.Process(found.pid).cwd()} (pid {found.pid})"

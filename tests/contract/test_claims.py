@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -144,3 +145,13 @@ def test_whoever_shares_a_port_is_found_and_whoever_has_it_at_another_address_is
             other.stdout.readline()
             assert str(ports.intruder(port, ports.LOOPBACK, session)).endswith(f"(pid {other.pid})")
             other.kill()
+
+
+def test_whose_claim_it_is_stays_unsaid_where_the_list_of_sockets_cannot_be_read(
+    claims: Claims, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = ports.free_port(0)
+    assert claims.take(port)
+    assert claimant(port) is not None
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert claimant(port) is None
