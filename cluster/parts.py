@@ -51,7 +51,7 @@ class Parts:
         why, remedy = ports.obstacle(port, self._settings.http_host)
         if not why and not self._claims.take(port):
             why = f"is promised to {claims.claimant(port) or 'a run'} that starts or stops just now"
-            remedy = f"stop that one (make down there), or choose another port: SPILLWAY_HTTP_PORT={port + 1} make up"
+            remedy = f"stop that one (make down there), or {ports.other_public_port(port)}"
         if why:
             raise Unsuitable(f"Port {port} {why}.\nWhat to do: {remedy}")
 
@@ -161,7 +161,7 @@ class Parts:
                 ready=lambda: serves(url),
                 port=settings.http_port,
                 host=settings.http_host,
-                other_port=f"choose another port: SPILLWAY_HTTP_PORT={settings.http_port + 1} make up",
+                other_port=ports.other_public_port(settings.http_port),
                 environment={**environment, **own},
                 ready_timeout_s=120.0,
                 stop_timeout_s=30.0,

@@ -38,7 +38,12 @@ def obstacle(port: int, host: str) -> tuple[str, str]:
     if error.errno != errno.EADDRINUSE:  # no address of this machine, no name of one, no right to the port
         return f"cannot be had at {host}: {error.strerror}", correct
     held = holder(port) or "another user's program"
-    return f"is held by {held}", f"end that program, or choose another port: SPILLWAY_HTTP_PORT={port + 1} make up"
+    return f"is held by {held}", f"end that program, or {other_public_port(port)}"
+
+
+def other_public_port(port: int) -> str:
+    """What a person types who cannot have the service on `port`."""
+    return f"choose another port: SPILLWAY_HTTP_PORT={port + 1} make up"
 
 
 def _refusal(port: int, host: str) -> OSError | None:

@@ -21,6 +21,13 @@ from serve_app.bodies import Bodies
 from serve_app.errors import Problem
 from serve_app.turns import Turns
 
+ONE_BY_ONE = [  # writes whose documents are parsed each by itself
+    ("POST", "", "application/json"),
+    ("PUT", "/x", "application/json"),
+    ("PATCH", "/x", "application/json"),
+    ("POST", "/batch", "application/x-ndjson"),
+]
+
 
 def request(*pieces: bytes, goes_on: asyncio.Event | None = None) -> Request:
     """Its body ends with an empty piece, or when `goes_on` is set."""
@@ -127,15 +134,7 @@ async def test_while_a_write_waits_its_document_is_held_and_not_its_body(
     assert held < 5_000_000
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "media"),
-    [
-        ("POST", "", "application/json"),
-        ("PUT", "/x", "application/json"),
-        ("PATCH", "/x", "application/json"),
-        ("POST", "/batch", "application/x-ndjson"),
-    ],
-)
+@pytest.mark.parametrize(("method", "path", "media"), ONE_BY_ONE)
 async def test_more_values_than_a_document_has_bytes_are_not_even_parsed(
     method: str, path: str, media: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,16 +153,7 @@ async def test_more_values_than_a_document_has_bytes_are_not_even_parsed(
 @pytest.mark.parametrize(
     "value", [[1] * 600, [{}] * 200, [[]] * 200, [[{}, 1, []]] * 100, {f"{i}": {} for i in range(250)}, [[0] * 40] * 15]
 )
-@pytest.mark.parametrize(
-    ("method", "path", "media"),
-    [
-        ("POST", "", "application/json"),
-        ("PUT", "/x", "application/json"),
-        ("PATCH", "/x", "application/json"),
-        ("POST", "/batch", "application/json"),
-        ("POST", "/batch", "application/x-ndjson"),
-    ],
-)
+@pytest.mark.parametrize(("method", "path", "media"), [*ONE_BY_ONE, ("POST", "/batch", "application/json")])
 async def test_more_values_than_a_document_has_bytes_are_not_looked_at_one_by_one(
     method: str, path: str, media: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
