@@ -11,8 +11,9 @@ from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy
 from actors.core.document import Key
 from actors.core.errors import LogUnavailable, SpillwayError
+from actors.core.intake import Found, State
 from actors.core.pacing import SECOND_NS
-from actors.core.ports import BatchSink, Cache, Clock, DeadLetters, Found, Keyed, Resolved, State, Telemetry, WriteLog
+from actors.core.ports import BatchSink, Cache, Clock, DeadLetters, Keyed, Resolved, Telemetry, WriteLog
 from actors.core.position import order
 from actors.core.rates import RateMeter
 from actors.heritage import Heritage

@@ -12,7 +12,8 @@ from actors.backlog import Backlog
 from actors.core.batching import Entry
 from actors.core.document import Key, Kind, Write
 from actors.core.errors import AnswerTooLarge, BufferUnavailable, DatabaseUnavailable, SpillwayError
-from actors.core.ports import BatchSink, Cache, Found
+from actors.core.intake import Found
+from actors.core.ports import BatchSink, Cache
 
 _MOST_PENDING = 10_000  # writes to put together for a reader: that takes a tenth of a second, in all
 

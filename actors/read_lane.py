@@ -9,7 +9,7 @@ from itertools import islice
 
 from actors.calls import ActorAway, Remote
 from actors.core.errors import AnswerTooLarge, BufferUnavailable, SpillwayError
-from actors.core.ports import Found
+from actors.core.intake import Found
 
 MAX_IDS = 50  # in a call: an answer has 64 MiB at most, and documents 1 MiB as a rule
 MAX_WAITING = 10_000  # ids; beyond that the answer would come too late to be of use

@@ -32,8 +32,9 @@ from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy, Command
 from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError
+from actors.core.intake import Found, State
 from actors.core.outcome import Report
-from actors.core.ports import Found, Keyed, Resolved, State
+from actors.core.ports import Keyed, Resolved
 from actors.core.sharding import heir_of, shard_of
 from actors.inflow import Bounds, Kept
 from actors.life import calm_collector, live

@@ -18,7 +18,8 @@ from actors.core.errors import (
     OutcomeUnknown,
     SpillwayError,
 )
-from actors.core.ports import Found, Keyed, KeyedAnswer, Resolved, State
+from actors.core.intake import Found, State
+from actors.core.ports import Keyed, KeyedAnswer, Resolved
 from actors.core.position import order
 from actors.core.receipt import Receipt
 from actors.core.sharding import heir_of, shard_of

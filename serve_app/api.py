@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from actors.core.ports import Intake
+from actors.core.intake import Intake
 from serve_app import contract
 from serve_app.answers import Answer, problem_answer
 from serve_app.appends import Appends

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from actors.core.document import Key, Kind, Write
-from actors.core.errors import IdempotencyConflict, OutcomeUnknown, SpillwayError
-from actors.core.ports import Intake, State
+from actors.core.errors import IdempotencyConflict, OutcomeUnknown
+from actors.core.intake import Intake, State
 from actors.core.receipt import Receipt
 from serve_app.deadlines import Deadlines
 from serve_app.errors import FAULTS, Problem
@@ -23,11 +23,6 @@ T = TypeVar("T")
 
 _GRACE_S = 1.0  # the intake knows better what happened; the edge speaks only when it stays silent
 _LOGGED = State("logged")
-
-
-def surely_kept_nothing(error: Exception) -> bool:
-    """Whether `error`, raised by `Appends.keep`, is a refusal."""
-    return isinstance(error, SpillwayError | Problem) and error.code not in ("outcome-unknown", "internal")
 
 
 class Appends:

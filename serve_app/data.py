@@ -12,7 +12,7 @@ from starlette.requests import Request
 from actors.core.document import Write
 from actors.core.errors import SpillwayError
 from serve_app.answers import Answer, json_answer, rfc3339
-from serve_app.appends import Appends, surely_kept_nothing
+from serve_app.appends import Appends
 from serve_app.errors import Problem
 from serve_app.health import StatusBoard
 from serve_app.ids import uuid7s
@@ -64,20 +64,16 @@ class Data:
         far = self._reader.far(self._namespace, reads)
         reading = asyncio.get_running_loop().create_task(self._unreadable(far)) if far else None
         try:
-            receipts, _ = await self._appends.keep(self._records)
+            receipts, _, quota = await self._callers.paid(charged, self._appends.keep(self._records))
             if reading is not None:
                 unreadable = await reading
                 reads = [id_ for id_ in reads if id_ not in unreadable]
-        except Exception as error:
-            if surely_kept_nothing(error):
-                self._callers.give_back(charged)
-            raise
         finally:
             if reading is not None:
                 reading.cancel()  # does nothing when it is done
         ids = [receipt.id for receipt in receipts]
         answer = {"status": "success", "reads": reads, "writes": ids, "timestamp": rfc3339(time.time())}
-        return json_answer(200, answer, charged.headers)
+        return json_answer(200, answer, quota)
 
     def _records(self) -> list[Write]:
         return records(self._namespace, uuid7s(WRITES), int(time.time() * 1000))

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.document import Kind, Write
 from actors.core.errors import OutcomeUnknown, SpillwayError
-from actors.core.ports import Intake
+from actors.core.intake import Intake
 from actors.core.receipt import Receipt
 from serve_app.answers import Answer, json_answer, rfc3339
 from serve_app.appends import Appends

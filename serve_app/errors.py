@@ -207,6 +207,11 @@ class Problem(Exception):
         return document | self.more
 
 
+def surely_kept_nothing(error: Exception) -> bool:
+    """Whether `error`, which ended an append, is a refusal."""
+    return isinstance(error, SpillwayError | Problem) and error.code not in ("outcome-unknown", "internal")
+
+
 def problem_of(error: Exception) -> Problem:
     """The problem to answer for any exception; what nobody foresaw is logged and told without its inside."""
     if isinstance(error, Problem):

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from actors.core.ports import Intake
+from actors.core.intake import Intake
 from serve_app.answers import Answer, json_answer
 from serve_app.errors import Problem
 from serve_app.parameters import one_of, query

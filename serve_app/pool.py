@@ -12,7 +12,7 @@ import logging
 import random
 from collections.abc import Iterable, Iterator
 
-from actors.core.ports import Intake
+from actors.core.intake import Intake
 from serve_app.ids import InvalidId, id_text, id_value
 
 logger = logging.getLogger(__name__)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from starlette.requests import Request
 
 from actors.core.pacing import SECOND_NS
 from serve_app.answers import Headers
-from serve_app.errors import Problem
+from serve_app.errors import Problem, surely_kept_nothing
 from serve_app.limits import EdgeLimits
+
+T = TypeVar("T")
 
 
 class Charge(NamedTuple):
@@ -54,8 +56,8 @@ class Quota:
         self._paid_at[caller] = paid_at
         while len(self._paid_at) > self._max_callers:
             self._paid_at.popitem(last=False)
-        remaining = max(0, (self._burst_ns - (paid_at - now)) // self._interval_ns)
-        return Charge(granted, remaining, (paid_at - now if granted else after - now - most) / SECOND_NS, before)
+        wait_ns = paid_at - now if granted else after - now - most
+        return Charge(granted, self._remaining(paid_at, now), wait_ns / SECOND_NS, before)
 
     def give_back(self, caller: str, writes: int, since: int, now: int) -> Charge:
         """As if `writes`, granted with this `since`, had not been asked for.
@@ -67,8 +69,10 @@ class Quota:
         paid_at = max(self._paid_at.get(caller, 0) - unpaid, now)
         if caller in self._paid_at:
             self._paid_at[caller] = paid_at
-        remaining = max(0, (self._burst_ns - (paid_at - now)) // self._interval_ns)
-        return Charge(True, remaining, (paid_at - now) / SECOND_NS, since)
+        return Charge(True, self._remaining(paid_at, now), (paid_at - now) / SECOND_NS, since)
+
+    def _remaining(self, paid_at: int, now: int) -> int:
+        return max(0, (self._burst_ns - (paid_at - now)) // self._interval_ns)
 
 
 class Charged(NamedTuple):
@@ -119,8 +123,18 @@ class Callers:
         problem.headers.extend(self._headers(remaining, whole_s))
         raise problem
 
-    def give_back(self, charged: Charged) -> Headers:
-        """Nothing new was kept. Headers that say so."""
+    async def paid(self, charged: Charged, append: Awaitable[tuple[T, bool]]) -> tuple[T, bool, Headers]:
+        """The append's own answer, which ends with whether it was new, and the headers. Where it surely kept nothing,
+        or nothing new, what it was charged is given back. Raises as the append does."""
+        try:
+            kept, fresh = await append
+        except Exception as error:
+            if surely_kept_nothing(error):
+                self._give_back(charged)
+            raise
+        return kept, fresh, charged.headers if fresh else self._give_back(charged)
+
+    def _give_back(self, charged: Charged) -> Headers:
         if self._quota is None:
             return ()
         charge = self._quota.give_back(charged.caller, charged.writes, charged.since, self._now())

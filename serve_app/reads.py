@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from actors.core.document import Key
 from actors.core.errors import SpillwayError
-from actors.core.ports import Found, Intake
+from actors.core.intake import Found, Intake
 from serve_app.answers import JSON, Answer
 from serve_app.breather import Breather
 from serve_app.documents import decode, encode, relaxed

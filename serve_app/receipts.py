@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from actors.core.ports import Intake, State
+from actors.core.intake import Intake, State
 from actors.core.receipt import Receipt, decode_receipt
 from serve_app.answers import Answer, json_answer
 from serve_app.errors import Problem

@@ -9,11 +9,11 @@ from typing import Any
 from starlette.requests import Request
 
 from actors.core.document import Kind, Write
-from actors.core.ports import State
+from actors.core.intake import State
 from actors.core.receipt import Receipt
 from serve_app import bodies
 from serve_app.answers import Answer, json_answer
-from serve_app.appends import Appends, surely_kept_nothing
+from serve_app.appends import Appends
 from serve_app.breather import Breather
 from serve_app.documents import document, encode, parse, refuse_larger
 from serve_app.errors import Problem
@@ -229,13 +229,8 @@ class Writes:
     ) -> tuple[list[Receipt], list[State], list[tuple[bytes, bytes]]]:
         charged = self._callers.charge(ask.request, len(writes))
         size = sum(len(write.body) for write in writes)
-        try:
-            receipts, fresh = await self._appends.keep(lambda: writes, size, ask.key)
-        except Exception as error:
-            if surely_kept_nothing(error):
-                self._callers.give_back(charged)
-            raise
-        quota = charged.headers if fresh else self._callers.give_back(charged)
+        append = self._appends.keep(lambda: writes, size, ask.key)
+        receipts, fresh, quota = await self._callers.paid(charged, append)
         states = await self._appends.settle(receipts, ask.preference.wait_s)
         headers = [_VARY, *ask.preference.applied, *quota]
         return receipts, states, headers if fresh else [*headers, _REPLAYED]

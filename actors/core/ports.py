@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple, Protocol
 
 from actors.core.arrivals import LaneCall
 from actors.core.batching import Command
 from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
-from actors.core.document import Write
-from actors.core.errors import SpillwayError
 from actors.core.outcome import Report
-from actors.core.receipt import Receipt
 
 
 class Keyed(NamedTuple):
@@ -45,73 +42,12 @@ class Logged(NamedTuple):
     payload: bytes
 
 
-class Found(NamedTuple):
-    """A document as it will be: `base` as BSON (None: there is none), then `patches`, each a MongoDB update
-    document."""
-
-    base: bytes | None
-    patches: list[bytes]
-    source: str  # where the base is from: "buffer", "cache" or "mongodb"
-
-
-class State(NamedTuple):
-    """What became of an accepted write."""
-
-    name: str  # "logged", "stored", "dead-lettered" or "unknown"
-    reason: str = ""  # why MongoDB refused it
-
-
 class Resolved(NamedTuple):
     """How far a buffer's stream is resolved, and which writes were rejected on the way."""
 
     position: str
     complete_since: str  # for entries after this one `rejections` is complete; older ones have to be looked up
     rejections: dict[str, str]  # "position/offset" -> reason
-
-
-class Intake(Protocol):
-    """The service as the HTTP edge sees it."""
-
-    def append(self, writes: Sequence[Write]) -> Awaitable[list[Receipt]]:
-        """Keep the writes of one request; one receipt each, in order, once they are on disk. It may begin at once,
-        without being awaited, and fail at once.
-
-        Raises `QueueFull`, `TooLarge`, `Draining`, `LogUnavailable`, `BufferUnavailable` (surely nothing kept, unless
-        the writes belong to several buffers) and `OutcomeUnknown` (sending the same writes again is safe).
-        """
-
-    async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
-        """Like `append`, under an idempotency key: also tells whether the key was new. A known key with the same
-        fingerprint keeps nothing and gives the first receipts again; with another it raises `IdempotencyConflict`. A
-        new one beyond the number that may be remembered raises `IdempotencyFull`.
-
-        Of the first writes only the place is remembered, so other writes need another fingerprint: their receipts
-        would be those of writes that were never kept."""
-
-    async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
-        """States once none of them is "logged" any more, or when the time is up."""
-
-    async def state(self, receipt: Receipt) -> State:
-        """Raises `BufferUnavailable`, `LogUnavailable`."""
-
-    async def read(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError]:
-        """Documents as every write accepted so far makes them, in the order asked. Of each that cannot be told just now
-        the reason: `DatabaseUnavailable`, `WriterUnavailable`, `BufferUnavailable`."""
-
-    async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:
-        """Some documents that MongoDB holds, with their ids; they are in the shared cache afterwards. Raises
-        `DatabaseUnavailable`, `WriterUnavailable`, `BufferUnavailable`."""
-
-    async def status(self) -> dict[str, Any]:
-        """Numbers for operators, see `GET /v1/status`. Never raises: of a part that does not answer it says so."""
-
-    async def dead_letters(self, selection: Selection, limit: int, after: str) -> Page:
-        """See `DeadLetters.list`. Raises `BufferUnavailable`, `LogUnavailable`."""
-
-    async def dead_letter(self, id: str) -> DeadLetter | None: ...
-
-    async def forget_dead_letters(self, ids: Sequence[str]) -> int:
-        """See `DeadLetters.remove`."""
 
 
 class WriteLog(Protocol):
@@ -184,8 +120,8 @@ class DeadLetters(Protocol):
         """Oldest first: at most `limit` letters, a few MiB, and a few thousand looked at, whichever comes first.
 
         `after` is the `next` of the page before. Together the pages cover what was there when the first was asked for:
-        letters that come meanwhile do not, or replaying what is rejected again would never end. Raises
-        `LogUnavailable`.
+        letters that come meanwhile do not, or replaying what is rejected again would never end. `X_Y` are those behind
+        X up to Y, each the `end` of a page, and `0-0_Y` all up to Y. Raises `LogUnavailable`.
         """
 
     async def get(self, id: str) -> DeadLetter | None: ...
@@ -275,6 +211,7 @@ class Cache(Protocol):
     `put` and `drop` come one after the other."""
 
     async def get(self, keys: Sequence[str]) -> list[bytes | None]: ...
+
     async def put(self, documents: dict[str, bytes]) -> None: ...
 
     async def drop(self, keys: Sequence[str]) -> None:

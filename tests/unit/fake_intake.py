@@ -10,7 +10,7 @@ from actors.adapters.memory import MemoryDeadLetters
 from actors.core.dead_letter import DeadLetter, Page, Selection
 from actors.core.document import Kind, Write
 from actors.core.errors import IdempotencyConflict, SpillwayError
-from actors.core.ports import Found, State
+from actors.core.intake import Found, State
 from actors.core.receipt import Receipt
 
 UP: dict[str, Any] = {

@@ -13,7 +13,7 @@ from fake_intake import FakeIntake
 
 from actors.core.document import Kind
 from actors.core.errors import DatabaseUnavailable, QueueFull
-from actors.core.ports import Found
+from actors.core.intake import Found
 from serve_app import pool
 
 NAMESPACE = "assessmentdb.records"

@@ -14,7 +14,7 @@ from actors.adapters.clock import settle
 from actors.core.dead_letter import DeadLetter
 from actors.core.document import Key, Kind, Write, encode_writes
 from actors.core.errors import LogUnavailable, OutcomeUnknown, QueueFull
-from actors.core.ports import Found, State
+from actors.core.intake import Found, State
 from serve_app.dead_letters import opaque
 
 PAGE = "/v1/dead-letters"

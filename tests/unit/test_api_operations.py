@@ -10,7 +10,7 @@ from edge import EdgeClient, problem
 from fake_intake import UP, FakeIntake
 
 from actors.core.errors import QueueFull
-from actors.core.ports import State
+from actors.core.intake import State
 from actors.core.receipt import Receipt
 from actors.core.status import summarize
 from serve_app.errors import FAULTS

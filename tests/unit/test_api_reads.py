@@ -14,7 +14,7 @@ from fake_intake import FakeIntake
 
 from actors.core.document import Key
 from actors.core.errors import DatabaseUnavailable
-from actors.core.ports import Found
+from actors.core.intake import Found
 from serve_app import patches, reads
 from serve_app.near_cache import NearCache
 from serve_app.parameters import Targets

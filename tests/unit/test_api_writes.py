@@ -17,7 +17,7 @@ from loop_clock import stop_clock
 from actors.adapters.clock import settle
 from actors.core.document import Kind
 from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull
-from actors.core.ports import State
+from actors.core.intake import State
 from actors.core.receipt import decode_receipt
 from serve_app.parameters import RESERVED_DATABASES
 

@@ -21,7 +21,7 @@ from actors.core.errors import (
     LogUnavailable,
     OutcomeUnknown,
 )
-from actors.core.ports import Found
+from actors.core.intake import Found
 
 
 @pytest.fixture

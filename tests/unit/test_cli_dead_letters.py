@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from actors.core.dead_letter import DeadLetter
 from actors.core.document import Kind, Write, encode_writes
 from actors.core.errors import LogUnavailable, OutcomeUnknown, QueueFull
-from actors.core.ports import State
+from actors.core.intake import State
 from cluster import dead_letters
 from cluster.dead_letters import moment
 from cluster.shelf import PATIENCE_S, Refused, Shelf

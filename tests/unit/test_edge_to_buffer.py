@@ -14,7 +14,7 @@ from fake_intake import FakeIntake
 from actors import lane as lanes
 from actors.calls import Remote
 from actors.core.errors import OutcomeUnknown, SpillwayError
-from actors.core.ports import Found
+from actors.core.intake import Found
 from actors.inflow import Kept
 from actors.remote_intake import RemoteIntake
 

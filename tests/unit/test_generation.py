@@ -11,8 +11,9 @@ from typing import Any
 from actors.core.arrivals import LaneCall
 from actors.core.batching import Command, Origin
 from actors.core.dead_letter import DeadLetter, Page, Selection
+from actors.core.intake import Found, State
 from actors.core.outcome import Report
-from actors.core.ports import Found, Keyed, KeyedAnswer, Resolved, State
+from actors.core.ports import Keyed, KeyedAnswer, Resolved
 from actors.inflow import Kept
 from actors.remote import BufferActor, MongoWriter
 from cluster import topology

@@ -29,7 +29,8 @@ from actors.core.errors import (
     TooLarge,
     UnsafeLog,
 )
-from actors.core.ports import Found, Keyed, KeyedAnswer, Resolved, State
+from actors.core.intake import Found, State
+from actors.core.ports import Keyed, KeyedAnswer, Resolved
 from actors.core.position import order
 from actors.core.receipt import Receipt
 from actors.core.sharding import shard_of

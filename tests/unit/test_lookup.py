@@ -16,7 +16,8 @@ from actors.backlog import Backlog
 from actors.core.batching import Entry
 from actors.core.document import Write
 from actors.core.errors import DatabaseUnavailable
-from actors.core.ports import BatchSink, Found
+from actors.core.intake import Found
+from actors.core.ports import BatchSink
 from actors.lookup import Lookup
 
 KEY = ("d.c", "a")

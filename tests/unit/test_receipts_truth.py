@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from actors.calls import ActorAway, Remote
 from actors.core.batching import Command
 from actors.core.document import Write
+from actors.core.intake import State
 from actors.core.outcome import Outcome, Report
-from actors.core.ports import State
 from actors.core.receipt import Receipt
 from actors.remote_intake import RemoteIntake
 
