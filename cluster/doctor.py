@@ -13,7 +13,7 @@ from pathlib import Path
 import redis
 
 from cluster import footprint, ray_environment
-from cluster.embedded import mongo_server, ports, redis_server, toolchain
+from cluster.embedded import claims, mongo_server, redis_server, toolchain
 from cluster.settings import Settings
 from cluster.state import Record, StateFolder
 
@@ -83,7 +83,7 @@ def _tools(folder: StateFolder) -> Iterator[Finding]:
 
 def _port(settings: Settings) -> Finding:
     port = settings.http_port
-    why, remedy = ports.obstacle(port, settings.http_host)
+    why, remedy = claims.obstacle(port, settings.http_host)
     return Finding(f"port {port}", why or "free", remedy)
 
 

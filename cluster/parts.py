@@ -48,10 +48,9 @@ class Parts:
     def claim_public_port(self) -> None:
         """For this run, half a minute before HAProxy listens there. Raises `Unsuitable` when it cannot be had."""
         port = self._settings.http_port
-        why, remedy = ports.obstacle(port, self._settings.http_host)
-        if not why and not self._claims.take(port):
-            why = f"is promised to {claims.claimant(port) or 'a run'} that starts or stops just now"
-            remedy = f"stop that one (make down there), or {ports.other_public_port(port)}"
+        why, remedy = claims.obstacle(port, self._settings.http_host)
+        if not why and not self._claims.take(port):  # by one that came in between, or is hidden
+            why, remedy = "is promised to another run that starts just now", ports.other_public_port(port)
         if why:
             raise Unsuitable(f"Port {port} {why}.\nWhat to do: {remedy}")
 
@@ -224,7 +223,7 @@ class Parts:
     def _port(self, preferred: int, whose: str, host: str = ports.LOOPBACK) -> int:
         port = self._claimed(preferred, host)
         if port != preferred:
-            who = ports.holder(preferred) or claims.claimant(preferred) or "another program"
+            who = claims.claimant(preferred) or ports.holder(preferred) or "another program"
             self._steps.note(f"port {preferred} is held by {escape(who)}; {whose} takes {port}")
         return port
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -224,6 +225,8 @@ def _target(
     if not addresses or not database:
         raise ServiceError(f"the running service names no address of its {door or 'own'} or of its MongoDB")
     urls = tuple(url.strip().rstrip("/") for url in addresses.split(",") if url.strip())
+    if any("@" in urlsplit(url).netloc for url in urls):  # reports name the address
+        raise ServiceError("--base-url takes no user and no password: Spillway asks for none")
     name = base_url or ("direct port" if urls[0] == found.direct_url else "front door")
     record = witness or found.witness_record
     target = Target(name, urls, database, record, found.run_id, found.redis_url, limit, drain_timeout_s=drain_timeout_s)

@@ -13,6 +13,8 @@ import socket
 
 import psutil
 
+from cluster.embedded import ports
+
 
 class Claims:
     """Those of one run. Runs of one user do not get each other's; other users' servers exclude each other anyway.
@@ -54,6 +56,21 @@ def claimant(port: int) -> str | None:
             except psutil.Error:  # it has ended just now
                 return None
     return None
+
+
+def obstacle(port: int, host: str) -> tuple[str, str]:
+    """Why this run could not have host:port now, and what to do; both are empty when it could.
+
+    Another Spillway is named as what it is: of what listens there the kernel knows HAProxy, or a replica.
+    """
+    why, remedy = ports.obstacle(port, host)
+    if why and ports.holder(port) is None:  # the address is at fault, or another user's program
+        return why, remedy
+    run = claimant(port)
+    if run is None:
+        return why, remedy
+    why = f"is held by {run}" if why else f"is promised to {run} that starts or stops just now"
+    return why, f"stop that one (make down there), or {ports.other_public_port(port)}"
 
 
 def _name(port: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from cluster.embedded import ports, redis_server
 from cluster.embedded.child import Child, ChildFailed, Recipe, State
-from cluster.embedded.claims import Claims, claimant
+from cluster.embedded.claims import Claims, claimant, obstacle
 from cluster.embedded.steps import Steps
 from cluster.parts import Parts, Unsuitable
 from cluster.settings import load
@@ -78,6 +79,24 @@ def test_a_claim_lasts_as_long_as_its_process_and_names_its_folder(claims: Claim
         other.kill()
     assert claimant(port) is None
     assert claims.take(port), "nobody has to clean up after a killed one"
+
+
+def test_what_holds_a_port_is_named_as_the_service_it_belongs_to(claims: Claims) -> None:
+    """Of a public port the kernel knows HAProxy, which says nothing to whoever forgot another checkout's `make up`."""
+    port = ports.free_port(0)
+    told = rf"Spillway of {PROJECT_ROOT} \(pid {os.getpid()}\)"
+    remedy = f"stop that one (make down there), or {ports.other_public_port(port)}"
+    assert claims.take(port)
+    why, what_to_do = obstacle(port, ports.LOOPBACK)
+    assert re.fullmatch(rf"is promised to the {told} that starts or stops just now", why)
+    assert what_to_do == remedy
+    with socket.create_server((ports.LOOPBACK, port)):
+        why, what_to_do = obstacle(port, ports.LOOPBACK)
+        assert re.fullmatch(rf"is held by the {told}", why)
+        assert what_to_do == remedy
+    claims.release()
+    assert obstacle(port, ports.LOOPBACK) == ("", "")
+    assert obstacle(port, "192.0.2.1")[0].startswith("cannot be had at 192.0.2.1: ")
 
 
 def test_services_that_choose_before_either_listens_choose_different_ports(

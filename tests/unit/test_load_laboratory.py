@@ -442,3 +442,11 @@ def test_the_uri_with_its_password_need_not_stand_on_the_command_line(
     monkeypatch.setattr("loadtests.__main__.conduct", conduct)
     CliRunner().invoke(app, ["flood", "--base-url", "http://service", "--out", str(tmp_path)])
     assert asked == ["mongodb://u:secret@h"]
+
+
+def test_an_address_with_a_password_is_refused_before_a_report_names_it(tmp_path: Path) -> None:
+    words = ["--base-url", "http://service,http://u:secret@service", "--mongodb-uri", "mongodb://h", "--out"]
+    done = CliRunner().invoke(app, ["flood", *words, str(tmp_path)])
+    assert done.exit_code != 0
+    assert "--base-url takes no user and no password" in done.output
+    assert "secret" not in done.output
