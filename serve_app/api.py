@@ -137,7 +137,7 @@ def make_app(
     near = NearCache(limits.near_cache_ttl_s, limits.near_cache_max_entries)
     appends = Appends(intake, near, Turns(limits.request_timeout_s, at_once), limits)
     targets = Targets(limits.databases)
-    reader = Reader(intake, near, targets, monotonic)
+    reader = Reader(intake, near, targets, monotonic, limits.request_timeout_s)
     board = StatusBoard(intake)
     callers = Callers(limits, monotonic)
     bodies = Bodies(limits.max_body_bytes)

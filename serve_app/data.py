@@ -10,7 +10,6 @@ from collections.abc import Callable
 from starlette.requests import Request
 
 from actors.core.document import Write
-from actors.core.errors import SpillwayError
 from serve_app.answers import Answer, json_answer, rfc3339
 from serve_app.appends import Appends
 from serve_app.errors import Problem
@@ -101,7 +100,7 @@ class Data:
 
     async def _warm(self) -> None:
         reads = await self._reader.fetch(self._namespace, self._pool.ids)
-        if failed := [read for read in reads if isinstance(read, SpillwayError)]:
+        if failed := [read for read in reads if isinstance(read, Exception)]:
             logger.info("%d of the pool could not be read ahead: %s", len(failed), failed[0])  # requests will try
 
     async def _unreadable(self, ids: list[str]) -> set[str]:
@@ -112,7 +111,7 @@ class Data:
             missing = {
                 id_
                 for id_, read in zip(ids, reads, strict=True)
-                if isinstance(read, SpillwayError) or read.document is None
+                if isinstance(read, Exception) or read.document is None
             }
         except TimeoutError:  # /v1/status tells it better than every request could
             missing = set(ids)

@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from serve_app.protocol import DirectProtocol
+from serve_app.protocol import Protocol
 
 log = logging.getLogger("ray.serve")
 
@@ -51,7 +51,7 @@ class DirectPort:
             self._counted,
             interface="asgi3",  # its guess goes by functions and classes, and this is a method
             lifespan="off",
-            http=DirectProtocol,
+            http=Protocol,
             ws="none",
             access_log=False,
             proxy_headers=False,  # here the peer is the caller; X-Forwarded-For would be anybody's word for it

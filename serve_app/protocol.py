@@ -26,14 +26,19 @@ def install() -> None:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, with other rules for what comes.
+    """uvicorn's, with other rules for what comes, and for the answers.
 
     What comes before, between and behind a body is bounded: uvicorn would collect a header without end, and wait for
     ever for one that does not come, as from a caller whose machine is gone. A trailer is no header: else a caller could
     name itself behind its proxy. A refusal does not take the place of another answer. An offer to speak another
     protocol is not taken up: uvicorn would lose the body behind it. Requests in advance are answered in their order and
     wait as they came: uvicorn would take up all at once.
+
+    Head and body of an answer leave together: apart they are two system calls, two segments and two wake-ups of the
+    caller, a tenth of what a request costs here. Answers that are not read do not stay for ever.
     """
+
+    _unread = Unread()  # of this process
 
     _rest: bytes | memoryview = b""  # not parsed yet; only while requests are queued
     _is_over = False
@@ -41,13 +46,23 @@ class Protocol(HttpToolsProtocol):
     _idle_bytes = 0  # since something came that the parser is done with
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline)
+        gathered: Any = _Gathered(transport, self.loop)
+        super().connection_made(gathered)
+        self.flow = _Flow(gathered, self.pipeline)
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._unread.end(self.transport)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # uvicorn's keeps one that was reset in memory until its time would be up
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        self._unread.end(self.transport)
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         if len(data) <= _PIECE_BYTES:
@@ -131,31 +146,6 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
 
-class DirectProtocol(Protocol):
-    """Where HAProxy does not stand in front, with rules for the answers too.
-
-    Head and body of one leave together: apart they are two system calls, two segments and two wake-ups of the caller, a
-    tenth of what a request costs here. Answers that are not read do not stay for ever.
-    """
-
-    _unread = Unread()  # of this process
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._unread.end(self.transport)
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread.begin(self.transport)
-
-    def resume_writing(self) -> None:
-        self._unread.end(self.transport)
-        super().resume_writing()
-
-
 class _Flow(FlowControl):
     """uvicorn's, but while requests are queued nothing is read. uvicorn reads on whenever one is answered or asks for
     its body, so that they could come faster than they leave."""
@@ -181,6 +171,15 @@ class _Gathered:
         self._transport = transport
         self._loop = loop
         self._parts: list[bytes] = []
+        self._last_bytes = 0  # of the last write
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes of answers that are held here at most, until their caller reads on.
+
+        uvloop counts what has not left, but keeps the whole of a write of which a part has.
+        """
+        unsent = self._transport.get_write_buffer_size()
+        return unsent + self._last_bytes if unsent else 0
 
     def write(self, data: bytes) -> None:
         self._parts.append(data)
@@ -197,7 +196,9 @@ class _Gathered:
         if self._parts:
             parts, self._parts = self._parts, []
             try:
-                self._transport.write(b"".join(parts))
+                answer = b"".join(parts)
+                self._last_bytes = len(answer)
+                self._transport.write(answer)
             except BaseException:  # no memory left, say: the caller must not be left waiting, whoever hears of it here
                 self._transport.abort()
                 raise

@@ -19,8 +19,10 @@ from serve_app.errors import Problem
 from serve_app.near_cache import NearCache
 from serve_app.parameters import Targets, query
 from serve_app.patches import steps
+from serve_app.turns import Turns
 
 _ANY_SIZE = 1 << 31
+_AT_ONCE = 4  # documents put together: each takes many times the bytes of its BSON meanwhile
 
 
 class Read(NamedTuple):
@@ -34,12 +36,19 @@ class Reader:
     """Documents as every write accepted so far makes them, or at most the near cache's age behind writes elsewhere."""
 
     def __init__(
-        self, intake: Intake, near: NearCache, targets: Targets, monotonic: Callable[[], float] = time.monotonic
+        self,
+        intake: Intake,
+        near: NearCache,
+        targets: Targets,
+        monotonic: Callable[[], float] = time.monotonic,
+        patience_s: float = 5.0,
     ) -> None:
+        """`patience_s`: how long a document may wait until it is put together."""
         self._intake = intake
         self._near = near
         self._targets = targets
         self._monotonic = monotonic
+        self._putting_together = Turns(patience_s, _AT_ONCE)
         self._under_way: dict[int, asyncio.Task[bytes]] = {}  # by the identity of the patches, which the task holds
 
     def near(self, namespace: str, id_: str) -> bytes | None:
@@ -49,10 +58,10 @@ class Reader:
         """Those of `ids` that are not in the near cache."""
         return self._near.lacks(namespace, ids, self._monotonic())
 
-    async def fetch(self, namespace: str, ids: Sequence[str]) -> list[Read | SpillwayError]:
-        """From beyond the near cache, in the order asked, and into it; or why not, as `Intake.read`."""
+    async def fetch(self, namespace: str, ids: Sequence[str]) -> list[Read | Exception]:
+        """From beyond the near cache, in the order asked, and into it; or why not: as `Intake.read`, `Turns.take`."""
         mark = self._near.mark()
-        reads: list[Read | SpillwayError] = []
+        reads: list[Read | Exception] = []
         answers = await self._intake.read(namespace, ids)
         read_s = self._monotonic()  # they grow old from here on, and one may take its time to be put together
         for id_, found in zip(ids, answers, strict=True):
@@ -61,7 +70,11 @@ class Reader:
                 continue
             document = found.base
             if found.patches:
-                document = await self._put_together(found, id_)
+                try:
+                    document = await self._put_together(found, id_)
+                except Problem as overloaded:
+                    reads.append(overloaded)
+                    continue
             if document is not None:
                 self._near.put(Key(namespace, id_), document, read_s, mark)
             reads.append(Read(document, found.source))
@@ -76,13 +89,17 @@ class Reader:
         return await asyncio.shield(self._under_way[mine])
 
     async def _document(self, found: Found, id_: str) -> bytes:
-        document: dict[str, Any] = {}
-        breather = Breather(self._monotonic)
-        for step in steps(found.base, found.patches, id_):
-            document = step
-            if breather.is_due():
-                await breather.take()
-        return encode(document, _ANY_SIZE)
+        await self._putting_together.take(len(found.base or b"") + sum(map(len, found.patches)))
+        try:
+            document: dict[str, Any] = {}
+            breather = Breather(self._monotonic)
+            for step in steps(found.base, found.patches, id_):
+                document = step
+                if breather.is_due():
+                    await breather.take()
+            return encode(document, _ANY_SIZE)
+        finally:
+            self._putting_together.give_back()
 
     async def get(self, request: Request) -> Answer:
         """GET /v1/{database}/{collection}/{id}"""
@@ -94,7 +111,7 @@ class Reader:
         )
         near = None if fresh else self.near(namespace, id_)
         (read,) = await self.fetch(namespace, [id_]) if near is None else [Read(near, "near")]
-        if isinstance(read, SpillwayError):
+        if isinstance(read, Exception):
             raise read
         if read.document is None:
             raise Problem("no-such-document", "There is none under this id.", "id")

@@ -34,6 +34,7 @@ from serve_app.receipts import accepted, location
 from serve_app.turns import Turns
 
 _LARGE_BYTES = 256 * 1024  # of a batch: more is milliseconds of work
+_WRITE_BYTES = 400  # of each beside its document: objects, id, namespace
 _VARY = (b"vary", b"Prefer")
 _REPLAYED = (b"idempotency-replayed", b"true")
 
@@ -82,21 +83,22 @@ class Writes:
         """POST a document. Without `_id` it gets one of ours and is an insert; with one it replaces what was there."""
         namespace = self._targets.namespace(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
-        return await self._keep(ask, self._document(namespace, self._parsed(ask.take_body()), ask.key, 0))
+        return await self._keep(ask, [self._document(namespace, self._parsed(ask.take_body()), ask.key, 0)])
 
     async def put(self, request: Request) -> Answer:
         """The document under the path's id, whatever was there."""
         namespace, id_ = self._targets.document(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
-        return await self._keep(ask, self._put(namespace, id_, document(self._parsed(ask.take_body()))))
+        return await self._keep(ask, [self._put(namespace, id_, document(self._parsed(ask.take_body())))])
 
     async def patch(self, request: Request) -> Answer:
         """A merge patch on whatever is there; on nothing it makes a document, as an upsert."""
         namespace, id_ = self._targets.document(request)
         ask = await self._ask(request, namespace, bodies.PATCH_TYPES)
         most = self._limits.max_document_bytes
-        body = encode(update_of(self._parsed(ask.take_body()), id_, most), most)
-        return await self._keep(ask, Write(Kind.PATCH, namespace, id_, body))
+        return await self._keep(
+            ask, [Write(Kind.PATCH, namespace, id_, encode(update_of(self._parsed(ask.take_body()), id_, most), most))]
+        )
 
     async def delete(self, request: Request) -> Answer:
         """Nothing under the path's id. It need not exist: the answer is the same."""
@@ -110,7 +112,7 @@ class Writes:
             request,
             b"",
         )
-        return await self._keep(ask, Write(Kind.DELETE, namespace, id_, b""))
+        return await self._keep(ask, [Write(Kind.DELETE, namespace, id_, b"")])
 
     async def batch(self, request: Request) -> Answer:
         """Many documents in one append: the sound ones are kept, all or none; each other one is told its problem."""
@@ -119,7 +121,9 @@ class Writes:
         items, writes = await self._sorted_out(ask, namespace)
         if not writes:
             raise Problem("nothing-accepted", "No document of the batch can be stored; see its items.", items=items)
-        receipts, states, headers = await self._kept(ask, writes)
+        receipts, headers = await self._append(ask, writes)
+        del writes  # as in `_keep`
+        states = await self._appends.settle(receipts, ask.preference.wait_s)
         sound = [item for item in items if "error" not in item]
         for item, receipt, state in zip(sound, receipts, states, strict=True):
             item |= accepted(receipt, state)
@@ -217,23 +221,26 @@ class Writes:
             )
         return items  # type: ignore[no-any-return]
 
-    async def _keep(self, ask: Ask, write: Write) -> Answer:
-        (receipt,), (state,), headers = await self._kept(ask, [write])
+    async def _keep(self, ask: Ask, writes: list[Write]) -> Answer:
+        """The answer to the one write."""
+        (receipt,), headers = await self._append(ask, writes)
+        # It is in the log, and while this waits for MongoDB nobody counts what is held here: under a known key not even
+        # the backlog has it once more.
+        del writes
+        (state,) = await self._appends.settle([receipt], ask.preference.wait_s)
         answer = accepted(receipt, state)
         if state.name == "dead-lettered":
             raise _rejected(state, answer["receipt"])
         return json_answer(201 if state.name == "stored" else 202, answer, (location(answer["receipt"]), *headers))
 
-    async def _kept(
-        self, ask: Ask, writes: list[Write]
-    ) -> tuple[list[Receipt], list[State], list[tuple[bytes, bytes]]]:
+    async def _append(self, ask: Ask, writes: list[Write]) -> tuple[list[Receipt], list[tuple[bytes, bytes]]]:
+        """Receipts of durable writes, and the headers that go with the answer."""
         charged = self._callers.charge(ask.request, len(writes))
-        size = sum(len(write.body) for write in writes)
+        size = sum(len(write.body) + _WRITE_BYTES for write in writes)
         append = self._appends.keep(lambda: writes, size, ask.key)
         receipts, fresh, quota = await self._callers.paid(charged, append)
-        states = await self._appends.settle(receipts, ask.preference.wait_s)
         headers = [_VARY, *ask.preference.applied, *quota]
-        return receipts, states, headers if fresh else [*headers, _REPLAYED]
+        return receipts, headers if fresh else [*headers, _REPLAYED]
 
 
 def _text(value: Any) -> str:

@@ -16,6 +16,8 @@ from uvicorn.protocols.http import auto
 from cluster import launch
 from cluster.settings import load
 from serve_app import app
+from serve_app.protocol import Protocol
+from tests.contract.patience import eventually
 
 
 class Server:
@@ -23,6 +25,7 @@ class Server:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, list[tuple[bytes, bytes]], bytes]] = []
+        self.answer = b""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body, more = b"", True
@@ -30,8 +33,9 @@ class Server:
             message = await receive()
             body, more = body + message["body"], message["more_body"]
         self.requests.append((scope["method"], scope["client"][0], scope["headers"], body))
-        await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        headers = [(b"content-length", b"%d" % len(self.answer))]
+        await send({"type": "http.response.start", "status": 202, "headers": headers})
+        await send({"type": "http.response.body", "body": self.answer})
 
     async def ask(self, *packets: bytes) -> bytes:
         """All it says until it closes."""
@@ -69,6 +73,19 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
 
 
 HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nX-Caller: a\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: %b\r\n"
+
+
+async def test_an_answer_that_is_not_read_is_counted(server: Server) -> None:
+    """HAProxy has room for some KiB of it; the rest lies here."""
+    server.answer = bytes(8 * 1024 * 1024)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+    writer.write(HEAD % b"close" + b"Content-Length: 0\r\n\r\n")
+    await eventually(lambda: len(Protocol._unread) == 1)
+    (held,) = Protocol._unread._held
+    assert held.get_write_buffer_size() >= len(server.answer)
+    assert (await reader.read()).endswith(server.answer)
+    writer.close()
+    await eventually(lambda: len(Protocol._unread) == 0)
 
 
 async def test_a_trailer_does_not_name_the_caller(server: Server) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bson import ObjectId
 from edge import EdgeClient, problem
 from fake_intake import FakeIntake
+from loop_clock import stop_clock
 
 from actors.core.document import Key
 from actors.core.errors import DatabaseUnavailable
@@ -164,6 +165,37 @@ async def test_many_readers_of_a_document_put_it_together_once_and_let_others_be
     assert {answer.json()["n"] for answer in await reading} == {count - 1}
     assert len(begun) == 1
     assert turns >= 40
+
+
+async def test_few_documents_are_put_together_at_once_and_who_waits_too_long_is_told(
+    client: EdgeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes many times its bytes meanwhile: without a bound more come than are ever answered, and stay."""
+    begun: list[int] = []
+    go_on = asyncio.Event()
+
+    async def found(_namespace: str, ids: Sequence[str]) -> list[Found]:
+        return [Found(bson.encode({"_id": id_}), [bson.encode({"$set": {"n": 1}})], "buffer") for id_ in ids]
+
+    def slow(*arguments: Any) -> Iterator[dict[str, Any]]:
+        begun.append(1)
+        client.clock.now += 1.0
+        yield from patches.steps(*arguments)
+
+    advance = stop_clock(monkeypatch)
+    monkeypatch.setattr(client.intake, "read", found)
+    monkeypatch.setattr(reads, "steps", slow)
+    monkeypatch.setattr(reads.Breather, "take", lambda _: go_on.wait())
+    asked = [asyncio.create_task(client.get(DOCUMENT)) for _ in range(7)]
+    await advance(0.0)  # they begin
+    await advance(4.9)
+    assert (len(begun), [task.done() for task in asked]) == (4, [False] * 7)
+    await advance(0.2)
+    for task in asked[4:]:
+        problem(task.result(), 503, "overloaded")
+    go_on.set()
+    assert [(await task).json()["n"] for task in asked[:4]] == [1] * 4
+    assert (await client.get("/v1/shop/orders/o2")).json() == {"_id": "o2", "n": 1}
 
 
 async def test_a_near_copy_ages_while_it_is_put_together(client: EdgeClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,11 @@ from edge import EdgeClient, problem
 from loop_clock import stop_clock
 
 from actors.adapters.clock import settle
-from actors.core.document import Kind
+from actors.core.document import Kind, Write
 from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull
 from actors.core.intake import State
 from actors.core.receipt import decode_receipt
+from serve_app import writes
 from serve_app.parameters import RESERVED_DATABASES
 
 ONE = "/v1/shop/orders"
@@ -340,6 +341,35 @@ async def test_an_intake_that_never_answers_has_an_unknown_outcome() -> None:
     problem(await client.post(ONE, json={}), 504, "outcome-unknown")
     client.intake.held.set()
     await client.app.finish()
+
+
+@pytest.mark.parametrize(("method", "path"), WRITES)
+async def test_who_waits_for_mongodb_holds_no_document(
+    client: EdgeClient, method: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backlog has it, which is bounded; and what comes again under a known key is in no backlog."""
+    held = [0]
+
+    class Held(Write):
+        def __new__(cls, *members: Any) -> Held:
+            held[0] += 1
+            return super().__new__(cls, *members)
+
+        def __del__(self) -> None:
+            held[0] -= 1
+
+    await client.send_json(method, path, text_for(path), idempotency_key='"k"')
+    client.intake.appends.clear()
+    monkeypatch.setattr(writes, "Write", Held)
+    client.intake.held_waits = asyncio.Event()
+    waiting = asyncio.create_task(
+        client.send_json(method, f"{path}?ack=db", text_for(path), idempotency_key='"k"')
+    )
+    await settle()
+    assert len(client.intake.waits) == 1
+    assert held == [0]
+    client.intake.held_waits.set()
+    assert (await waiting).headers["idempotency-replayed"] == "true"
 
 
 async def test_each_caller_of_a_silent_intake_is_told_when_its_own_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
