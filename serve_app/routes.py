@@ -122,7 +122,8 @@ def routes(
             "As every write accepted so far makes it, also one that MongoDB has not seen yet. What another replica "
             f"wrote may be {limits.near_cache_ttl_s:g} s late, unless Cache-Control says no-cache.",
             {"200": c.answer("StoredDocument", "The document, as relaxed extended JSON.", ["X-Spillway-Source"])},
-            (*c.ASK, "invalid-name", "invalid-id", "no-such-document"), (*c.NAMESPACE, c.ID, c.CACHE_CONTROL),
+            (*c.ASK, "overloaded", "invalid-name", "invalid-id", "no-such-document"),
+            (*c.NAMESPACE, c.ID, c.CACHE_CONTROL),
         ),
         route(
             "PUT", document, writes.put, "Documents", "Write a document under an id",
