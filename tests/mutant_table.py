@@ -233,6 +233,11 @@ MUTANTS = (
         "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",
     ),
     _one(
+        "what a failing script has kept is told not to be kept", "I3", LINK,
+        "if not connected or _nothing_was_done(error):", "if True:",
+        "tests/contract/test_redis_link.py::test_an_append_that_fails_behind_an_entry_is_not_told_to_have_kept_nothing",
+    ),
+    _one(
         "calls forgotten with their entries", "I5", LOG,
         "self._arrivals.dumps()]", 'b"{}"]',
         "tests/contract/test_write_log.py::test_a_call_is_known_to_the_next_owner_and_to_all_behind",

@@ -13,7 +13,11 @@ from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 
 # The index first: the same rejection, replayed after a crash, must not become a second letter. The HDEL of nothing is
 # for a Redis over its memory limit: once a script has written it may go on, and only after this is the log trimmed.
+# A script that fails is not undone, and its caller tries again for ever: so a Redis that will not keep the index, which
+# may forbid us HSET, has to say so while no letter stands on the shelf.
 _ADD = """
+redis.call('HDEL', KEYS[2], '')
+redis.call('HSET', KEYS[2], '', '')
 redis.call('HDEL', KEYS[2], '')
 for i = 1, #ARGV, 6 do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then

@@ -30,6 +30,15 @@ BROKEN = (RedisError, OSError, RuntimeError)
 
 FENCED = "FENCED"  # what our scripts answer to an owner whose time is over
 
+# What Redis says instead of doing anything, by its first word.
+_REFUSES = re.compile(
+    "(?:NOSCRIPT|OOM|READONLY|MISCONF|NOREPLICAS|BUSY|LOADING|NOAUTH|WRONGPASS|NOPERM|WRONGTYPE|EXECABORT|MASTERDOWN|"
+    "CLUSTERDOWN|MOVED|ASK|TRYAGAIN|CROSSSLOT) "
+)
+# A script that fails is not undone. These it is told of its first write only (scripting.c, and script.c since Redis 7);
+# 6.2 puts them behind words of its own.
+_BEFORE_A_SCRIPT_WRITES = re.compile(r"(?:^|-)(?:OOM|READONLY|MISCONF|NOREPLICAS) ")
+_WITHIN_A_SCRIPT = "user_script"  # where it failed
 
 _connected: ContextVar[list[bool] | None] = ContextVar("_connected", default=None)
 
@@ -73,8 +82,8 @@ def connect(url: str, timeout_s: float) -> Client:
 async def telling(client: Client) -> AsyncIterator[None]:
     """Run one round trip to Redis within the client's time and tell its failures apart.
 
-    Raises `LogUnavailable` when nothing was done (no connection, or Redis answered with an error), `OutcomeUnknown`
-    when the command may have been done, `Fenced` when a script said so.
+    Raises `LogUnavailable` when nothing was done (no connection, or Redis refused it), `OutcomeUnknown` when it may
+    have been done, or a part of it, `Fenced` when a script said so.
     """
     connected: list[bool] = []
     token = _connected.set(connected)
@@ -83,9 +92,11 @@ async def telling(client: Client) -> AsyncIterator[None]:
             async with asyncio.timeout(client.connection_pool.round_trip_s):
                 yield
     except ResponseError as error:
-        if FENCED in str(error):
+        if str(error).startswith(FENCED):
             raise Fenced(f"a newer owner has taken over: {error}") from error
-        raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
+        if not connected or _nothing_was_done(error):
+            raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
+        raise OutcomeUnknown(f"Redis failed: {error}", 2.0) from error
     except (BusyLoadingError, AuthenticationError) as error:
         raise LogUnavailable(f"Redis refuses: {error}", 2.0) from error
     except BROKEN as error:  # also an answer that the client cannot make sense of
@@ -95,6 +106,14 @@ async def telling(client: Client) -> AsyncIterator[None]:
         raise OutcomeUnknown(f"Redis did not answer: {why}", 1.0) from error
     finally:
         _connected.reset(token)
+
+
+def _nothing_was_done(error: ResponseError) -> bool:
+    """For sure; what is said in words we do not know, by a proxy for one, may have come in the middle."""
+    said = f"{error.status_code} {error}" if error.status_code else str(error)  # redis-py cuts off what it knows
+    if _WITHIN_A_SCRIPT in said:
+        return _BEFORE_A_SCRIPT_WRITES.search(said) is not None
+    return _REFUSES.match(said) is not None
 
 
 @asynccontextmanager
