@@ -140,7 +140,8 @@ class Buffer:
             await self._outflow.wait_for(self._backlog.last_position, self._seconds_until(deadline_ns))
         inherited = self._heritage.left
         if inherited is None:
-            raise LogUnavailable("what an earlier pool left is not counted yet", 1.0)
+            why = self._heritage.last_error or "it is still read"
+            raise LogUnavailable(f"what an earlier pool left is not counted yet: {why}", 1.0)
         return self._backlog.open_writes + inherited.writes
 
     def _seconds_until(self, deadline_ns: int) -> float:
@@ -158,8 +159,8 @@ class Buffer:
                 task.cancel()
 
     async def pour_heritage(self) -> None:
-        """Pour the inherited streams and nothing else. Raises what ends an outflow."""
-        await self._heritage.pour()
+        """Pour the inherited streams and nothing else. Raises what ends an outflow, and `LogUnavailable`."""
+        await self._heritage.pour(is_patient=False)
 
     def stats(self) -> dict[str, Any]:
         """What an operator wants to know, as plain values. `writes`, `bytes` and `lag_s` are those of inherited streams
@@ -181,7 +182,7 @@ class Buffer:
             "drained_total": self._drained.total,
             "drained_per_s": per_s,
             "dead_lettered_total": self._outflow.rejected_total,
-            "last_error": self._inflow.last_error or self._outflow.last_error,
+            "last_error": self._inflow.last_error or self._heritage.last_error or self._outflow.last_error,
         }
 
     def _lag_s(self, inherited_s: float | None) -> float:

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypeVar
 
 from actors.backlog import Backlog
 from actors.core.batching import Entry
-from actors.core.document import decode_writes
 from actors.core.errors import LogUnavailable
 from actors.core.ports import Clock, WriteLog
 from actors.core.position import accepted_s
@@ -30,17 +29,19 @@ class Left(NamedTuple):
 
 
 class Heritage:
-    """Nothing is added to these streams any more once this is their owner. A log that is away is waited for."""
+    """Nothing is added to these streams any more once this is their owner."""
 
     def __init__(
         self, logs: Sequence[WriteLog], outflow: Callable[[WriteLog, Backlog], Outflow], clock: Clock
     ) -> None:
         """`outflow` makes what pours a backlog of a log."""
         self.emptied = asyncio.Event()
+        self.last_error = ""  # why it waits for a log
         self._logs = list(logs)
         self._outflow = outflow
         self._clock = clock
         self._is_counted = not logs
+        self._is_patient = True
         self._later_writes = 0  # behind the page in hand
         self._later_bytes = 0
         self._oldest_s: float | None = None
@@ -61,8 +62,10 @@ class Heritage:
         """The log of this name, if it is one of these."""
         return next((log for log in self._logs if log.stream == stream), None)
 
-    async def pour(self) -> None:
-        """Returns when MongoDB's Reports have named all of it. Raises what ends an outflow."""
+    async def pour(self, *, is_patient: bool = True) -> None:
+        """Returns when MongoDB's Reports have named all of it. Raises what ends an outflow, and `LogUnavailable` where
+        it is not to wait for a log that is away, or that holds what this version cannot read."""
+        self._is_patient = is_patient
         for log in self._logs:
             await self._patiently(log.open)
         self._oldest_s = await self._patiently(self._count)
@@ -80,7 +83,7 @@ class Heritage:
         oldest_s = None
         for log in self._logs:
             async for logged in log.replay():
-                writes += len(decode_writes(logged.payload))
+                writes += len(logged.writes(log.stream))
                 size += len(logged.payload)
                 at_s = accepted_s(logged.position, self._clock.wall_s())
                 oldest_s = at_s if oldest_s is None else min(oldest_s, at_s)
@@ -112,9 +115,15 @@ class Heritage:
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await ask()
-            except LogUnavailable:
+                answer = await ask()
+            except LogUnavailable as error:
+                if not self._is_patient:
+                    raise
+                self.last_error = str(error)
                 await self._clock.sleep(_PAUSE_S)
+            else:
+                self.last_error = ""
+                return answer
 
 
 async def _page(log: WriteLog, now_s: float) -> list[Entry]:
@@ -122,7 +131,7 @@ async def _page(log: WriteLog, now_s: float) -> list[Entry]:
     size = 0
     async for logged in log.replay():
         at_s = accepted_s(logged.position, now_s)
-        page.append(Entry(logged.position, decode_writes(logged.payload), len(logged.payload), at_s))
+        page.append(Entry(logged.position, logged.writes(log.stream), len(logged.payload), at_s))
         size += len(logged.payload)
         if len(page) == _PAGE or size >= _PAGE_BYTES:
             break

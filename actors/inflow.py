@@ -278,7 +278,7 @@ class Inflow:
 
     async def _catch_up(self) -> None:
         async for logged in self._log.replay(after=self._backlog.last_position):
-            self._add(logged.position, decode_writes(logged.payload), len(logged.payload))
+            self._add(logged.position, logged.writes(self._log.stream), len(logged.payload))
 
 
 def _given_up() -> OutcomeUnknown:

@@ -19,7 +19,7 @@ from uuid import uuid4
 from actors.adapters.redis_link import SAFE, Client, reading, refuse_unsafe, telling, unsafe
 from actors.core.arrivals import Arrivals, LaneCall
 from actors.core.dead_letter import DeadLetter
-from actors.core.errors import Fenced, LogUnavailable
+from actors.core.errors import Fenced, LogUnavailable, unreadable
 from actors.core.ports import Appended, DeadLetters, Keyed, KeyedAnswer, Logged
 from actors.core.position import NOTHING, order
 
@@ -181,7 +181,10 @@ class RedisLog:
     async def open(self) -> int:
         self._epoch, arrivals = await self._own(self._open)
         arrivals = arrivals or b"{}"
-        self._arrivals = Arrivals.loads(arrivals[arrivals.index(b"{") :])  # a version before wrote no position
+        try:
+            self._arrivals = Arrivals.loads(arrivals[arrivals.index(b"{") :])  # a version before wrote no position
+        except ValueError as error:
+            raise LogUnavailable(f"{self._arrivals_key} holds what this version cannot read ({error})") from error
         return self._epoch
 
     async def reopen(self) -> int:
@@ -217,12 +220,14 @@ class RedisLog:
             async with reading(self._client):
                 page = await self._read(keys=[self._stream_key], args=[start, _PAGE, _PAGE_BYTES])
             for position, (name, payload, *more) in page:
+                at = position.decode()
                 if name != _FIELD:
-                    raise LogUnavailable(
-                        f"{self._stream_key} holds an entry at {position.decode()} that this version cannot read"
-                    )
-                self._arrivals.note(position.decode(), _calls(more))
-                yield Logged(position.decode(), payload)
+                    raise unreadable(self._stream, at, f"its field is {name!r}")
+                try:
+                    self._arrivals.note(at, _calls(more))
+                except (ValueError, TypeError) as error:
+                    raise unreadable(self._stream, at, error) from error
+                yield Logged(at, payload)
             if not page:
                 return
             start = page[-1][0].decode()

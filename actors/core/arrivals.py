@@ -37,9 +37,12 @@ class Arrivals:
 
     @classmethod
     def loads(cls, text: bytes) -> Arrivals:
-        """What `dumps` gave."""
+        """What `dumps` gave. Raises `ValueError` for anything else."""
         arrivals = cls()
-        arrivals._last = {lane: _Arrival(*last) for lane, last in json.loads(text).items()}
+        try:
+            arrivals._last = {lane: _Arrival(*last) for lane, last in json.loads(text).items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ValueError(f"no calls by their lanes: {error}") from error
         return arrivals
 
     def dumps(self) -> bytes:

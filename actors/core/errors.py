@@ -44,6 +44,14 @@ class LogUnavailable(SpillwayError):
     code = "log-unavailable"
 
 
+def unreadable(stream: str, position: str, why: object) -> LogUnavailable:
+    """Of an entry in a layout from the future, or a damaged one."""
+    return LogUnavailable(
+        f"the stream {stream} holds an entry at {position} that this version cannot read ({why}). Nothing of it is "
+        'poured: start the version that wrote it, and drain ("Upgrade, and back" in docs/operations.md)'
+    )
+
+
 class OutcomeUnknown(SpillwayError):
     """The log was asked to keep the write and did not answer in time: it may or may not be kept."""
 

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 from actors.core.arrivals import LaneCall
 from actors.core.batching import Command
 from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
+from actors.core.document import MalformedPayload, Write, decode_writes
+from actors.core.errors import unreadable
 from actors.core.outcome import Report
 
 
@@ -40,6 +42,13 @@ class Logged(NamedTuple):
 
     position: str
     payload: bytes
+
+    def writes(self, stream: str) -> list[Write]:
+        """What `stream`, whose entry it is, keeps with it. Raises `LogUnavailable` when this version cannot read it."""
+        try:
+            return decode_writes(self.payload)
+        except MalformedPayload as error:
+            raise unreadable(stream, self.position, error) from error
 
 
 class Resolved(NamedTuple):

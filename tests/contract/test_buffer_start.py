@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from typing import Any, cast
 
+import pytest
+
+from actors import life
+from actors.adapters.redis_dead_letters import RedisDeadLetters
+from actors.adapters.redis_link import connect
+from actors.adapters.redis_log import RedisLog
+from actors.adapters.redis_streams import follow
 from actors.calls import Remote
+from actors.core.document import Kind, Write, encode_writes
 from actors.core.errors import SpillwayError
 from actors.lane import Lane
 from actors.remote import BufferActor
@@ -42,3 +51,42 @@ async def test_a_call_that_finds_the_buffer_reading_its_log_waits_for_it(redis_u
     finally:
         actor._life.cancel()
         await asyncio.wait([actor._life])
+
+
+FROM_THE_FUTURE = encode_writes([Write(Kind.DELETE + 1, "d.c", "x", b"")])
+CANNOT = "0of1 holds an entry at .* that this version cannot read"
+
+
+@pytest.mark.parametrize("buffers", [(1,), (1, 2), (1, 2, 3)], ids=["own", "inherited", "of the pool before the last"])
+@pytest.mark.parametrize("field", ["w1", "w2"])
+async def test_what_a_newer_version_has_left_in_a_log_is_told_as_long_as_it_is_there(
+    redis_url: str, field: str, buffers: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ended, and Ray started it again for ever; or it waited, and gave no reason."""
+    monkeypatch.setattr(life, "_die", pytest.fail)  # which would end this process
+    redis, prefix = connect(redis_url, 60.0), f"t{uuid.uuid4().hex[:8]}"
+    await RedisLog(redis, prefix, "0of1", RedisDeadLetters(redis, prefix), once_ttl_s=60).open()
+    for size in buffers[:-1]:
+        assert await follow(redis, prefix, size) == []
+    await redis.xadd(f"{prefix}:stream:0of1", {field: FROM_THE_FUTURE})
+    heir = launch.buffer_configs(load(redis_url=redis_url, key_prefix=prefix, buffers=buffers[-1]), "no-writer")[0]
+    actor = BufferActor(heir)
+
+    async def told(reason: str) -> None:
+        async with asyncio.timeout(60.0):
+            while True:
+                if actor._life.done():
+                    actor._life.result()
+                stats = await actor.stats()
+                if re.search(reason, str(stats) if isinstance(stats, SpillwayError) else stats["last_error"]):
+                    return
+                await asyncio.sleep(0.05)
+
+    try:
+        await told(CANNOT)
+        await redis.delete(f"{prefix}:stream:0of1")  # as if the newer version had poured it
+        await told("^$")
+    finally:
+        actor._life.cancel()
+        await asyncio.wait([actor._life])
+        await redis.aclose()

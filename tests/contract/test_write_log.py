@@ -527,13 +527,24 @@ async def test_an_idempotency_record_has_an_end(redis: Any) -> None:
     assert 50 < await redis.ttl(f"{prefix}:once:k") <= 60
 
 
-async def test_an_entry_of_a_layout_from_the_future_stops_the_start(redis: Any) -> None:
+@pytest.mark.parametrize(
+    "fields", [{"w9": b"?"}, {"w1": b"", "calls": b"?"}, {"w1": b"", "calls": b"[1]"}, {"w1": b"", "calls": b'[["a"]]'}]
+)
+async def test_an_entry_of_a_layout_from_the_future_stops_the_start(redis: Any, fields: dict[Any, Any]) -> None:
     prefix = f"t{uuid.uuid4().hex}"
     log = log_on(redis, prefix)
     await log.open()
-    await redis.xadd(f"{prefix}:stream:0of1", {"w9": b"?"})
-    with pytest.raises(LogUnavailable, match="cannot read"):
+    position = (await redis.xadd(f"{prefix}:stream:0of1", fields)).decode()
+    with pytest.raises(LogUnavailable, match=f"0of1 holds an entry at {position} that this version cannot read"):
         await entries(log)
+
+
+@pytest.mark.parametrize("calls", [b"1-0 ?", b"1-0", b'{"lane": 1}'])
+async def test_calls_of_a_layout_from_the_future_stop_the_start(redis: Any, calls: bytes) -> None:
+    prefix = f"t{uuid.uuid4().hex}"
+    await redis.set(f"{prefix}:arrivals:0of1", calls)
+    with pytest.raises(LogUnavailable, match="arrivals:0of1 holds what this version cannot read"):
+        await log_on(redis, prefix).open()
 
 
 async def test_what_a_redis_cache_failed_to_take_is_not_there(wired: Any, proxy: FaultProxy) -> None:

@@ -41,3 +41,9 @@ def test_what_is_known_survives_as_text() -> None:
     again = Arrivals.loads(known.dumps())
     assert again.place(LaneCall("a", 3, 2)) == ("1-0", 0)
     assert again.place(LaneCall("b", 1, 1)) == ("1-0", 2)
+
+
+@pytest.mark.parametrize("text", [b"", b"1-0", b"[]", b'{"lane": 1}', b'{"lane": [1, "1-0", 0, "more"]}', b'"\xff"'])
+def test_a_text_that_is_something_else_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match="no calls by their lanes"):
+        Arrivals.loads(text)

@@ -12,7 +12,7 @@ from composed import NAMESPACE, Service, answer, delete, end, insert, keyed, pat
 from actors import heritage
 from actors.adapters.clock import settle
 from actors.adapters.memory import MemoryCache, MemoryLog
-from actors.core.document import encode_writes
+from actors.core.document import Kind, encode_writes
 from actors.core.errors import (
     BufferUnavailable,
     DatabaseUnavailable,
@@ -314,6 +314,9 @@ async def test_a_sample_is_of_this_buffers_own_documents_and_is_cached(service: 
 # Streams of an earlier pool
 
 
+FROM_THE_FUTURE = encode_writes([delete("x")._replace(kind=Kind.DELETE + 1)])
+
+
 async def inherit(service: Service, *writes: object) -> MemoryLog:
     old = MemoryLog("1of2", service.log.shelf, service.clock)
     await old.another().open()
@@ -373,6 +376,37 @@ async def test_an_inherited_stream_survives_a_log_that_is_away_for_a_while(servi
     assert service.stored == {"a": {"n": 1}}
     assert service.buffer_task is not None
     assert not service.buffer_task.done()
+
+
+async def test_an_inherited_stream_that_cannot_be_read_is_told_and_waited_for(service: Service) -> None:
+    """It was swallowed as a log that is away; and what only `decode_writes` could not read ended the process."""
+    old = await inherit(service, put("a", n=1))
+    position = (await old.append(FROM_THE_FUTURE)).position
+    await service.restart_buffer(inherited=[old.another()])
+    await service.clock.advance(3.0)
+    assert f"1of2 holds an entry at {position} that this version cannot read" in service.buffer.stats()["last_error"]
+    assert service.stored == {}
+    del old.entries[position]
+    await service.clock.advance(3.0)
+    assert service.stored == {"a": {"n": 1}}
+    assert service.buffer.stats()["last_error"] == ""
+
+
+async def test_who_pours_an_inherited_stream_and_nothing_else_does_not_wait_for_its_log(service: Service) -> None:
+    """Who waits for it has no status of its own yet, so it has to hear the reason."""
+    old = await inherit(service)
+    await old.append(FROM_THE_FUTURE)
+    service.new_buffer(inherited=[old.another()])
+    with pytest.raises(LogUnavailable, match="cannot read"):
+        await service.buffer.pour_heritage()
+
+
+async def test_a_stream_that_cannot_be_read_is_not_opened_and_its_position_is_told(service: Service) -> None:
+    position = (await service.log.append(FROM_THE_FUTURE)).position
+    await service.kill_buffer()
+    service.new_buffer()
+    with pytest.raises(LogUnavailable, match=f"0of1 holds an entry at {position} that this version cannot read"):
+        await service.buffer.open()
 
 
 async def test_what_an_inherited_stream_holds_is_told_and_is_part_of_the_drain(service: Service) -> None:
