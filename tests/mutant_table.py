@@ -233,6 +233,21 @@ MUTANTS = (
         "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",
     ),
     _one(
+        "a log of a newer format is taken", "I1", LOG,
+        "if format > tonumber(ARGV[4]) then return {0, false, format} end", "",
+        "tests/contract/test_kept_forms.py::test_a_log_of_a_newer_format_is_refused_in_words_and_left_as_it_is",
+    ),
+    _one(
+        "what a version before has kept is not read", "I1", LOG,
+        "Arrivals.loads(arrivals[arrivals.index(b\"{\") :])", "Arrivals.loads(arrivals.partition(b\" \")[2])",
+        "tests/contract/test_kept_forms.py::test_what_is_kept_so_is_read",
+    ),
+    _one(
+        "calls kept in another form", "I5", LOG,
+        "json.dumps(calls)]", 'json.dumps(calls, separators=(",", ":"))]',
+        "tests/contract/test_kept_forms.py::test_everything_is_kept_in_the_form_that_other_versions_read",
+    ),
+    _one(
         "what a failing script has kept is told not to be kept", "I3", LINK,
         "if not connected or _nothing_was_done(error):", "if True:",
         "tests/contract/test_redis_link.py::test_an_append_that_fails_behind_an_entry_is_not_told_to_have_kept_nothing",

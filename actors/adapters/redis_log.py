@@ -4,7 +4,7 @@ Keys, all under one prefix: `stream:{name}` the entries, `owner:{name}` the epoc
 `owner:{name}:by` who that is (the stream of its buffer, and a name of its own), `arrivals:{name}` the last call of each
 lane as of the last acknowledged entry, and before them the position that follows that, `streams` the names of all
 streams there ever were, `pool` the size of the present pool, `once:{digest}` the idempotency records, `once` how many
-of them there are, by the second at which the last of them is gone.
+of them there are, by the second at which the last of them is gone, `format` see `redis_format`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
 
+from actors.adapters.redis_format import FORMAT, newer
 from actors.adapters.redis_link import SAFE, Client, reading, refuse_unsafe, telling, unsafe
 from actors.core.arrivals import Arrivals, LaneCall
 from actors.core.dead_letter import DeadLetter
@@ -78,9 +79,12 @@ return answers
 # left the beginning, the next EXEC ends it. A single XADD has none since Redis 7: behind the torn beginning it would be
 # part of it, and be dropped with it at the start after that.
 _OPEN = """
+local format = tonumber(redis.call('GET', KEYS[5]) or 0)
+if format > tonumber(ARGV[4]) then return {0, false, format} end
 redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[2], ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[2])
+if format < tonumber(ARGV[4]) then redis.call('SET', KEYS[5], ARGV[4]) end
 return {redis.call('INCR', KEYS[1]), redis.call('GET', KEYS[4])}
 """
 _REOPEN = """
@@ -179,8 +183,10 @@ class RedisLog:
         return self._me
 
     async def open(self) -> int:
-        self._epoch, arrivals = await self._own(self._open)
-        arrivals = arrivals or b"{}"
+        epoch, arrivals, *format_ = await self._own(self._open)
+        if format_:
+            raise LogUnavailable(newer(self._client, self._prefix, format_[0]), 5.0)
+        self._epoch, arrivals = epoch, arrivals or b"{}"
         try:
             self._arrivals = Arrivals.loads(arrivals[arrivals.index(b"{") :])  # a version before wrote no position
         except ValueError as error:
@@ -194,9 +200,10 @@ class RedisLog:
     async def _own(self, script: Any) -> Any:
         if not self._allow_unsafe:
             self._safe = await refuse_unsafe(self._client, self._safe)
-        keys = [self._owner_key, self._by_key, f"{self._prefix}:streams", self._arrivals_key]
+        more = [f"{self._prefix}:streams", self._arrivals_key, f"{self._prefix}:format"]
+        keys, arguments = [self._owner_key, self._by_key, *more], [self._me, self._stream, self._epoch, FORMAT]
         async with reading(self._client):
-            return await script(keys=keys, args=[self._me, self._stream, self._epoch])
+            return await script(keys=keys, args=arguments)
 
     async def append(self, payload: bytes, keyed: Sequence[Keyed] = (), calls: Sequence[LaneCall] = ()) -> Appended:
         once = f"{self._prefix}:once"
