@@ -20,6 +20,8 @@ CONFIG_FILE_VARIABLE = "SPILLWAY_CONFIG"
 
 KIB = 1024
 MIB = 1024 * KIB
+TIB = 1024 * 1024 * MIB
+TEN_YEARS_S = 3650 * 86_400
 
 _NOTHING_STARTED = "Bad settings; nothing was started."
 
@@ -88,10 +90,13 @@ class Settings(BaseSettings):
     # The log
     buffers: int = _option(1, "Buffering actors; each owns one stream. One serves two cores best.", ge=1, le=256)
     max_queue_size: int = _option(
-        200_000, "Writes waiting in all buffers together; above it new writes get a 503.", ge=1
+        200_000, "Writes waiting in all buffers together; above it new writes get a 503.", ge=1, le=1_000_000_000
     )
     max_queue_bytes: int = _option(
-        256 * MIB, "Bytes waiting in all buffers together; keep it well below Redis' maxmemory.", ge=1 * MIB
+        256 * MIB,
+        "Bytes waiting in all buffers together; keep it well below Redis' maxmemory.",
+        ge=1 * MIB,
+        le=1 * TIB,
     )
     max_pending_calls: int = _option(
         10_000,
@@ -151,11 +156,14 @@ class Settings(BaseSettings):
     max_document_bytes: int = _option(1 * MIB, "One document, as BSON.", ge=1 * KIB, le=15 * MIB)
     max_body_bytes: int = _option(8 * MIB, "One HTTP body.", ge=1 * KIB, le=64 * MIB)
     max_batch_items: int = _option(1_000, "Documents in one batch request.", ge=1, le=10_000)
-    idempotency_ttl_s: int = _option(86_400, "How long an Idempotency-Key is remembered.", ge=60)
+    idempotency_ttl_s: int = _option(
+        86_400, "How long an Idempotency-Key is remembered.", ge=60, le=TEN_YEARS_S
+    )
     idempotency_max_keys: int = _option(
         500_000,
         "Idempotency-Keys remembered at most, some 300 bytes of Redis each; beyond it new ones get a 503.",
         ge=1,
+        le=1_000_000_000,
     )
     allowed_hosts: str = _option(
         "",
@@ -196,7 +204,9 @@ class Settings(BaseSettings):
     # Reads
     near_cache_ttl_s: float = _option(1.0, "Age of a document in a replica's own cache.", ge=0, le=60)
     near_cache_max_entries: int = _option(10_000, "Documents in a replica's own cache.", ge=0, le=1_000_000)
-    cache_ttl_s: int = _option(300, "Age of a document in the shared Redis cache; 0 switches it off.", ge=0)
+    cache_ttl_s: int = _option(
+        300, "Age of a document in the shared Redis cache; 0 switches it off.", ge=0, le=TEN_YEARS_S
+    )
     cache_max_entries: int = _option(20_000, "Documents in the shared cache, per buffer.", ge=0, le=10_000_000)
 
     # A run on this machine (`make up`)

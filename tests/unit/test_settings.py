@@ -148,6 +148,24 @@ def test_what_only_looks_like_a_number_is_the_name_of_a_write_concern() -> None:
     assert load(write_concern="²").write_concern == "²"
 
 
+NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_is_without_an_upper_bound(name: str) -> None:
+    """What Redis or the kernel refuses is refused there in the middle of something."""
+    with pytest.raises(SettingsError, match=f"  {name}: "):
+        load(**{name: 10**16})
+
+
+@pytest.mark.parametrize("name", ["idempotency_ttl_s", "cache_ttl_s"])
+def test_what_redis_forgets_by_itself_it_forgets_within_ten_years(name: str) -> None:
+    ten_years_s = 3650 * 24 * 3600
+    assert getattr(load(**{name: ten_years_s}), name) == ten_years_s
+    with pytest.raises(SettingsError, match=f"  {name}: .* less than or equal to {ten_years_s}"):
+        load(**{name: ten_years_s + 1})
+
+
 def test_a_batch_counts_at_most_as_its_lane_may_spend() -> None:
     """Four lanes' commands are kept back for a crash, and one more fits beside them: a fifth of 100 commands."""
     most = 20 * 262_144
