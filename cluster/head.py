@@ -13,9 +13,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
-import yaml
+from cluster import serve_config
 
 LOGICAL_CPUS = 8
 """Ray counts this many CPUs whatever the machine has: replicas reserve some, and reserving is not using."""
@@ -42,13 +41,6 @@ class HeadConfig:
     def read(cls, path: Path) -> HeadConfig:
         """The opposite of `write`."""
         return cls(**json.loads(path.read_text()))
-
-
-def serve_config(text: str, host: str, port: int) -> dict[str, Any]:
-    """The Serve configuration file with the front door's address put in; everything else as the file says."""
-    config: dict[str, Any] = yaml.safe_load(text)
-    config["http_options"] = {**(config.get("http_options") or {}), "host": host, "port": port}
-    return config
 
 
 def main(config_file: str) -> int:
@@ -89,7 +81,7 @@ def _deploy(config: HeadConfig) -> None:
     from ray.serve.schema import ServeDeploySchema
 
     text = Path(config.serve_config).read_text()
-    schema = ServeDeploySchema.model_validate(serve_config(text, config.http_host, config.http_port))
+    schema = ServeDeploySchema.model_validate(serve_config.for_a_run(text, config.http_host, config.http_port))
     client = serve_start(http_options=schema.http_options.model_dump(), proxy_location=schema.proxy_location)
     client.deploy_apps(schema, _blocking=False)
 

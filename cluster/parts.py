@@ -18,12 +18,12 @@ from cluster.embedded import claims, mongo_server, ports, redis_server, toolchai
 from cluster.embedded.child import Recipe
 from cluster.embedded.steps import Steps
 from cluster.head import HeadConfig
+from cluster.serve_config import SERVE_CONFIG
 from cluster.settings import Settings
 from cluster.state import PROJECT_ROOT, Record, StateFolder
 from cluster.telegraph import serves, status
 
 MIB = 1024 * 1024
-SERVE_CONFIG = PROJECT_ROOT / "cluster" / "serve.yaml"
 WITNESS = PROJECT_ROOT / "loadtests" / "witness.py"
 PREFERRED_WITNESS_PORT = 27118
 PREFERRED_DASHBOARD_PORT = 8265
@@ -126,11 +126,15 @@ class Parts:
         record.ray_address = f"{ports.LOOPBACK}:{chosen.gcs}"
         record.ray_token_file = str(folder.token())
         record.ray_temp_dir = str(temp_dir)
-        own = {"SPILLWAY_REDIS_URL": record.redis_url, "SPILLWAY_MONGODB_URI": record.service_mongodb_uri}
-        if settings.direct_port:
-            direct = self._port(settings.direct_port, "the direct port", host=settings.http_host)
+        direct = settings.direct_port
+        if direct:
+            direct = self._port(direct, "the direct port", host=settings.http_host)
             record.direct_url = f"http://{host}:{direct}"
-            own["SPILLWAY_DIRECT_PORT"] = str(direct)
+        decided = {  # serve_config.OF_A_RUN
+            "SPILLWAY_REDIS_URL": record.redis_url,
+            "SPILLWAY_MONGODB_URI": record.service_mongodb_uri,
+            "SPILLWAY_DIRECT_PORT": str(direct),
+        }
         wrapper = self._haproxy_wrapper()
         config_file = folder.run / "head.json"
         HeadConfig(
@@ -161,7 +165,7 @@ class Parts:
                 port=settings.http_port,
                 host=settings.http_host,
                 other_port=ports.other_public_port(settings.http_port),
-                environment={**environment, **own},
+                environment={**environment, **decided},
                 ready_timeout_s=120.0,
                 stop_timeout_s=30.0,
                 advice=f"Ray's own logs: {temp_dir}/session_latest/logs",

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.markup import escape
 
+from cluster import serve_config
 from cluster.reaper import RUN_VARIABLE
-from cluster.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings, SettingsError, load, variable
+from cluster.settings import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings, load, variable
 from cluster.state import Record, StateFolder
 
 
@@ -49,8 +50,8 @@ def settings_and_folder() -> tuple[Settings, StateFolder]:
         note = f"Nobody reads the variable {name}; each setting's name: cluster/settings.example.yaml"
         err.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
     try:
-        settings = load()
-    except SettingsError as error:
+        settings = load(**serve_config.args())  # as the application reads them
+    except ValueError as error:  # a `SettingsError`, or why the file cannot be used
         fail(str(error), code=2)
     return settings, StateFolder(settings.state_dir)
 

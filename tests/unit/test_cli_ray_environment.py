@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.head import HeadConfig, serve_config
+from cluster.head import HeadConfig
 from cluster.ray_environment import Ports, client_environment, head_environment, max_connections
+from cluster.serve_config import for_a_run
 
 PORTS = Ports(gcs=1, dashboard=2, metrics=3, fallback_proxy=4, haproxy_stats=5, haproxy_metrics=6)
 
@@ -69,9 +70,9 @@ def test_a_client_gets_the_address_and_the_token() -> None:
 
 
 def test_the_front_doors_address_is_put_into_the_serve_config() -> None:
-    config = serve_config("http_options: {keep_alive_timeout_s: 90, port: 1}\napplications: []\n", "127.0.0.1", 8001)
+    config = for_a_run("http_options: {keep_alive_timeout_s: 90, port: 1}\napplications: []\n", "127.0.0.1", 8001)
     assert config["http_options"] == {"keep_alive_timeout_s": 90, "host": "127.0.0.1", "port": 8001}
-    assert serve_config("applications: []\n", "h", 2)["http_options"] == {"host": "h", "port": 2}
+    assert for_a_run("applications: []\n", "h", 2)["http_options"] == {"host": "h", "port": 2}
 
 
 def test_a_head_config_survives_the_disk(tmp_path: Path) -> None:
