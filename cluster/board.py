@@ -23,6 +23,18 @@ def left(writes: int | None) -> str:
     return f"{told}; the next `make up` stores them."
 
 
+def left_elsewhere(writes: int | None, there: str, here: str) -> str:
+    """What is said of them at the start of a run whose log is another one; nothing where there are none."""
+    if writes == 0:
+        return ""
+    known = f"the last run left {count(writes)} accepted writes in its log"
+    told = "nobody knows how many accepted writes the last run left in its log" if writes is None else known
+    return (
+        f"{told}, in {there}. This run's is in {here}, and it does not store them. To have them stored: make down, "
+        "then make up with the settings of before, until nothing is left (docs/operations.md, 'Another Redis')"
+    )
+
+
 def size(number: float) -> str:
     """Bytes, in the unit that gives one to three digits before the point."""
     for unit in ("B", "KiB", "MiB"):

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import redis
 from rich.markup import escape
 
-from cluster import footprint, front_door, ray_environment, reaper
+from cluster import board, footprint, front_door, ray_environment, reaper
 from cluster.embedded import claims, mongo_server, ports, redis_server, toolchain
 from cluster.embedded.child import Recipe
 from cluster.embedded.steps import Steps
@@ -72,6 +72,19 @@ class Parts:
         memory = max(1024 * MIB, 4 * self._settings.max_queue_bytes, footprint.least_maxmemory_bytes(self._settings))
         log = self._folder.logs / "redis.log"
         return self._ours(redis_server.recipe(server, port, data, log, memory))
+
+    @property
+    def log(self) -> str:
+        """Where this run's log is, without a password; the same words are the same log."""
+        given = "redis_url" in self._settings.model_fields_set
+        where = f"the Redis at {redis_server.place(self._settings.redis_url)}" if given else "the Redis of `make up`"
+        return f"{where} under the key_prefix {self._settings.key_prefix}"
+
+    def tell_of_another_log(self) -> None:
+        """What the last run has left in a log that is not this run's stays there, and nobody else would say so."""
+        there = self._folder.left_in()
+        if there and there != self.log and (left := board.left_elsewhere(self._folder.left(), there, self.log)):
+            self._steps.note(f"[yellow]{escape(left)}[/yellow]")
 
     def mongodb(self) -> Recipe | None:
         """MongoDB of our own, or None when the settings name one. Raises `BuildFailed` or `Unsuitable`."""

@@ -180,21 +180,29 @@ class StateFolder:
         """Removes the record; logs and data stay."""
         self.record_file.unlink(missing_ok=True)
 
-    def note_left(self, writes: int | None) -> None:
-        """Keeps for `left` how many accepted writes a run has left in the log; None when nobody knows.
+    def note_left(self, writes: int | None, log: str = "") -> None:
+        """Keeps for `left` how many accepted writes a run has left in the log, None when nobody knows; and for
+        `left_in` which log that is.
 
         Raises `OSError`; nobody knows then.
         """
-        self._left_file.write_text(f"{writes}\n")
+        self._left_file.write_text(f"{writes}\n{log}\n")
 
     def left(self) -> int | None:
         """Accepted writes in the log, as the last run noted it; 0 when none has run here yet."""
         try:
-            return int(self._left_file.read_text())
+            return int(self._left_file.read_text().partition("\n")[0])
         except FileNotFoundError:
             return 0
         except (OSError, ValueError):
             return None
+
+    def left_in(self) -> str:
+        """The log that `left` is about; empty when nobody knows, or when none has run here yet."""
+        try:
+            return self._left_file.read_text().partition("\n")[2].strip()
+        except (OSError, ValueError):
+            return ""
 
 
 def _replace(path: Path, text: str) -> None:

@@ -96,7 +96,8 @@ class Run:
             head = parts.head()
         except ValueError as error:
             raise CannotStart(str(error)) from None
-        self._folder.note_left(None)  # writes are accepted from here on; if this run is killed, nobody knows
+        parts.tell_of_another_log()
+        self._folder.note_left(None, parts.log)  # writes are accepted from here on; if it is killed, nobody knows
         self._bring(head, "Starting Ray and Serve (15 to 30 s)")
         parts.ask_direct_port()
         self._save("running")
@@ -129,7 +130,7 @@ class Run:
             except OSError as error:  # whatever happens, the parts are ended
                 self._event(f"the drain could not begin: {error}")
                 left = self._backlog
-            self._keep(lambda: self._folder.note_left(left))
+            self._keep(lambda: self._folder.note_left(left, self._parts.log))
         for child in reversed(self._children):
             if child.state is not State.STOPPED:
                 with self._steps.step(f"Stopping {child.name}"):

@@ -215,6 +215,13 @@ def maxmemory_bytes(url: str) -> int:
             return 0
 
 
+def place(url: str) -> str:
+    """Where the server at `url` is, and which of its databases: no name, password or option. Raises `ValueError`."""
+    found = redis.ConnectionPool.from_url(url).connection_kwargs
+    server = found.get("path") or f"{found.get('host', 'localhost')}:{found.get('port', 6379)}"
+    return f"{server}/{found.get('db', 0)}"
+
+
 def _client(url: str) -> redis.Redis:
     """A client of the server at `url`, which has answered. Raises `redis.RedisError` and `UnusableUrl`."""
     try:

@@ -26,6 +26,7 @@ from cluster.__main__ import app
 from cluster.down import clean, down
 from cluster.embedded.child import Recipe
 from cluster.embedded.steps import Steps
+from cluster.parts import Parts
 from cluster.settings import load
 from cluster.state import Process, Record, StateFolder
 from cluster.terminal import Unheard, silence
@@ -371,6 +372,62 @@ def test_a_run_that_is_killed_while_it_accepts_has_noted_that_nobody_knows(
     assert brought == [None]
 
 
+OURS, FAR, NEAR = {}, {"redis_url": "rediss://u:s3cret@far:7000/2?x=s3cret"}, {"redis_url": "redis://near"}
+AT = "under the key_prefix spillway"
+NOBODY_KNOWS = f"nobody knows how many accepted writes the last run left in its log, in the Redis at far:7000/2 {AT}. "
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "left", "said"),
+    [
+        (FAR, NEAR, 1_234, f"the last run left 1,234 accepted writes in its log, in the Redis at far:7000/2 {AT}. "),
+        (FAR, NEAR, 1_234, f"This run's is in the Redis at near:6379/0 {AT}, and it does not store them. "),
+        (FAR, OURS, 1_234, f"This run's is in the Redis of `make up` {AT}, "),
+        (OURS, FAR, 1_234, f"its log, in the Redis of `make up` {AT}. This run's is in the Redis at far:7000/2 {AT}, "),
+        (OURS, {"key_prefix": "b"}, 1_234, "This run's is in the Redis of `make up` under the key_prefix b, "),
+        (FAR, NEAR, None, NOBODY_KNOWS),
+        (FAR, NEAR, 0, ""),
+        (OURS, OURS, 1_234, ""),
+        (FAR, {"redis_url": "rediss://u:another-s3cret@far:7000/2"}, 1_234, ""),
+        (NEAR, {"redis_url": "redis://near:6379/0"}, 1_234, ""),
+        (None, OURS, 1_234, ""),  # noted by a version that did not say where
+    ],
+)
+def test_what_the_last_run_has_left_in_another_log_is_told_at_the_start(
+    folder: StateFolder,
+    console: Console,
+    monkeypatch: pytest.MonkeyPatch,
+    then: dict[str, str] | None,
+    now: dict[str, str],
+    left: int | None,
+    said: str,
+) -> None:
+    """Its number is written over here, and `make down` had said that the next `make up` stores them."""
+    monkeypatch.setattr("cluster.reaper.find", lambda _: [])
+    monkeypatch.setattr(Run, "_drain", lambda _: left)
+    monkeypatch.setattr(Run, "_bring", lambda *_: None)
+    for step in ("claim_public_port", "redis", "mongodb", "head", "ask_direct_port"):
+        monkeypatch.setattr(Parts, step, lambda _: None)
+
+    def run(settings: dict[str, str]) -> None:
+        a_run = Run(load(**settings), folder, console)
+        a_run.start(witness=None)
+        a_run._children.append(Head())  # type: ignore[arg-type]
+        assert a_run.stop() == left
+
+    if then is None:
+        folder.note_left(left)
+    else:
+        run(then)
+    assert "last run" not in console.export_text(), "there was none"
+    assert folder.left() == left
+    run(now)
+    told = console.export_text()
+    assert (said in told, told.count("last run"), "s3cret" in told) == (True, 1 if said else 0, False)
+    run(now)
+    assert "last run" not in console.export_text(), "once is enough"
+
+
 @pytest.fixture
 def brought(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a start that has a MongoDB of its own brings, in this order."""
@@ -490,9 +547,11 @@ def test_nothing_sweeps_the_sockets_of_a_run_out_of_tmp_while_it_lasts(
 
 
 class NothingToBring:
+    log = "the log"
+
     def redis(self) -> None: ...
 
-    claim_public_port = mongodb = head = ask_direct_port = release = redis
+    claim_public_port = mongodb = head = ask_direct_port = release = tell_of_another_log = redis
 
     def witness(self, upstream_port: int) -> Recipe:
         return named(f"the witness before {upstream_port}")
