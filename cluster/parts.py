@@ -87,20 +87,26 @@ class Parts:
             self._steps.note(f"[yellow]{escape(left)}[/yellow]")
 
     def mongodb(self) -> Recipe | None:
-        """MongoDB of our own, or None when the settings name one. Raises `BuildFailed` or `Unsuitable`."""
+        """MongoDB of our own, or None when the settings name one.
+
+        Raises `NoMongoServer`, `BuildFailed` or `Unsuitable`.
+        """
         if "mongodb_uri" in self._settings.model_fields_set:
             self._record.mongodb_uri = self._record.service_mongodb_uri = self._settings.mongodb_uri
             self._look_at_mongodb()
             return None
         log = self._folder.logs / "mongodb.log"
-        mongod = mongo_server.mongod_on_path()
-        ferretdb = None if mongod else toolchain.ferretdb(self._steps)
+        server = mongo_server.find(self._folder.data)
+        if server.why:
+            self._steps.note(escape(server.why))
+        ferretdb = None if server.mongod else toolchain.ferretdb(self._steps)
+        data = self._folder.data_of(server.folder)
         port = self._port(mongo_server.PREFERRED_PORT, "MongoDB")
         self._record.mongodb_uri = self._record.service_mongodb_uri = mongo_server.address(port)
-        if mongod:
-            return self._ours(mongo_server.mongod_recipe(mongod, port, self._folder.data_of("mongod"), log))
+        if server.mongod:
+            return self._ours(mongo_server.mongod_recipe(server.mongod, port, data, log))
         assert ferretdb is not None
-        return self._ours(mongo_server.ferretdb_recipe(ferretdb, port, self._folder.data_of("ferretdb"), log))
+        return self._ours(mongo_server.ferretdb_recipe(ferretdb, port, data, log))
 
     def witness(self, upstream_port: int) -> Recipe:
         """The proxy before MongoDB that stamps every command."""

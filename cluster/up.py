@@ -77,7 +77,8 @@ class Run:
     def start(self, witness: bool | None) -> None:
         """Brings every part up to a service that has its log; `witness` None means: when MongoDB is ours.
 
-        Raises `CannotStart`, `Unsuitable`, `ChildFailed`, `NoRedisServer`, `BuildFailed`, `OSError` or `StopRequested`.
+        Raises `CannotStart`, `Unsuitable`, `ChildFailed`, `NoRedisServer`, `NoMongoServer`, `BuildFailed`, `OSError` or
+        `StopRequested`.
         """
         parts = self._parts
         parts.claim_public_port()

@@ -1,4 +1,4 @@
-"""The database of a machine that has no MongoDB: mongod on PATH, else FerretDB.
+"""The database of a machine that has no MongoDB: mongod on PATH, else FerretDB; but the one goes on that has begun.
 
 mongod runs standalone, not as a replica set: the service needs no transactions and no change streams, and a replica
 set remembers a port that may be another one tomorrow. Its journal makes j=true mean the same in both.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pymongo
@@ -22,8 +23,49 @@ FAR_S = 5.0
 """How long a server that is not ours may take for a first answer: names, TLS and a primary have to be found."""
 
 
+class NoMongoServer(RuntimeError):
+    """There is no server for these data; the message says why, and in its second line what to do."""
+
+
 class UnusableUri(ValueError):
     """No server can be asked under this URI, now or later; the message says why, without any part of a password."""
+
+
+@dataclass(frozen=True)
+class MongoServer:
+    """A mongod, or, without one, the FerretDB that is built; `why`, where one would look for the other."""
+
+    mongod: Path | None
+    why: str = ""
+
+    @property
+    def folder(self) -> str:
+        """What its data folder is called; neither reads the other's."""
+        return "mongod" if self.mongod else "ferretdb"
+
+
+def find(data: Path) -> MongoServer:
+    """The server to start: mongod where there is one, unless FerretDB has begun in `data`, the folder of both.
+
+    Raises `NoMongoServer`: the other one would begin with an empty database, and say nothing.
+    """
+    mongod = mongod_on_path()
+    by_mongod, by_ferretdb = any(data.glob("mongod/WiredTiger*")), any(data.glob("ferretdb/*.sqlite"))
+    if by_mongod and by_ferretdb:
+        raise NoMongoServer(
+            f"Two databases are in {data}, and a run has one: mongod is of a mongod, ferretdb is of FerretDB.\n"
+            "Neither is touched. What to do: docs/operations.md, 'Two databases are in'"
+        )
+    if by_mongod and mongod is None:
+        raise NoMongoServer(
+            f"The database in {data / 'mongod'} was written by a mongod, and none is on PATH.\n"
+            "It is not touched. Bring mongod back to PATH, or set SPILLWAY_MONGODB_URI to a server that has these "
+            "documents; or move that folder away, to begin with none (docs/operations.md, 'Another Redis')"
+        )
+    if by_ferretdb and mongod:
+        why = f"FerretDB goes on with {data / 'ferretdb'}, which it wrote; {mongod} would begin with an empty database"
+        return MongoServer(None, why)
+    return MongoServer(mongod)
 
 
 def mongod_on_path() -> Path | None:

@@ -149,6 +149,26 @@ def test_ferretdb_finds_by_id_through_an_index_and_keeps_what_it_acknowledged(
     assert [(error["code"], error["index"]) for error in errors] == [(11000, 0), (11000, 2)]
 
 
+def test_the_files_by_which_a_database_is_known_are_those_that_its_server_writes(
+    tmp_path: Path, start: Start, ferretdb: Path
+) -> None:
+    """Started alone it has none yet; a mongod has, and is looked at where there is one."""
+    mongod = mongo_server.mongod_on_path()
+    folder, port = StateFolder(tmp_path), ports.free_port(0)
+    child = start(mongo_server.ferretdb_recipe(ferretdb, port, folder.data_of("ferretdb"), tmp_path / "log"))
+    assert mongo_server.find(folder.data) == mongo_server.MongoServer(mongod)
+    with pymongo.MongoClient[dict[str, Any]](mongo_server.address(port), retryWrites=False) as client:
+        client.spillway.records.insert_one({})
+    child.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mongo_server, "mongod_on_path", lambda: Path("/bin/mongod"))
+        assert mongo_server.find(folder.data).folder == "ferretdb"
+    if mongod:
+        start(mongo_server.mongod_recipe(mongod, ports.free_port(0), folder.data_of("mongod"), tmp_path / "log"))
+        with pytest.raises(mongo_server.NoMongoServer, match="Two databases are in"):
+            mongo_server.find(folder.data)
+
+
 def test_ferretdb_goes_first_where_it_may_and_leaves_the_session_of_others_alone(
     tmp_path: Path, start: Start, ferretdb: Path
 ) -> None:

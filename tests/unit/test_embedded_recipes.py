@@ -110,7 +110,7 @@ def test_the_redis_that_reads_the_log_is_started_and_where_none_does_the_doctor_
     monkeypatch.setattr(redis_server, "_servers", lambda: iter(here))
     parts = Parts(load(), folder, Record("run", Process(1, 1, "boot")), Steps(Console()))
     monkeypatch.setattr(parts, "_port", lambda *_: 6390)
-    finding = next(finding for finding in _tools(folder) if finding.what == "Redis server")
+    finding = next(finding for finding in _tools(load(), folder) if finding.what == "Redis server")
     if isinstance(taken, RedisServer):
         recipe = parts.redis()
         assert recipe is not None
@@ -129,9 +129,61 @@ def test_a_log_that_may_not_be_read_is_a_finding(tmp_path: Path, monkeypatch: py
     folder = StateFolder(tmp_path)
     (folder.data_of("redis") / BASE).mkdir(parents=True)
     monkeypatch.setattr(redis_server, "_servers", lambda: iter([VALKEY_9]))
-    finding = next(finding for finding in _tools(folder) if finding.what == "Redis server")
+    finding = next(finding for finding in _tools(load(), folder) if finding.what == "Redis server")
     assert "cannot be read" in finding.detail
     assert f"chown -R {os.getuid()} {tmp_path}" in finding.remedy
+
+
+MONGOD, SQLITE = "mongod/WiredTiger", "ferretdb/spillway.sqlite"
+
+
+@pytest.mark.parametrize(
+    ("files", "on_path", "taken", "told"),
+    [
+        ([], True, "mongod", "/bin/mongod"),
+        ([], False, "ferretdb", "FerretDB is built instead"),
+        ([MONGOD], True, "mongod", "/bin/mongod"),
+        ([SQLITE], False, "ferretdb", "FerretDB is built instead"),
+        ([SQLITE], True, "ferretdb", "which it wrote; /bin/mongod would begin with an empty database"),
+        ([SQLITE, "mongod/"], True, "ferretdb", "which it wrote; /bin/mongod would begin with an empty database"),
+        ([MONGOD], False, "", "was written by a mongod, and none is on PATH"),
+        ([MONGOD, SQLITE], True, "", "Two databases are in"),
+        ([MONGOD, SQLITE], False, "", "Two databases are in"),
+    ],
+)
+def test_the_database_that_is_there_goes_on_whatever_is_on_path_by_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str], on_path: bool, taken: str, told: str
+) -> None:
+    """Another would begin with an empty one: documents would be 404, and a PATCH of one make a fragment."""
+    folder = StateFolder(tmp_path)
+    for name in files:
+        path = folder.data / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.touch()
+    monkeypatch.setattr(redis_server, "_servers", lambda: iter([VALKEY_9]))
+    monkeypatch.setattr(mongo_server.shutil, "which", lambda _: "/bin/mongod" if on_path else None)
+    monkeypatch.setattr(toolchain, "ferretdb", lambda _: Path("/cache/ferretdb"))
+    console = Console(record=True, width=300)
+    parts = Parts(load(), folder, Record("run", Process(1, 1, "boot")), Steps(console))
+    monkeypatch.setattr(parts, "_port", lambda *_: 27117)
+    (finding,) = (finding for finding in _tools(load(), folder) if finding.what == "MongoDB server")
+    assert told in finding.detail
+    assert finding.well == bool(taken)
+    if not taken:
+        with pytest.raises(mongo_server.NoMongoServer, match=told) as refusal:
+            parts.mongodb()
+        assert f"{finding.detail}\n{finding.remedy}" == str(refusal.value)
+        assert "not touched" in finding.remedy or "Neither is touched" in finding.remedy
+        named = load(mongodb_uri="mongodb://far/")
+        assert "MongoDB server" not in [finding.what for finding in _tools(named, folder)], "nobody starts one then"
+        return
+    recipe = parts.mongodb()
+    assert recipe is not None
+    assert Path(recipe.command[0]).name == taken
+    assert str(folder.data / taken) in recipe.command
+    said = console.export_text()
+    assert said.count("\n") == ("which it wrote" in told), "one line, where one would look for the other"
+    assert told in said or not said
 
 
 def test_redis_may_take_as_long_as_the_size_of_its_log_asks_for(tmp_path: Path) -> None:
