@@ -48,7 +48,7 @@ def max_connections(hard_nofile: int) -> int:
     """
     fitting = int((hard_nofile - 60) / 2.5)
     if fitting < HAPROXY_FEWEST:
-        raise ValueError(f"the limit of open files is {hard_nofile}; 2000 is the least: ulimit -Hn, limits.conf")
+        raise ValueError(f"the limit of open files is {hard_nofile}; 700 is the least: ulimit -Hn, limits.conf")
     return min(fitting, HAPROXY_DEFAULT_MAXCONN)
 
 

@@ -267,7 +267,7 @@ def up(settings: Settings, folder: StateFolder, console: Console, witness: bool 
     if lock is None:
         other = folder.load()
         where = f" ({other.http_url or 'just starting'}, pid {other.owner.pid})" if other else ""
-        console.print(f"Spillway is running already{where}. Its addresses: python -m cluster status", soft_wrap=True)
+        console.print(f"Spillway is running already{where}. Its addresses: make status", soft_wrap=True)
         return 1
     with lock, folder.kept():
         reaper.clear_leftovers(folder, console)

@@ -3,6 +3,7 @@
 app.py          the Ray deployment around it; the only file here that knows Ray
 direct.py       the port it listens on itself; protocol.py HTTP there, and where Serve listens
 unread.py       answers that their callers do not take
+logs.py         where warnings and errors go
 autoscaling.py  how many replicas, by the requests of both ports
 api.py          the ASGI callable; routes.py the table of what it serves
 data.py         GET /api/data, GET /api/stats

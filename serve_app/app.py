@@ -11,7 +11,7 @@ from ray import serve
 from actors.life import calm_collector
 from cluster import launch
 from cluster.settings import Settings, load
-from serve_app import protocol
+from serve_app import logs, protocol
 from serve_app.api import EdgeLimits, make_app
 from serve_app.autoscaling import DIRECT_REQUESTS
 from serve_app.direct import DirectPort
@@ -38,6 +38,7 @@ class Edge:
     """One replica: the HTTP contract on top of the pool of buffers."""
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        logs.keep_records()
         protocol.install()
         self._intake = launch.ensure_actors(settings)
         await launch.refuse_unsafe_log(self._intake, _START_S)

@@ -59,7 +59,10 @@ FAULTS: dict[str, Fault] = {
         1,
     ),
     "count-unknown": Fault(
-        503, "The number of documents is not known yet", "It will be when MongoDB has answered once.", 1
+        503,
+        "The number of documents is not known yet",
+        "It will be when MongoDB has counted them once, and never where it does not let us count.",
+        1,
     ),
     "not-ready": Fault(
         503, "Writes cannot be accepted now", "Redis or the buffer does not answer, or the service is stopping.", 1
@@ -68,7 +71,8 @@ FAULTS: dict[str, Fault] = {
     "unsafe-log": Fault(
         503,
         "Redis could lose what it acknowledged",
-        "It must run with appendonly yes, appendfsync always and noeviction.",
+        "It must be 6.2 or newer, with appendonly yes, appendfsync always, no-appendfsync-on-rewrite no and "
+        "noeviction.",
         60,
     ),
     "outcome-unknown": Fault(
@@ -78,7 +82,7 @@ FAULTS: dict[str, Fault] = {
         "or with the same Idempotency-Key; without either, a second request would make a second document.",
     ),
     "internal": Fault(
-        500, "The service made a mistake", "It is in the log of the service under the problem's instance."
+        500, "The service made a mistake", "It is in the log of its replica, under the problem's instance."
     ),
     # the request cannot, ever
     "malformed-json": Fault(
@@ -108,7 +112,8 @@ FAULTS: dict[str, Fault] = {
         422,
         "The database or collection cannot be used",
         "Databases: letters, digits, _ and -, at most 63, not admin, local or config, one of the setting `databases`. "
-        "Collections: letters, digits, _ . -, at most 120, not beginning with system.",
+        "Collections: letters, digits, _ . -, at most 120, not beginning with . - or system., without .. or a . at the "
+        "end.",
     ),
     "invalid-parameter": Fault(400, "A parameter has a wrong value", "The problem names it and says what it may be."),
     "unknown-parameter": Fault(

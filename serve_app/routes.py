@@ -108,8 +108,9 @@ def routes(
         ),
         route(
             "POST", f"{collection}/batch", writes.batch, "Documents", "Write many documents",
-            f"At most {limits.max_batch_items}, as a JSON array or as NDJSON. The sound ones are kept in one append, "
-            f"all or none; each other one is reported with its own problem. {size} {keys} {waits}",
+            f"At most {limits.max_batch_items}, as a JSON array or as NDJSON. The sound ones are kept, all or none; "
+            "where there are several buffers a part may be kept, and is then told as 504. Each other one is reported "
+            f"with its own problem. {size} {keys} {waits}",
             {
                 "202": c.answer("BatchAnswer", "The accepted ones are in the durable log.", c.WRITTEN[1:]),
                 "201": c.answer("BatchAnswer", "MongoDB has decided; only when a wait was asked for.", c.WRITTEN[1:]),
@@ -144,7 +145,8 @@ def routes(
             written, (*c.WRITE, "invalid-id"), (*c.NAMESPACE, c.ID, *c.WAITING),
         ),
         route(
-            "GET", "/v1/receipts/{receipt}", receipts.get, "Receipts", "What became of a write", "",
+            "GET", "/v1/receipts/{receipt}", receipts.get, "Receipts", "What became of a write",
+            "Still only logged, stored in MongoDB, or dead-lettered with MongoDB's reason.",
             {"200": c.answer("ReceiptAnswer", "Its state.")}, (*c.ASK, "no-such-receipt"), (c.RECEIPT,),
         ),
         route(

@@ -115,7 +115,7 @@ class Writes:
         return await self._keep(ask, [Write(Kind.DELETE, namespace, id_, b"")])
 
     async def batch(self, request: Request) -> Answer:
-        """Many documents in one append: the sound ones are kept, all or none; each other one is told its problem."""
+        """Many documents: the sound ones are kept, in one append per buffer; each other one is told its problem."""
         namespace = self._targets.namespace(request)
         ask = await self._ask(request, namespace, bodies.BATCH_TYPES)
         items, writes = await self._sorted_out(ask, namespace)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.serve._private import logging_utils
+from ray.serve._private.common import ServeComponentType
 from ray.serve._private.http_util import start_asgi_http_server
 from ray.serve.config import HTTPOptions
+from ray.serve.schema import LoggingConfig
 from uvicorn.protocols.http import auto
 
 from cluster import launch
@@ -49,6 +55,24 @@ class Server:
 
 
 @pytest.fixture
+def log_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A replica's, as Serve makes it in our service (ray_environment.py, serve.yaml)."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))  # as they are now, when the test has ended
+    monkeypatch.setattr(builtins, "print", print)
+    monkeypatch.setattr(logging_utils, "RAY_SERVE_LOG_TO_STDERR", False)
+    serve = logging.getLogger("ray.serve")
+    monkeypatch.setattr(serve, "handlers", list(serve.handlers))
+    logging_utils.configure_component_logger(
+        component_name="spillway_Edge", component_id="1", component_type=ServeComponentType.REPLICA,
+        logging_config=LoggingConfig(log_level="WARNING", logs_dir=str(tmp_path)),
+        max_bytes=1 << 20, backup_count=1, buffer_size=1_000,
+    )  # fmt: skip
+    (file,) = tmp_path.iterdir()
+    return file
+
+
+@pytest.fixture
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     """In a process where a replica has been made."""
 
@@ -58,6 +82,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr(launch, "refuse_unsafe_log", safe)
     monkeypatch.setattr(app, "calm_collector", lambda: None)
     monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # as it is now, when the test has ended
+    monkeypatch.setattr(logging.getLogger(), "handlers", list(logging.getLogger().handlers))
     monkeypatch.setattr(logging.getLogger("uvicorn.error"), "level", logging.CRITICAL)  # Serve sets it
     edge: Any = app.Edge.func_or_class.__mro__[1]
     await edge.__init__(SimpleNamespace(), load(direct_port=0))
@@ -73,6 +98,13 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
 
 
 HEAD = b"POST / HTTP/1.1\r\nHost: h\r\nX-Caller: a\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: %b\r\n"
+
+
+async def test_what_a_replica_says_is_in_its_log_at_once(log_file: Path, server: Server) -> None:
+    """A 500 tells its caller that it is there."""
+    for name, level in (("serve_app.errors", "error"), ("serve_app.appends", "warning"), ("asyncio", "error")):
+        getattr(logging.getLogger(name), level)("said by %s", name)
+        assert f"said by {name}" in log_file.read_text()
 
 
 async def test_an_answer_that_is_not_read_is_counted(server: Server) -> None:
