@@ -112,7 +112,7 @@ def writer_name(settings: Settings) -> str:
 
 def _digest(settings: Settings) -> str:
     """Of all that the actors are told: whichever setting it is that changes, all of them are started anew."""
-    told = (writer_config(settings), buffer_configs(settings, writer=""))
+    told = (settings.max_pending_calls, writer_config(settings), buffer_configs(settings, writer=""))
     return blake2b(repr(told).encode(), digest_size=4).hexdigest()
 
 

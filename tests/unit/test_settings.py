@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,26 @@ def test_the_bounds_are_for_all_buffers_together_and_another_setting_is_another_
         changed = load(**other)
         assert launch.writer_name(changed) != launch.writer_name(load()), "the old ones keep to what they were told"
         assert not {*launch.buffer_names(changed)} & {*launch.buffer_names(load())}
+
+
+def test_no_setting_reaches_an_actor_without_being_in_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment in place would find the actors as they were, and a changed value would be applied by nobody."""
+    read: set[str] = set()
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            read.add(name)
+            return getattr(load(), name)
+
+    settings: Any = Watched()
+    launch.writer_name(settings)
+    launch.buffer_names(settings)
+    named = set(read)
+    monkeypatch.setattr(launch, "end_strangers", lambda *_: None)
+    monkeypatch.setattr(launch, "_homes", lambda: count())
+    monkeypatch.setattr(launch, "_create", lambda *_: None)
+    launch.ensure_actors(settings)
+    assert read - named == set()
 
 
 def test_the_example_file_lists_every_option_with_its_default_and_its_comment() -> None:
