@@ -30,11 +30,11 @@ _APPEND_PATIENCE = 0.8  # of the request's time: the buffer gives up before its 
 def ensure_actors(settings: Settings) -> RemoteIntake:
     """Create what is missing of the pool and the writer; whoever needs them may call this, in any order, at once.
 
-    Actors of another pool size, an older generation or other settings are ended first: what they had accepted is in
-    their streams.
+    This service's actors of another pool size, an older generation or other settings are ended first: what they had
+    accepted is in their streams.
     """
     writer, names = writer_name(settings), buffer_names(settings)
-    end_strangers({writer, *names})
+    end_strangers({writer, *names}, settings.key_prefix)
     calls, homes = settings.max_pending_calls, _homes()
     _create(MongoWriter, writer, writer_config(settings), calls, next(homes))
     for config, name in zip(buffer_configs(settings, writer), names, strict=True):
@@ -60,10 +60,10 @@ async def refuse_unsafe_log(intake: RemoteIntake, timeout_s: float) -> None:
             await asyncio.sleep(0.1)
 
 
-def end_strangers(ours: set[str]) -> None:
-    """End our actors of other names. Nothing is lost: their streams are inherited."""
+def end_strangers(ours: set[str], key_prefix: str) -> None:
+    """End this service's actors of other names. Nothing is lost: their streams are inherited."""
     for name in existing():
-        if name not in ours:
+        if name not in ours and topology.is_of(key_prefix, name):
             _end(name)
 
 
@@ -73,15 +73,16 @@ def _end(name: str) -> None:
 
 
 def existing() -> list[str]:
-    """Names of our living actors, of whatever generation."""
+    """Names of our living actors, of whatever generation, and of every service in this Ray cluster."""
     return sorted(a["name"] for a in list_named_actors(all_namespaces=True) if a["namespace"] == topology.NAMESPACE)
 
 
 async def drain(settings: Settings, timeout_s: float) -> int:
     """Refuse new writes, pour what is there, let the writer go. Returns how many writes are left in the log.
 
-    Needs a connected Ray. What is left is poured by the next start. Raises what kept a buffer from answering, after all
-    actors have been ended: then nobody knows how many are left, and no number is better than a wrong one.
+    Needs a connected Ray, and drains every service in it: that Ray is about to end. What is left is poured by the next
+    start. Raises what kept a buffer from answering, after all actors have been ended: then nobody knows how many are
+    left, and no number is better than a wrong one.
     """
     buffers = [Remote(name, topology.NAMESPACE) for name in existing() if name.startswith(topology.BUFFER)]
     asked = (buffer.call("drain", timeout_s, timeout_s=timeout_s + 5) for buffer in buffers)
@@ -102,12 +103,12 @@ async def drain(settings: Settings, timeout_s: float) -> int:
 
 def buffer_names(settings: Settings) -> list[str]:
     """Actor names of the pool."""
-    return topology.buffer_names(settings.buffers, _digest(settings))
+    return topology.buffer_names(settings.buffers, _digest(settings), settings.key_prefix)
 
 
 def writer_name(settings: Settings) -> str:
     """Actor name of the one writer."""
-    return topology.writer_name(_digest(settings))
+    return topology.writer_name(_digest(settings), settings.key_prefix)
 
 
 def _digest(settings: Settings) -> str:
