@@ -25,6 +25,12 @@ class ActorAway(SpillwayError):
         self.began = began
 
 
+class ActorGone(ActorAway):
+    """There is no such actor, so nobody restarts it: to wait for it is in vain. It surely has not begun."""
+
+    code = "actor-gone"
+
+
 class Remote:
     """A named actor, looked up when first needed and again after its death.
 
@@ -40,7 +46,7 @@ class Remote:
         self._opening: asyncio.Task[None] | None = None
 
     async def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
-        """The method's answer. Raises what the actor answered as an error, or `ActorAway`."""
+        """The method's answer. Raises what the actor answered as an error, `ActorAway` or `ActorGone`."""
         try:
             async with asyncio.timeout(timeout_s):
                 channel = self._open_one()
@@ -67,12 +73,12 @@ class Remote:
         return self._channel
 
     def _found(self) -> Any:
-        """The actor's handle. Raises `ActorAway` when there is no such actor."""
+        """The actor's handle. Raises `ActorGone` when there is no such actor."""
         if self._handle is None:
             try:
                 self._handle = ray.get_actor(self.name, namespace=self._namespace)
             except ValueError as error:
-                raise ActorAway(f"there is no actor {self.name}", began=False) from error
+                raise ActorGone(f"there is no {self.name} any more: another version or a drain ended it") from error
             if self._opening is None or self._opening.done():
                 self._opening = asyncio.create_task(self._open_channel(self._handle))
         return self._handle

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from actors.calls import ActorAway, Remote
+from actors.calls import ActorAway, ActorGone, Remote
 from actors.core.arrivals import LaneCall
 from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull, SpillwayError, TooLarge
 from actors.core.pacing import backoff_s
@@ -52,7 +52,7 @@ class Lane:
     What a buffer that is away did not answer is asked again, before all others, which hides a restart. What may have
     been kept is asked again as it was, under its number: the buffer tells it from the log, and keeps it once. It may
     take until the time of the last request in it is up, and the edge speaks for the others before. Of what has not
-    begun, a request whose time is up is in no further call.
+    begun, a request whose time is up is in no further call. Nobody waits for a buffer that is gone.
     """
 
     def __init__(self, buffer: Remote, timeout_s: float) -> None:
@@ -198,6 +198,10 @@ class Lane:
     def _put_back(self, call: _Call, error: ActorAway) -> None:
         self._away, self._why = self._away + 1, str(error)
         self._next_s = asyncio.get_running_loop().time() + backoff_s(self._away, most_s=0.5)
+        if isinstance(error, ActorGone):
+            for request in call.requests:
+                _refuse(request, BufferUnavailable(str(error), 1.0), began=call.began)
+            return
         if call.began or error.began:
             call.began = True
             self._again = call

@@ -14,13 +14,15 @@ import ray
 from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.adapters.redis_link import connect, refuse_unsafe
 from actors.calls import Remote
 from actors.core.batching import BatchPolicy
-from actors.core.errors import SpillwayError, UnsafeLog
+from actors.core.errors import LogUnavailable, SpillwayError, UnsafeLog
 from actors.inflow import Bounds
 from actors.remote import BufferActor, BufferConfig, MongoWriter, WriterConfig
 from actors.remote_intake import RemoteIntake
 from cluster import topology
+from cluster.roll_call import RollCall
 from cluster.settings import Settings
 
 _HEAD = "node:__internal_head__"  # the resource by which Ray marks its head
@@ -45,6 +47,29 @@ def ensure_actors(settings: Settings) -> RemoteIntake:
         Remote(writer, topology.NAMESPACE),
         timeout_s=settings.request_timeout_s,
     )
+
+
+def roll_call(settings: Settings) -> RollCall:
+    """Of the actors that these settings make."""
+
+    def present() -> list[str]:
+        return [name for name in existing() if topology.is_of(settings.key_prefix, name)]
+
+    ours = (writer_name(settings), *buffer_names(settings))
+    return RollCall(ours, lambda: asyncio.to_thread(present))  # Ray's answer may take a minute, and blocks
+
+
+async def refuse_unsafe_redis(settings: Settings) -> None:
+    """Raise `UnsafeLog` if this Redis may lose what it acknowledged. For before `ensure_actors`: a version that cannot
+    run must not end the actors of the one that does. A Redis that does not answer is left to the buffers."""
+    if settings.allow_unsafe_redis:
+        return
+    client = connect(settings.redis_url, settings.request_timeout_s * _APPEND_PATIENCE)
+    try:
+        with contextlib.suppress(LogUnavailable):
+            await refuse_unsafe(client)
+    finally:
+        await client.aclose()
 
 
 async def refuse_unsafe_log(intake: RemoteIntake, timeout_s: float) -> None:

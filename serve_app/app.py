@@ -40,14 +40,24 @@ class Edge:
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         logs.keep_records()
         protocol.install()
+        await launch.refuse_unsafe_redis(settings)
         self._intake = launch.ensure_actors(settings)
+        self._roll_call = launch.roll_call(settings)
         await launch.refuse_unsafe_log(self._intake, _START_S)
         self._app = make_app(self._intake, _limits(settings))
         self._direct = DirectPort(self._app, settings.http_host, settings.direct_port)
         calm_collector()
 
     async def check_health(self) -> None:
-        """Asked by Serve every few seconds, the first time when the replica is ready for requests."""
+        """Asked by Serve every few seconds, the first time when the replica is ready for requests.
+
+        Raises when the actors that this replica was made for are no more, because a replica of another version has
+        ended them. It could not keep a write ever again. After the third time Serve puts one of the version that is
+        wanted in its place, which ends the others' actors in turn. One that is being restarted is no such case.
+        """
+        if gone := self._roll_call.gone():
+            why = "A replica of another version, or with other settings, has ended them; Serve replaces this one."
+            raise RuntimeError(f"This replica can keep no writes: there is no {' and no '.join(gone)}. {why}")
         self._direct.open()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:

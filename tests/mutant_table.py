@@ -29,6 +29,7 @@ TEST_INFLOW = "tests/unit/test_inflow.py::"
 TEST_OUTFLOW = "tests/unit/test_outflow.py::"
 TEST_READS = "tests/unit/test_read_your_writes.py::"
 TEST_PROTOCOL = "tests/unit/test_protocol.py::"
+TEST_REPLICA = "tests/contract/test_replica.py::"
 TEST_LOG = "tests/contract/test_write_log.py::"
 POOLS = "tests/contract/test_pool_changes.py::test_whatever_pools_follow_each_other_the_last_accepted_version_wins"
 
@@ -402,6 +403,17 @@ MUTANTS = (
         "                attempt += 1\n                self._lose_log(error)\n            await",
         "                attempt += 1\n            await",
         "tests/unit/test_buffer.py::test_a_log_that_is_away_is_noticed_within_two_seconds_and_so_is_its_return",
+    ),
+    _one(
+        "a replica whose actors were ended stays", "I6", "serve_app/app.py",
+        "        if gone := self._roll_call.gone():\n", "        if gone := []:\n",
+        TEST_REPLICA + "test_a_replica_whose_actors_were_ended_for_others_is_not_healthy",
+    ),
+    _one(
+        "a version that cannot run ends the actors of the one that does", "I6", "serve_app/app.py",
+        "        await launch.refuse_unsafe_redis(settings)\n", "",
+        TEST_REPLICA
+        + "test_a_version_whose_redis_is_unsafe_ends_before_it_has_ended_the_actors_of_the_one_that_runs",
     ),
     _one(
         "a judge who misses what is stored twice", "I2", "loadtests/verdict.py",

@@ -79,6 +79,7 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     async def safe(*_: Any) -> None: ...
 
     monkeypatch.setattr(launch, "ensure_actors", lambda settings: None)
+    monkeypatch.setattr(launch, "refuse_unsafe_redis", safe)
     monkeypatch.setattr(launch, "refuse_unsafe_log", safe)
     monkeypatch.setattr(app, "calm_collector", lambda: None)
     monkeypatch.setattr(auto, "AutoHTTPProtocol", auto.AutoHTTPProtocol)  # as it is now, when the test has ended

@@ -17,7 +17,7 @@ from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
 from actors.calls import ActorAway
 from actors.core.document import Kind, Write
-from actors.core.errors import IdempotencyConflict, QueueFull, SpillwayError, UnsafeLog
+from actors.core.errors import BufferUnavailable, IdempotencyConflict, QueueFull, SpillwayError, UnsafeLog
 from actors.core.ports import Grant
 from cluster import launch, topology
 from cluster.embedded import mongo_server
@@ -248,3 +248,39 @@ async def test_a_setting_that_changes_reaches_the_actors(settings: Settings, sto
     assert sorted(await stored()) == sorted(write.id for write in first + second)
     assert (await whole_status(intake))["commands"]["limit"] == 50
     assert len(launch.existing()) == 2
+
+
+async def test_a_replica_whose_actors_were_ended_for_others_knows_and_one_whose_buffer_was_killed_does_not(
+    settings: Settings, eventually: Any
+) -> None:
+    """The one could wait for ever, the other is helped by Ray."""
+    before = settings.model_copy(update={"request_timeout_s": 60.0})
+    after = settings.model_copy(update={"rate_limit_per_s": 50})
+    intake, ended, living = await ready(before), launch.roll_call(before), launch.roll_call(after)
+    follower = await ready(after)
+
+    async def refused() -> bool:
+        with contextlib.suppress(SpillwayError):
+            try:
+                await intake.append(inserts(settings, 1))
+            except BufferUnavailable as error:
+                return str(error).startswith("there is no buffer-")  # one who waits hears first how long he has
+        return False
+
+    async def known() -> bool:
+        return ended.gone() == [*launch.buffer_names(before), launch.writer_name(before)]
+
+    await eventually(refused)
+    await eventually(known)
+    assert not (await intake.status())["ready"]
+    await kill(launch.buffer_names(after)[0])
+    missed: list[str] = []
+
+    async def back() -> bool:
+        missed.extend(living.gone())
+        with contextlib.suppress(SpillwayError):
+            return bool(await follower.append(inserts(settings, 1)))
+        return False
+
+    await eventually(back)
+    assert missed == []

@@ -15,7 +15,7 @@ from loop_clock import stop_clock
 from actors import lane as lanes
 from actors import read_lane
 from actors.adapters.clock import settle
-from actors.calls import ActorAway, Remote
+from actors.calls import ActorAway, ActorGone, Remote
 from actors.core.arrivals import LaneCall
 from actors.core.document import Kind, Write, decode_writes
 from actors.core.errors import (
@@ -168,6 +168,36 @@ async def test_a_buffer_that_is_back_is_no_reason_any_more(monkeypatch: pytest.M
     await advance(0.2)
     with pytest.raises(BufferUnavailable, match="others were before it"):
         answer(late)
+
+
+async def test_nobody_waits_for_a_buffer_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended for another version, say: nobody restarts it. Whoever comes later is told so soon, and not by one question
+    to Ray each."""
+    advance = stop_clock(monkeypatch)
+    buffer = Scripted(ActorGone("there is no buffer any more"))
+    lane = Lane(cast(Remote, buffer), timeout_s=60.0)
+    asked = lane.append(b"x", 1, place)
+    await settle()
+    with pytest.raises(BufferUnavailable, match="no buffer any more"):
+        answer(asked)
+    later = [lane.append(b"x", 1, place) for _ in range(100)]
+    await advance(0.5)
+    for call in later:
+        with pytest.raises(BufferUnavailable):
+            answer(call)
+    assert buffer.calls == 2
+
+
+async def test_what_a_buffer_had_begun_before_it_was_ended_is_not_told_to_be_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    advance = stop_clock(monkeypatch)
+    buffer = Scripted(ActorAway("killed", began=True), ActorGone("there is no buffer any more"))
+    asked = Lane(cast(Remote, buffer), timeout_s=60.0).append(b"x", 1, place)
+    await settle()
+    await advance(0.5)
+    with pytest.raises(OutcomeUnknown, match="no buffer any more"):
+        answer(asked)
 
 
 async def test_an_unsafe_log_at_the_first_attempt_is_a_clear_no() -> None:
