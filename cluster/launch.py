@@ -32,11 +32,11 @@ _APPEND_PATIENCE = 0.8  # of the request's time: the buffer gives up before its 
 def ensure_actors(settings: Settings) -> RemoteIntake:
     """Create what is missing of the pool and the writer; whoever needs them may call this, in any order, at once.
 
-    This service's actors of another pool size, an older generation or other settings are ended first: what they had
-    accepted is in their streams.
+    Actors of another pool size, an older generation or other settings are ended first: what they had accepted is in
+    their streams.
     """
     writer, names = writer_name(settings), buffer_names(settings)
-    end_strangers({writer, *names}, settings.key_prefix)
+    end_strangers({writer, *names})
     calls, homes = settings.max_pending_calls, _homes()
     _create(MongoWriter, writer, writer_config(settings), calls, next(homes))
     for config, name in zip(buffer_configs(settings, writer), names, strict=True):
@@ -51,12 +51,8 @@ def ensure_actors(settings: Settings) -> RemoteIntake:
 
 def roll_call(settings: Settings) -> RollCall:
     """Of the actors that these settings make."""
-
-    def present() -> list[str]:
-        return [name for name in existing() if topology.is_of(settings.key_prefix, name)]
-
     ours = (writer_name(settings), *buffer_names(settings))
-    return RollCall(ours, lambda: asyncio.to_thread(present))  # Ray's answer may take a minute, and blocks
+    return RollCall(ours, lambda: asyncio.to_thread(existing))  # Ray's answer may take a minute, and blocks
 
 
 async def refuse_unsafe_redis(settings: Settings) -> None:
@@ -85,10 +81,10 @@ async def refuse_unsafe_log(intake: RemoteIntake, timeout_s: float) -> None:
             await asyncio.sleep(0.1)
 
 
-def end_strangers(ours: set[str], key_prefix: str) -> None:
-    """End this service's actors of other names. Nothing is lost: their streams are inherited."""
+def end_strangers(ours: set[str]) -> None:
+    """End our actors of other names. Nothing is lost: their streams are inherited."""
     for name in existing():
-        if name not in ours and topology.is_of(key_prefix, name):
+        if name not in ours:
             _end(name)
 
 
@@ -98,16 +94,15 @@ def _end(name: str) -> None:
 
 
 def existing() -> list[str]:
-    """Names of our living actors, of whatever generation, and of every service in this Ray cluster."""
+    """Names of our living actors, of whatever generation."""
     return sorted(a["name"] for a in list_named_actors(all_namespaces=True) if a["namespace"] == topology.NAMESPACE)
 
 
 async def drain(settings: Settings, timeout_s: float) -> int:
     """Refuse new writes, pour what is there, let the writer go. Returns how many writes are left in the log.
 
-    Needs a connected Ray, and drains every service in it: that Ray is about to end. What is left is poured by the next
-    start. Raises what kept a buffer from answering, after all actors have been ended: then nobody knows how many are
-    left, and no number is better than a wrong one.
+    Needs a connected Ray. What is left is poured by the next start. Raises what kept a buffer from answering, after all
+    actors have been ended: then nobody knows how many are left, and no number is better than a wrong one.
     """
     buffers = [Remote(name, topology.NAMESPACE) for name in existing() if name.startswith(topology.BUFFER)]
     asked = (buffer.call("drain", timeout_s, timeout_s=timeout_s + 5) for buffer in buffers)
@@ -128,12 +123,12 @@ async def drain(settings: Settings, timeout_s: float) -> int:
 
 def buffer_names(settings: Settings) -> list[str]:
     """Actor names of the pool."""
-    return topology.buffer_names(settings.buffers, _digest(settings), settings.key_prefix)
+    return topology.buffer_names(settings.buffers, _digest(settings))
 
 
 def writer_name(settings: Settings) -> str:
     """Actor name of the one writer."""
-    return topology.writer_name(_digest(settings), settings.key_prefix)
+    return topology.writer_name(_digest(settings))
 
 
 def _digest(settings: Settings) -> str:

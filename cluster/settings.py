@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     )
     key_prefix: str = _option(
         "spillway",
-        "First part of every Redis key; two services may share a Redis, and a Ray, under two prefixes.",
+        "First part of every Redis key; two services may share a Redis under two prefixes.",
         pattern=r"^[a-z][a-z0-9-]{0,31}$",
     )
     http_host: str = _option("127.0.0.1", "Address of the front door and the direct port, IPv4; loopback unless set.")

@@ -6,15 +6,14 @@ NAMESPACE = "spillway"  # Ray's namespace of our actors
 
 # Part of every actor's name. Detached actors outlive a deployment and keep the code they were started with, so a change
 # of what they say to each other must raise this, and `launch` ends those of an older generation. They keep their
-# settings too: a digest of these is another part. The last is whose they are, by the key prefix: a Ray cluster may run
-# several services, and none ends the actors of another.
+# settings too: a digest of these is the other part.
 GENERATION = 5
 BUFFER, WRITER = "buffer-", "mongo-writer-"  # what the names begin with
 
 
-def buffer_names(shards: int, digest: str, key_prefix: str) -> list[str]:
+def buffer_names(shards: int, digest: str) -> list[str]:
     """Actor names of a pool of `shards` buffers with the settings of this digest."""
-    return [f"{BUFFER}{stream}-g{GENERATION}-{digest}@{key_prefix}" for stream in stream_names(shards)]
+    return [f"{BUFFER}{stream}-g{GENERATION}-{digest}" for stream in stream_names(shards)]
 
 
 def stream_names(shards: int) -> list[str]:
@@ -22,13 +21,6 @@ def stream_names(shards: int) -> list[str]:
     return [f"{index}of{shards}" for index in range(shards)]
 
 
-def writer_name(digest: str, key_prefix: str) -> str:
+def writer_name(digest: str) -> str:
     """Actor name of the one writer with the settings of this digest."""
-    return f"{WRITER}g{GENERATION}-{digest}@{key_prefix}"
-
-
-def is_of(key_prefix: str, name: str) -> bool:
-    """Whether the actor `name` belongs to the service with this prefix. Up to generation 4 they do not say whose they
-    are, and count as everybody's."""
-    _, says, whose = name.rpartition("@")
-    return not says or whose == key_prefix
+    return f"{WRITER}g{GENERATION}-{digest}"

@@ -49,7 +49,7 @@ async def clean_up(settings: Settings) -> AsyncIterator[None]:
     yield
     from cluster import launch
 
-    launch.end_strangers(set(), settings.key_prefix)  # none is ours; one that goes by itself meanwhile is no error
+    launch.end_strangers(set())  # none is ours; one that goes by itself meanwhile is no error
 
 
 @pytest.fixture

@@ -250,21 +250,6 @@ async def test_a_setting_that_changes_reaches_the_actors(settings: Settings, sto
     assert len(launch.existing()) == 2
 
 
-async def test_two_services_in_one_ray_leave_each_other_alone_and_a_drain_finds_both(
-    settings: Settings, stored: Any
-) -> None:
-    another = {"key_prefix": f"{settings.key_prefix}-2", "rate_limit_per_s": 50}
-    services = [settings, settings.model_copy(update=another)]
-    intakes = [await ready(service) for service in services]
-    writes = [inserts(settings, 10) for _ in services]
-    for intake, some in zip(intakes, writes, strict=True):
-        await intake.append(some)
-    assert len(launch.existing()) == 4
-    assert await launch.drain(settings, 30) == 0
-    assert launch.existing() == []
-    assert sorted(await stored()) == sorted(write.id for some in writes for write in some)
-
-
 async def test_a_replica_whose_actors_were_ended_for_others_knows_and_one_whose_buffer_was_killed_does_not(
     settings: Settings, eventually: Any
 ) -> None:

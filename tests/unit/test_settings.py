@@ -226,24 +226,11 @@ def test_every_option_says_what_it_is() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_streams_and_actors_carry_the_size_of_their_pool_and_actors_their_generation_settings_and_service() -> None:
+def test_streams_and_actors_carry_the_size_of_their_pool_and_actors_their_generation_and_settings() -> None:
     assert topology.stream_names(3) == ["0of3", "1of3", "2of3"]
-    end = f"-g{topology.GENERATION}-0a1b2c3d@shop"
-    assert topology.buffer_names(2, "0a1b2c3d", "shop") == [f"buffer-0of2{end}", f"buffer-1of2{end}"]
-    assert topology.writer_name("0a1b2c3d", "shop") == f"mongo-writer-{end[1:]}"
-
-
-def test_only_actors_of_the_same_service_are_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two services may share a Ray cluster. Old actors that do not say whose they are would stay for ever."""
-    ended: list[str] = []
-    shop, shop_2 = load(key_prefix="shop"), load(key_prefix="shop-2")
-    changed = load(key_prefix="shop", rate_limit_per_s=50)
-    nameless = "buffer-0of1-g4-0a1b2c3d"
-    names = [launch.writer_name(settings) for settings in (shop, shop_2, changed)]
-    monkeypatch.setattr(launch, "existing", lambda: [*names, nameless])
-    monkeypatch.setattr(launch, "_end", ended.append)
-    launch.end_strangers({launch.writer_name(shop)}, "shop")
-    assert ended == [launch.writer_name(changed), nameless]
+    end = f"-g{topology.GENERATION}-0a1b2c3d"
+    assert topology.buffer_names(2, "0a1b2c3d") == [f"buffer-0of2{end}", f"buffer-1of2{end}"]
+    assert topology.writer_name("0a1b2c3d") == f"mongo-writer{end}"
 
 
 def test_the_bounds_are_for_all_buffers_together_and_another_setting_is_another_set_of_actors() -> None:
