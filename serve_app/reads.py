@@ -61,9 +61,9 @@ class Reader:
     async def fetch(self, namespace: str, ids: Sequence[str]) -> list[Read | Exception]:
         """From beyond the near cache, in the order asked, and into it; or why not: as `Intake.read`, `Turns.take`."""
         mark = self._near.mark()
+        asked_s = self._monotonic()  # they grow old from here on: some may be told at once and wait for the others
         reads: list[Read | Exception] = []
         answers = await self._intake.read(namespace, ids)
-        read_s = self._monotonic()  # they grow old from here on, and one may take its time to be put together
         for id_, found in zip(ids, answers, strict=True):
             if isinstance(found, SpillwayError):
                 reads.append(found)
@@ -76,7 +76,7 @@ class Reader:
                     reads.append(overloaded)
                     continue
             if document is not None:
-                self._near.put(Key(namespace, id_), document, read_s, mark)
+                self._near.put(Key(namespace, id_), document, asked_s, mark)
             reads.append(Read(document, found.source))
         return reads
 

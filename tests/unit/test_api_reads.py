@@ -135,6 +135,28 @@ async def test_the_near_cache_ages() -> None:
     assert reader.near("shop.orders", "o1") is None
 
 
+async def test_a_near_copy_ages_while_it_waits_for_the_other_documents_of_its_read() -> None:
+    """A buffer tells it at once and MongoDB the others seconds later; meanwhile it may be changed elsewhere."""
+
+    class Slow(FakeIntake):
+        async def read(self, namespace: str, ids: Sequence[str]) -> list[Found]:
+            found = await super().read(namespace, ids)
+            now[0] += took_s
+            return found
+
+    now, intake = [0.0], Slow()
+    intake.documents[KEY] = Found(bson.encode({"_id": "o1"}), [], "buffer")
+    reader = Reader(intake, NearCache(1.0, 10), Targets("*"), lambda: now[0])
+    took_s = 0.5
+    await reader.fetch("shop.orders", ["o1", "o2"])
+    assert reader.near("shop.orders", "o1") is not None
+    now[0] += 0.5
+    assert reader.near("shop.orders", "o1") is None
+    took_s = 4.0
+    await reader.fetch("shop.orders", ["o1", "o2"])
+    assert reader.near("shop.orders", "o1") is None
+
+
 async def test_mongodb_down(client: EdgeClient) -> None:
     client.intake.failing_reads = DatabaseUnavailable()
     problem(await client.get(DOCUMENT), 503, "mongodb-unavailable")
