@@ -176,6 +176,11 @@ MUTANTS = (
         "tests/unit/test_api_dead_letters.py::test_a_letter_stays_until_its_write_is_durable_again",
     ),
     _one(
+        "a letter that arrives late comes back", "I5", "actors/adapters/redis_dead_letters.py",
+        "if not is_trimmed and ", "if ",
+        "tests/contract/test_dead_letters.py::test_a_letter_that_arrives_late_does_not_come_back",
+    ),
+    _one(
         "a discard of more than its question counted", "I1", "cluster/dead_letters.py",
         "shelf.pages(act, selection, _PAGE, waiting, span)", "shelf.pages(act, selection, _PAGE, waiting)",
         "tests/unit/test_cli_dead_letters.py::test_what_comes_after_the_count_is_not_discarded",

@@ -151,12 +151,12 @@ class MemoryLog:
     async def acknowledge(self, position: str) -> None:
         self.faults.strike("acknowledge")
         self._refuse_former()
-        for old in [p for p in self.entries if order(p) <= order(position)]:
-            del self.entries[old]
+        self._disk.entries = {p: entry for p, entry in self.entries.items() if order(p) > order(position)}
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
         self.faults.strike("dead_letter")
-        await self.shelf.add(letters)
+        gone = self.history.keys() - self.entries.keys()
+        await self.shelf.add([letter for letter in letters if letter.id.split("/")[1] not in gone])
 
     async def last_position(self) -> str:
         self.faults.strike("last_position")

@@ -15,12 +15,21 @@ from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 # for a Redis over its memory limit: once a script has written it may go on, and only after this is the log trimmed.
 # A script that fails is not undone, and its caller tries again for ever: so a Redis that will not keep the index, which
 # may forbid us HSET, has to say so while no letter stands on the shelf.
+# What comes when the log has been trimmed is an earlier try that was under way all the time: its letter was kept by a
+# later one, and may have been replayed or discarded since. KEYS[3] and on: where each letter's log notes how far it is.
 _ADD = """
+local function order(text)
+  local milliseconds, sequence = string.match(text, '(%d+)-(%d+)')
+  return tonumber(milliseconds or 0), tonumber(sequence or 0)
+end
 redis.call('HDEL', KEYS[2], '')
 redis.call('HSET', KEYS[2], '', '')
 redis.call('HDEL', KEYS[2], '')
 for i = 1, #ARGV, 6 do
-  if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then
+  local milliseconds, sequence = order(ARGV[i])
+  local kept, first = order(redis.call('GETRANGE', KEYS[3 + (i - 1) / 6], 0, 40))
+  local is_trimmed = milliseconds < kept or milliseconds == kept and sequence < first
+  if not is_trimmed and redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then
     local at = redis.call('XADD', KEYS[1], '*', 'id', ARGV[i], 'payload', ARGV[i+1], 'reason', ARGV[i+2],
       'attempts', ARGV[i+3], 'first_s', ARGV[i+4], 'last_s', ARGV[i+5])
     redis.call('HSET', KEYS[2], ARGV[i], at)
@@ -53,6 +62,7 @@ class RedisDeadLetters:
 
     def __init__(self, client: Client, prefix: str) -> None:
         self._client = client
+        self._arrivals = f"{prefix}:arrivals:"  # see RedisLog
         self._keys = [f"{prefix}:dead", f"{prefix}:dead:at"]
         self._add = client.register_script(_ADD)
         self._remove = client.register_script(_REMOVE)
@@ -63,8 +73,9 @@ class RedisDeadLetters:
         arguments: list[Any] = []
         for letter in letters:
             arguments += letter
+        arrivals = [self._arrivals + letter.id.partition("/")[0] for letter in letters]
         async with telling(self._client):
-            await self._add(keys=self._keys, args=arguments)
+            await self._add(keys=self._keys + arrivals, args=arguments)
 
     async def list(self, selection: Selection = EVERY, limit: int = 100, after: str = "") -> Page:
         position, _, last = after.partition("_")

@@ -108,7 +108,8 @@ class WriteLog(Protocol):
         """
 
     async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep `letters` before their entries may be acknowledged. Each id is kept once."""
+        """Keep `letters` before their entries may be acknowledged. Each id is kept once, and none that arrives late:
+        one whose entry has been acknowledged has been kept before, and maybe removed since."""
 
     async def last_position(self) -> str:
         """The newest position ever given out in this stream, acknowledged or not; "0-0" when there was none.
