@@ -37,9 +37,9 @@ class Turns:
             raise Problem("overloaded", "Too many bytes wait for their turn here.")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        self._deadlines.begin(turn)
         self._room_bytes -= size
         try:
+            self._deadlines.begin(turn)
             await turn
         except TimeoutError:
             raise Problem("overloaded", f"Its turn did not come within {self._patience_s:g} s.") from None
@@ -48,6 +48,7 @@ class Turns:
                 self.give_back()  # it had come just now
             raise
         finally:
+            turn.cancel()  # if it has not come: without memory for a time limit nobody would take it, nor give it back
             self._deadlines.end(turn)
             self._room_bytes += size
 

@@ -102,6 +102,30 @@ async def test_a_request_told_that_its_time_is_up_and_cancelled_at_once_gives_no
     assert hands.came == [0]
 
 
+def without_memory_for_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call_at(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_at", call_at)
+
+
+async def test_a_request_for_whose_time_limit_there_is_no_memory_takes_no_turn_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hands = Hands(Turns(5.0, most=1, max_waiting_bytes=100))
+    await hands.ask(0)
+    with monkeypatch.context() as starved:
+        without_memory_for_a_timer(starved)
+        failed = await hands.ask(1, 100)
+    assert isinstance(failed.exception(), MemoryError)
+    await hands.ask(2, 100)
+    for _ in range(2):
+        hands.turns.give_back()
+        await settle()
+    await hands.ask(3)
+    assert hands.came == [0, 2, 3]
+
+
 async def test_what_waits_is_bounded_in_bytes() -> None:
     hands = Hands(Turns(5.0, most=1, max_waiting_bytes=100))
     await hands.ask(0, 1_000)  # it does not wait
