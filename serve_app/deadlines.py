@@ -30,16 +30,17 @@ class Deadlines:
         self._due_s.pop(waiter, None)
 
     def _look(self) -> None:
+        self._looking = False  # until there is a timer: where memory lacks for one, whoever begins next looks again
         loop = asyncio.get_running_loop()
         now = loop.time()
         over = []
         for waiter, due_s in self._due_s.items():
             if due_s > now:
                 loop.call_at(max(due_s, now + _LOOK_S), self._look)
+                self._looking = True
                 break
             over.append(waiter)
         for waiter in over:
-            del self._due_s[waiter]
             if not waiter.done():
                 waiter.set_exception(TimeoutError())
-        self._looking = bool(self._due_s)
+            del self._due_s[waiter]  # it has been told

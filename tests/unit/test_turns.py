@@ -9,6 +9,7 @@ from edge import EdgeClient, outlives_its_caller, problem
 from loop_clock import stop_clock
 
 from actors.adapters.clock import settle
+from serve_app.deadlines import Deadlines
 from serve_app.errors import Problem
 from serve_app.turns import Turns
 
@@ -124,6 +125,45 @@ async def test_a_request_for_whose_time_limit_there_is_no_memory_takes_no_turn_a
         await settle()
     await hands.ask(3)
     assert hands.came == [0, 2, 3]
+
+
+async def test_a_time_limit_that_lacked_memory_for_its_timer_is_kept_when_the_next_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else no request of the replica would have one any more."""
+    advance = stop_clock(monkeypatch)
+    deadlines, loop = Deadlines(5.0), asyncio.get_running_loop()
+    first, second, third = (loop.create_future() for _ in range(3))
+    deadlines.begin(first)
+    await advance(2.0)
+    deadlines.begin(second)
+    with monkeypatch.context() as starved:
+        without_memory_for_a_timer(starved)
+        await advance(3.2)
+    deadlines.begin(third)
+    assert [waiter.done() for waiter in (first, second, third)] == [True, False, False]
+    await advance(5.2)
+    assert all(isinstance(waiter.exception(), TimeoutError) for waiter in (first, second, third))
+
+
+async def test_a_waiter_that_could_not_be_told_for_want_of_memory_is_told_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Starved(asyncio.Future[None]):
+        is_starved = True
+
+        def set_exception(self, error: type | BaseException, /) -> None:
+            if self.is_starved:
+                raise MemoryError
+            super().set_exception(error)
+
+    advance = stop_clock(monkeypatch)
+    deadlines, waiter = Deadlines(5.0), Starved()
+    deadlines.begin(waiter)
+    await advance(5.2)
+    waiter.is_starved = False
+    deadlines.begin(asyncio.get_running_loop().create_future())
+    assert isinstance(waiter.exception(), TimeoutError)
 
 
 async def test_what_waits_is_bounded_in_bytes() -> None:
