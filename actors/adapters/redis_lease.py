@@ -15,12 +15,14 @@ LONGEST_LEASE_S = 60
 
 # A Redis over its memory limit refuses INCR and SET, unless the script has written before: so each begins with a DEL or
 # a PEXPIRE, which are never refused. Without a writer nothing would be poured, and a full Redis would stay full.
-# Redis expires by its wall clock: when that is set back by an hour, a dead holder's key has an hour more to live.
+# Redis expires by its wall clock: when that is set back by an hour, a dead holder's key has an hour more to live. One
+# that was restored or copied without its end (-1), or persisted by hand, would live for ever.
 # An heir may die while it still waits for the end of what its predecessor sent, and whoever never heard that it has
 # taken the lease takes it again: so the longest time is handed on, until a holder has outwaited it (`alone`).
 _ACQUIRE = """
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+  local left = redis.call('PTTL', KEYS[1])
+  if left < 0 or left > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
   return {0, 0}
 end
 local clean, operation = redis.call('DEL', KEYS[3]), tonumber(ARGV[3])

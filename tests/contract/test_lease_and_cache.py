@@ -162,6 +162,17 @@ async def test_a_dead_writer_s_lease_ends_though_the_clock_of_redis_was_set_back
     await client.aclose()
 
 
+async def test_a_lease_without_an_end_is_given_one(redis_url: str) -> None:
+    """One that was restored or copied without it. No writer would ever follow."""
+    client, prefix = connect(redis_url, 60.0), f"t{uuid.uuid4().hex}"
+    dead, next_ = (RedisLease(client, prefix, TTL_S / 2, OPERATION_S) for _ in range(2))
+    await dead.acquire()
+    await client.persist(f"{prefix}:writer")
+    assert await next_.acquire() is None
+    assert LONGEST_LEASE_S - 30 < await client.ttl(f"{prefix}:writer") <= LONGEST_LEASE_S
+    await client.aclose()
+
+
 def test_no_lease_may_be_set_longer_than_the_longest() -> None:
     assert Settings(writer_lease_s=LONGEST_LEASE_S).writer_lease_s == LONGEST_LEASE_S
     with pytest.raises(ValueError, match="less than or equal to 60"):
