@@ -186,9 +186,13 @@ class Buffer:
         }
 
     def _lag_s(self, inherited_s: float | None) -> float:
-        own = self._backlog.oldest
-        since_s = [accepted_s for accepted_s in (own and own.accepted_s, inherited_s) if accepted_s is not None]
-        return round(max(0.0, self._clock.wall_s() - min(since_s)), 3) if since_s else 0.0
+        """Of our own stream no step of a clock changes it, nor does a clock of Redis' that is not ours."""
+        own, lags_s = self._backlog.oldest, [0.0]
+        if own is not None:
+            lags_s.append((self._clock.now_ns() - own.since_ns) / SECOND_NS)
+        if inherited_s is not None:
+            lags_s.append(self._clock.wall_s() - inherited_s)
+        return round(max(lags_s), 3)
 
     async def _report(self) -> None:
         """Every second, whatever the load: a number per write would cost more than the write."""

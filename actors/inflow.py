@@ -199,19 +199,25 @@ class Inflow:
 
     def _note(self, appended: Appended, new: list[Call], group: list[Call]) -> None:
         """Mirror in the backlog what the log has just kept, in the log's order: of `new` what is plain."""
+        now_ns = self._clock.now_ns()
         if appended.position:
             plain = [write for call in new for write in call.plain]
-            self._add(appended.position, plain, sum(len(call.payload) for call in new))
+            self._add(appended.position, plain, sum(len(call.payload) for call in new), now_ns)
         answers = iter(appended.keyed)
         for call in group:
             for item, writes in zip(call.keyed, call.keyed_writes, strict=True):
                 answer = next(answers)
                 if answer.fresh:
-                    self._add(answer.position.rpartition("/")[2], writes, len(item.payload))
+                    self._add(answer.position.rpartition("/")[2], writes, len(item.payload), now_ns)
 
-    def _add(self, position: str, writes: list[Write], size: int) -> None:
-        self._backlog.add(Entry(position, writes, size, accepted_s(position, self._clock.wall_s())))
-        self.accepted.note(self._clock.now_ns(), len(writes))
+    def _add(self, position: str, writes: list[Write], size: int, since_ns: int | None = None) -> None:
+        """`since_ns`: when it was kept; None of what was found in the log, whose age only its position tells."""
+        now_ns, wall_s = self._clock.now_ns(), self._clock.wall_s()
+        at_s = accepted_s(position, wall_s)
+        if since_ns is None:
+            since_ns = now_ns - int((wall_s - at_s) * SECOND_NS)
+        self._backlog.add(Entry(position, writes, size, at_s, since_ns))
+        self.accepted.note(now_ns, len(writes))
 
     def _answer(self, group: list[Call], keyed: list[KeyedAnswer]) -> None:
         self._let_go(group)

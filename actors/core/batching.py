@@ -16,7 +16,8 @@ class Entry(NamedTuple):
     position: str  # "milliseconds-sequence", as the log gave it; ordered within a stream
     writes: list[Write]
     bytes: int
-    accepted_s: float  # wall clock, for the lag
+    accepted_s: float  # wall clock, of the log
+    since_ns: int = 0  # monotonic, for the lag; of what an earlier pool left that goes by the wall clock
 
 
 class Place(NamedTuple):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from composed import Service, insert, until
 
+from actors.adapters.clock import ManualClock
+from actors.adapters.memory import MemoryLog
 from actors.core.batching import BatchPolicy
 from actors.core.errors import CommandNotSent
 from actors.core.status import summarize
@@ -70,6 +74,31 @@ async def test_a_clock_that_is_set_back_hides_no_lag() -> None:
     await service.keep(insert("a"))
     await service.clock.advance(300.0)
     assert service.buffer.stats()["lag_s"] == pytest.approx(300.0, abs=1.0)
+    await service.stop()
+
+
+@pytest.mark.parametrize("is_found", [False, True])
+async def test_the_lag_follows_no_step_of_the_wall_clock(is_found: bool) -> None:
+    service = await behind(20.0)
+    if is_found:  # by a buffer that starts
+        await service.restart_buffer()
+    for step_s in (-3_600.0, 7_200.0):
+        service.clock.step_wall(step_s)
+        assert service.buffer.stats()["lag_s"] == pytest.approx(20.0, abs=0.1)
+    await service.stop()
+
+
+async def test_a_clock_of_redis_that_is_behind_ours_makes_no_lag() -> None:
+    redis, service = ManualClock(), Service()
+    redis.step_wall(-3_600.0)
+    service.log = MemoryLog(clock=redis)
+    service.new_buffer()
+    await service.start()
+    service.store.hold = asyncio.Event()
+    await service.keep(insert("a"))
+    assert service.buffer.stats()["lag_s"] == 0.0
+    await service.clock.advance(2.0)
+    assert service.buffer.stats()["lag_s"] == pytest.approx(2.0)
     await service.stop()
 
 
