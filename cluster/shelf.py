@@ -11,6 +11,7 @@ from cluster import telegraph
 from cluster.telegraph import Reply
 
 PATIENCE_S = 60.0  # how long a service that has a fault is asked again; a full queue is waited for without end
+LONGEST_PAUSE_S = 60.0  # the most that our own Retry-After says; one of a proxy in between may say anything
 
 
 class Refused(Exception):
@@ -95,7 +96,7 @@ class Shelf:
                 if self._monotonic() >= give_up_s:
                     raise Refused(_sentence(reply))
             waiting(_sentence(reply))
-            self._sleep(max(1.0, reply.retry_after_s))
+            self._sleep(min(LONGEST_PAUSE_S, max(1.0, reply.retry_after_s)))
 
     def _one(self, method: str, url: str) -> Reply:
         reply = self._try(method, url)

@@ -20,7 +20,7 @@ from actors.core.errors import LogUnavailable, OutcomeUnknown, QueueFull
 from actors.core.intake import State
 from cluster import dead_letters
 from cluster.dead_letters import moment
-from cluster.shelf import PATIENCE_S, Refused, Shelf
+from cluster.shelf import LONGEST_PAUSE_S, PATIENCE_S, Refused, Shelf
 from cluster.telegraph import Reply
 from serve_app.dead_letters import opaque
 
@@ -251,6 +251,17 @@ def test_nobody_at_the_address_is_told_as_that() -> None:
     with pytest.raises(Refused, match="does not answer"):
         list(Shelf("http://edge", nobody, pause, lambda: sum(slept)).pages("replay", {}, 10))
     assert sum(slept) == PATIENCE_S
+
+
+@pytest.mark.parametrize("asked_s", [3_600.0, 99_999_999_999.0, float("inf")])
+def test_a_proxy_in_between_does_not_put_a_run_to_sleep(asked_s: float) -> None:
+    """Its Retry-After is not ours, which is a minute at most; with the last two no machine can sleep at all."""
+    full = Reply(503, {"code": "queue-full"}, asked_s)
+    answers = [full, full, Reply(200, {"next": None}, 0.0)]
+    slept: list[float] = []
+    shelf = Shelf("http://edge", lambda method, url: answers.pop(0), slept.append, lambda: 0.0)
+    assert len(list(shelf.pages("replay", {}, 10))) == 1
+    assert slept == [LONGEST_PAUSE_S] * 2
 
 
 def test_a_wrong_filter_is_told_at_once(far: Far) -> None:
