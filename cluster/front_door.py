@@ -11,7 +11,8 @@ _UNKNOWN = (
     "outcome-unknown",
     504,
     "It is not known whether the write was kept",
-    "The replica left before it had answered. Send the same request again under its Idempotency-Key or its id.",
+    "The replica left before it had answered, or is silent. "
+    "Send the same request again under its Idempotency-Key or its id.",
 )
 _REASONS = {503: "Service Unavailable", 504: "Gateway Timeout"}
 PAGES = {502: _UNKNOWN, 503: _REFUSED, 504: _UNKNOWN}

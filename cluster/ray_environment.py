@@ -22,6 +22,10 @@ CONTROL_LOOP_S = 0.25
 SLOW_CALLER_S = 90
 """Seconds a caller may read nothing of its answer, which a replica keeps meanwhile; HAProxy's own are an hour. It does
 not count while the caller waits for us."""
+SILENT_REPLICA_S = 600
+"""Seconds after which HAProxy answers for a replica that does not: above the longest a request may take, whatever is
+set: a minute each for its body, its turn and the append, five for MongoDB. Serve kills one that hangs after 90 s;
+HAProxy itself has no limit, and where Serve hangs as well nobody would ever answer."""
 LOG_BYTES = 8 * 1024 * 1024
 """Of each log file of Ray's, and of the one before it; Ray's own are 512 MiB, and five before. A dozen of them grow by
 170 MiB a day together: in memory where /tmp is that, and a pod is evicted when its volume is full."""
@@ -71,6 +75,7 @@ def tuning(hard_nofile: int, cores: int) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": str(1 if cores <= 4 else 4),
         "RAY_SERVE_HAPROXY_MAXCONN": str(max_connections(hard_nofile)),
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(SLOW_CALLER_S),
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(SILENT_REPLICA_S),
         "RAY_SERVE_HAPROXY_LOG_TARGET": "127.0.0.1:514 sample 1:1000",
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": str(FRONT_DOOR_CHECK_S),

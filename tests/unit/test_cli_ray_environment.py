@@ -9,6 +9,8 @@ import pytest
 from cluster.head import HeadConfig
 from cluster.ray_environment import Ports, client_environment, head_environment, max_connections
 from cluster.serve_config import for_a_run
+from cluster.settings import Settings
+from serve_app import bodies
 
 PORTS = Ports(gcs=1, dashboard=2, metrics=3, fallback_proxy=4, haproxy_stats=5, haproxy_metrics=6)
 
@@ -47,6 +49,15 @@ def test_a_limit_too_low_is_refused_with_its_remedy() -> None:
 def test_few_cores_get_one_haproxy_thread_and_the_users_choice_wins() -> None:
     assert environment()["RAY_SERVE_HAPROXY_NBTHREAD"] == "1"
     assert environment(RAY_SERVE_HAPROXY_NBTHREAD="3")["RAY_SERVE_HAPROXY_NBTHREAD"] == "3"
+
+
+def test_haproxy_answers_for_a_silent_replica_but_not_while_a_request_may_still_wait_for_its_own() -> None:
+    def most_s(name: str) -> float:
+        return next(float(limit.le) for limit in Settings.model_fields[name].metadata if hasattr(limit, "le"))
+
+    turn_and_append_s = 2 * most_s("request_timeout_s")
+    longest_s = bodies.PATIENCE_S + turn_and_append_s + most_s("max_wait_s")
+    assert longest_s + 60 <= int(environment()["RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S"])
 
 
 def test_rays_logs_fit_into_the_smallest_tmp() -> None:
