@@ -44,25 +44,30 @@ class Remote:
         self._handle: Any = None
         self._channel: Channel | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._finding: asyncio.Task[Any] | None = None  # one for all calls: a lookup that hangs holds a thread
 
     async def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
         """The method's answer. Raises what the actor answered as an error, `ActorAway` or `ActorGone`."""
+        began = False
         try:
             async with asyncio.timeout(timeout_s):
                 channel = self._open_one()
                 if channel is not None:
+                    began = True
                     answer = await channel.call(method, *arguments)
                 else:
-                    answer = await getattr(self._found(), method).remote(*arguments)
+                    handle = self._handle or await self._found()
+                    began = True
+                    answer = await getattr(handle, method).remote(*arguments)
         except (RayActorError, ChannelLost) as error:
             self._handle = self._channel = None
             raise ActorAway(f"{self.name} is being restarted", began=True) from error
         except ChannelFull as error:
             raise ActorAway(f"{self.name} hangs: it does not read what it is asked", began=False) from error
         except TimeoutError as error:
-            raise ActorAway(f"{self.name} did not answer {method} within {timeout_s:.1f} s", began=True) from error
+            raise ActorAway(f"{self.name} did not answer {method} within {timeout_s:.1f} s", began=began) from error
         except (RayError, CallFailed) as error:
-            raise ActorAway(f"{self.name}.{method} failed: {str(error).splitlines()[-1]}", began=True) from error
+            raise ActorAway(f"{self.name}.{method} failed: {str(error).splitlines()[-1]}", began=began) from error
         if isinstance(answer, SpillwayError):
             raise answer
         return answer
@@ -72,15 +77,20 @@ class Remote:
             self._handle = self._channel = None
         return self._channel
 
-    def _found(self) -> Any:
+    async def _found(self) -> Any:
         """The actor's handle. Raises `ActorGone` when there is no such actor."""
-        if self._handle is None:
-            try:
-                self._handle = ray.get_actor(self.name, namespace=self._namespace)
-            except ValueError as error:
-                raise ActorGone(f"there is no {self.name} any more: another version or a drain ended it") from error
-            if self._opening is None or self._opening.done():
-                self._opening = asyncio.create_task(self._open_channel(self._handle))
+        if self._finding is None or self._finding.done():
+            self._finding = asyncio.create_task(self._find())
+        return await asyncio.shield(self._finding)
+
+    async def _find(self) -> Any:
+        """In a thread: while Ray's head does not answer, this would stop all else in the process, time limits too."""
+        try:
+            self._handle = await asyncio.to_thread(ray.get_actor, self.name, namespace=self._namespace)
+        except ValueError as error:
+            raise ActorGone(f"there is no {self.name} any more: another version or a drain ended it") from error
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open_channel(self._handle))
         return self._handle
 
     async def _open_channel(self, handle: Any) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import pickle
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from uuid import uuid4
 
 import pytest
+import ray
 
 from actors.calls import ActorAway, Remote
 from actors.channel import (
@@ -125,6 +127,32 @@ async def test_what_an_actor_that_hangs_does_not_read_is_bounded_and_the_next_ca
         assert channel._transport is not None
         assert channel._transport.get_write_buffer_size() <= MAX_UNSENT_BYTES + 2 * len(mib)
         channel.abort()
+
+
+async def test_while_rays_head_hangs_all_else_goes_on_and_a_call_surely_has_not_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Actors are looked up there. Else no time limit of the process would go off until it answers."""
+    asked: list[str] = []
+    is_back = threading.Event()
+
+    def hangs(name: str, namespace: str) -> None:
+        asked.append(name)
+        is_back.wait(2.0)
+        raise ValueError
+
+    monkeypatch.setattr(ray, "get_actor", hangs)
+    remote = Remote("buffer", "")
+    calls = (remote.call("echo", timeout_s=0.01) for _ in range(3))
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    is_back.set()
+    assert [isinstance(end, ActorAway) and ("did not answer" in str(end), end.began) for end in ends] == [
+        (True, False)
+    ] * 3
+    assert asked == ["buffer"], "a thread for all of them"
+    with pytest.raises(ActorAway, match="there is no") as end:
+        await remote.call("echo", timeout_s=LONG_S)
+    assert not end.value.began
 
 
 async def test_errors_of_ours_are_values(channel: Channel) -> None:
