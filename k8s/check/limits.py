@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cluster.settings import Settings
 from k8s.check.documents import Document, Fault, Pod, of_kind, pods, quantity
-from k8s.check.variables import settings_of
+from k8s.check.variables import RAY_DRAIN, environment, settings_of
 
-AFTER_DRAIN_S = 30.0
-"""What ends a drain after `drain_timeout_s`: the last answers (5 s and 5 s), joining Ray, Ray's own end."""
 DRAIN = ["python", "-m", "cluster", "drain"]
+BESIDE_DRAIN_S = 20.0
+"""Its own beside `drain_timeout_s` and `mongodb_timeout_s`: joining Ray (10 s), the last answers (5 s and 5 s)."""
+ACTORS = "grep -qsE '^ray::(BufferActor|MongoWriter)' /proc/[0-9]*/cmdline"
+"""Is one of our actors in this pod? The head's drain ends them when it has poured."""
+RAYS_END_S = 10.0
+"""Ray ends its processes one by one, with a second or two for each."""
 
 
 def faults(documents: Sequence[Document], ray_version: str) -> list[Fault]:
@@ -25,8 +31,14 @@ def faults(documents: Sequence[Document], ray_version: str) -> list[Fault]:
 
 
 def longest_drain_s(settings: Settings) -> float:
-    """The longest `python -m cluster drain` may take, with what follows it."""
-    return settings.drain_timeout_s + settings.mongodb_timeout_s + AFTER_DRAIN_S
+    """The longest `python -m cluster drain` may take."""
+    return settings.drain_timeout_s + settings.mongodb_timeout_s + BESIDE_DRAIN_S
+
+
+def wait_for_drain(settings: Settings) -> list[str]:
+    """The hook with which a worker waits for the head's drain."""
+    longest_s = math.ceil(longest_drain_s(settings))
+    return ["sh", "-c", f"for _ in $(seq {longest_s}); do {ACTORS} || exit 0; sleep 1; done"]
 
 
 def _pod(pod: Pod) -> Iterator[Fault]:
@@ -57,19 +69,22 @@ def _resources(where: str, resources: dict[str, Any]) -> Iterator[Fault]:
 
 
 def _drain(pod: Pod) -> Iterator[Fault]:
-    for container in pod.containers:
-        hook = ((container.get("lifecycle") or {}).get("preStop") or {}).get("exec") or {}
-        if not pod.owner.startswith("RayService/"):
-            continue
-        if pod.owner.endswith(" head") != (hook.get("command") == DRAIN):
-            # Drained is the whole service, so only the pod that it cannot do without may ask for it.
-            yield Fault(pod.owner, f"preStop of the head, and of no worker, must be: {' '.join(DRAIN)}")
-        settings = settings_of(pod)
-        if hook and isinstance(settings, Settings):
-            grace = pod.spec.get("terminationGracePeriodSeconds", 30)
-            if grace < longest_drain_s(settings):
-                needed = f"{longest_drain_s(settings):g} s"
-                yield Fault(pod.owner, f"terminationGracePeriodSeconds is {grace}, a drain may take {needed}")
+    """Drained is the whole service, so the head alone asks for it; what is drained may be on workers, so they wait."""
+    settings = settings_of(pod)
+    if not pod.owner.startswith("RayService/") or not isinstance(settings, Settings):
+        return
+    hook = ((pod.containers[0].get("lifecycle") or {}).get("preStop") or {}).get("exec") or {}
+    wanted = DRAIN if pod.owner.endswith(" head") else wait_for_drain(settings)
+    if hook.get("command") != wanted:
+        yield Fault(pod.owner, f"preStop must be: {shlex.join(wanted)}")
+    rays_drain_s = str(environment(pod).get(RAY_DRAIN))
+    if not rays_drain_s.isdigit():
+        yield Fault(pod.owner, f"{RAY_DRAIN} is {rays_drain_s}, must be whole seconds")
+        return
+    grace_s = pod.spec.get("terminationGracePeriodSeconds", 30)
+    needed_s = longest_drain_s(settings) + int(rays_drain_s) + RAYS_END_S
+    if grace_s < needed_s:
+        yield Fault(pod.owner, f"terminationGracePeriodSeconds is {grace_s}, its end may take {needed_s:g} s")
 
 
 def _readiness(pod: Pod) -> Iterator[Fault]:

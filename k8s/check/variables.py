@@ -15,6 +15,8 @@ from k8s.check.documents import Document, Fault, Pod, pods
 
 OPEN_FILES = "RAY_START_ULIMIT_OPEN_FILES"
 OF_THE_OPERATOR = {OPEN_FILES}
+RAY_DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+"""Seconds for which `ray start --block` drains its node after SIGTERM; 30 unless it is set."""
 OF_THE_IMAGES = {"HOME", "REDISCLI_AUTH", "MONGO_INITDB_ROOT_USERNAME", "MONGO_INITDB_ROOT_PASSWORD", "MEMBER"}
 _SERVE_CONSTANTS = ("serve/_private/constants.py", "serve/_private/constants_utils.py")
 
@@ -61,7 +63,7 @@ def _is_known(name: str) -> bool:
         return name == CONFIG_FILE_VARIABLE or name.removeprefix(ENV_PREFIX).lower() in Settings.model_fields
     if name.startswith("RAY_SERVE_"):
         return name in _serve_variables()
-    return name in tuning(1_000_000, 1) or name in OF_THE_OPERATOR | OF_THE_IMAGES
+    return name in tuning(1_000_000, 1) or name in OF_THE_OPERATOR | OF_THE_IMAGES | {RAY_DRAIN}
 
 
 @cache

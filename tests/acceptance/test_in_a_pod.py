@@ -44,6 +44,8 @@ class PodLike:
     service: Service
     direct_url: str
     environment: dict[str, str]
+    ray: subprocess.Popen[bytes]
+    ray_log: Path
 
     def stop_hook(self) -> str:
         """Runs what the kubelet runs before it ends the container; returns what it prints."""
@@ -54,6 +56,12 @@ class PodLike:
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    def end(self) -> str:
+        """What the kubelet does next; returns what Ray has said until its end."""
+        self.ray.terminate()
+        self.ray.wait(60)
+        return self.ray_log.read_text()
 
 
 def test_the_contract_is_served_and_the_stop_hook_leaves_nothing_in_the_log(pod: PodLike, mongodb_uri: str) -> None:
@@ -79,6 +87,7 @@ def test_the_contract_is_served_and_the_stop_hook_leaves_nothing_in_the_log(pod:
     assert {posted[2]["id"], last[2]["id"]} <= orders
     refused = service.request("POST", "/v1/shop/orders", b'{"sum": 5}', **as_json)[0]
     assert refused in (503, 504)  # the actors are gone, and no other pod is there yet
+    assert "Draining for up to" not in pod.end()  # by Ray, which would take half a minute for nobody
 
 
 @pytest.fixture
@@ -97,7 +106,7 @@ def pod(alone: None, redis_url: str, mongodb_uri: str, tmp_path: Path) -> Iterat
         url = f"http://127.0.0.1:{http_port}"
         service = Service(tmp_path, joined, processes[1], tmp_path / "serve.log", {"http_url": url})
         service.eventually(lambda: _ready(service), START_S)
-        yield PodLike(service, f"http://127.0.0.1:{direct_port}", joined)
+        yield PodLike(service, f"http://127.0.0.1:{direct_port}", joined, processes[0], tmp_path / "ray.log")
     finally:
         for process in reversed(processes):
             process.send_signal(signal.SIGINT)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import uuid
+from pathlib import Path
 from typing import Any
 
 import bson
@@ -22,6 +24,7 @@ from actors.core.ports import Grant
 from cluster import launch, topology
 from cluster.embedded import mongo_server
 from cluster.settings import Settings, load
+from k8s.check.limits import wait_for_drain
 from tests.acceptance.proxy import FaultProxy
 from tests.distributed.pool import ready, whole_status
 
@@ -162,6 +165,28 @@ async def next_grant(settings: Settings) -> Grant | None:
     await lease.release()
     await client.aclose()
     return grant
+
+
+async def test_the_stop_hook_of_a_worker_in_kubernetes_waits_until_the_actors_are_drained(
+    settings: Settings, tmp_path: Path
+) -> None:
+    import ray
+
+    await ready(settings)
+    for name in launch.existing():
+        pid = await ray.get_actor(name, namespace=topology.NAMESPACE).pid.remote()
+        (tmp_path / str(pid)).symlink_to(f"/proc/{pid}")  # a pod holds no other processes; this machine does
+    assert await ran_out(settings, tmp_path, looks=2)
+    assert await launch.drain(settings, 30) == 0
+    assert not await ran_out(settings, tmp_path, looks=60)
+
+
+async def ran_out(settings: Settings, processes: Path, looks: int) -> bool:
+    """Whether the hook, with so many looks at these processes, is still waiting after the last one."""
+    command, option, script = wait_for_drain(settings)
+    script = re.sub(r"seq \d+", f"seq {looks}", script).replace("/proc/", f"{processes}/")
+    hook = await asyncio.create_subprocess_exec(command, option, f"{script}; exit 3")
+    return {0: False, 3: True}[await hook.wait()]
 
 
 async def test_a_drain_that_a_buffer_does_not_answer_never_says_that_nothing_is_left(settings: Settings) -> None:

@@ -44,18 +44,33 @@ def without_mongodb() -> list[Document]:
             assert change["$patch"] == "delete"
             documents.remove(document)
             continue
-        for step in change:
-            *way, last = [part.replace("~1", "/") for part in step["path"].split("/")[1:]]
-            place: Any = document
-            for name in way:
-                place = place[int(name) if isinstance(place, list) else name]
-            at: Any = int(last) if isinstance(place, list) else last
-            if step["op"] == "test":
-                assert place[at] == step["value"]
-            else:
-                assert step["op"] == "replace"
-                place[at] = step["value"]
+        apply(change, document)
     return documents
+
+
+def with_workers(documents: list[Document]) -> Document:
+    """A group of workers as components/workers makes it of the head; returns its pod's spec."""
+    found = add_worker(documents)
+    change = yaml.safe_load((FOLDER / "components" / "workers" / "worker.yaml").read_text())
+    apply(change, find(documents, "RayService"))
+    return found
+
+
+def apply(change: list[Document], document: Document) -> None:
+    """A JSON patch, as far as ours of workers and of MongoDB go: nothing is added to a list."""
+    for step in change:
+        *way, last = [part.replace("~1", "/") for part in step["path"].split("/")[1:]]
+        place: Any = document
+        for name in way:
+            place = place[int(name) if isinstance(place, list) else name]
+        at: Any = int(last) if isinstance(place, list) else last
+        if step["op"] == "test":
+            assert place[at] == step["value"]
+        elif step["op"] == "remove":
+            del place[at]
+        else:
+            assert step["op"] == "replace" or (step["op"] == "add" and isinstance(place, dict))
+            place[at] = step["value"]
 
 
 def find(documents: list[Document], kind: str, name: str = "spillway") -> Document:
@@ -94,7 +109,16 @@ def stateful(documents: list[Document], name: str) -> Document:
 def set_variable(documents: list[Document], name: str, value: str) -> None:
     """In the head's environment, in place of one of that name."""
     entries = container(documents)["env"]
-    entries[:] = [entry for entry in entries if entry["name"] != name] + [{"name": name, "value": value}]
+    given = {"name": name, "value": value}
+    entries[:] = [given if entry["name"] == name else entry for entry in entries]
+    if given not in entries:
+        entries.append(given)
+
+
+def unset_variable(documents: list[Document], name: str) -> None:
+    """In the head's environment."""
+    entries = container(documents)["env"]
+    entries[:] = [entry for entry in entries if entry["name"] != name]
 
 
 def edit_serve(documents: list[Document], change: Plant) -> None:

@@ -24,6 +24,8 @@ from tests.unit.manifests import (
     head,
     set_variable,
     stateful,
+    unset_variable,
+    with_workers,
     without_mongodb,
 )
 
@@ -132,17 +134,47 @@ MISTAKES: dict[str, tuple[Plant, str, str]] = {
     "a grace period shorter than a drain": (
         lambda all_: head(all_).update(terminationGracePeriodSeconds=90),
         LIMITS,
-        "terminationGracePeriodSeconds is 90, a drain may take 95 s",
+        "terminationGracePeriodSeconds is 90, its end may take 95 s",
     ),
     "a drain longer than the grace period": (
         lambda all_: set_variable(all_, "SPILLWAY_DRAIN_TIMEOUT_S", "300"),
         LIMITS,
-        "terminationGracePeriodSeconds is 120, a drain may take 335 s",
+        "terminationGracePeriodSeconds is 120, its end may take 335 s",
+    ),
+    "a drain of Ray's after ours": (
+        lambda all_: set_variable(all_, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", "30"),
+        LIMITS,
+        "RayService/spillway head: terminationGracePeriodSeconds is 120, its end may take 125 s",
+    ),
+    "a drain of Ray's that nobody has counted": (
+        lambda all_: unset_variable(all_, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"),
+        LIMITS,
+        "RayService/spillway head: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S is None, must be whole seconds",
     ),
     "no drain": (
         lambda all_: container(all_).pop("lifecycle"),
         LIMITS,
-        "preStop of the head, and of no worker, must be: python -m cluster drain",
+        "RayService/spillway head: preStop must be: python -m cluster drain",
+    ),
+    "a worker that drains": (
+        lambda all_: add_worker(all_),
+        LIMITS,
+        "RayService/spillway group edge: preStop must be: sh -c 'for _ in $(seq 85); do grep",
+    ),
+    "a worker that does not wait for the drain": (
+        lambda all_: add_worker(all_)["containers"][0].pop("lifecycle"),
+        LIMITS,
+        "RayService/spillway group edge: preStop must be: sh -c 'for _ in $(seq 85); do grep",
+    ),
+    "a worker that waits for a shorter drain": (
+        lambda all_: (set_variable(all_, "SPILLWAY_DRAIN_TIMEOUT_S", "300"), with_workers(all_)),
+        LIMITS,
+        "RayService/spillway group edge: preStop must be: sh -c 'for _ in $(seq 325); do grep",
+    ),
+    "a worker killed while it waits": (
+        lambda all_: with_workers(all_).update(terminationGracePeriodSeconds=120),
+        LIMITS,
+        "RayService/spillway group edge: terminationGracePeriodSeconds is 120, its end may take 125 s",
     ),
     "a head that waits for Serve": (
         lambda all_: container(all_).update(readinessProbe={"httpGet": {"path": "/-/healthz", "port": "serve"}}),
@@ -289,6 +321,12 @@ def test_without_the_bundled_mongodb_nothing_names_it_and_the_service_may_reach_
     egress = find(documents, "NetworkPolicy", "ray")["spec"]["egress"]
     assert {"ports": [{"port": 27017}]} in egress
     assert len(egress) == len(find(base(), "NetworkPolicy", "ray")["spec"]["egress"])
+
+
+def test_a_worker_waits_for_the_drain_of_the_head_and_is_given_the_time_for_it() -> None:
+    documents = base()
+    with_workers(documents)
+    assert inspect(documents)[LIMITS] == []
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
