@@ -116,3 +116,15 @@ def _redis_memory(documents: Sequence[Document], settings: Settings) -> Iterator
                 limit = pod.limit("memory")
                 if limit is not None and limit < 2 * memory:
                     yield Fault(pod.owner, f"its memory limit {limit} is below twice maxmemory ({memory})")
+        yield from _redis_volume(documents, memory)
+
+
+def _redis_volume(documents: Sequence[Document], memory: int) -> Iterator[Fault]:
+    """A log is rewritten when it has doubled: both lie there, and the new one, and what is written meanwhile."""
+    for document in of_kind(documents, "StatefulSet"):
+        spec = document["spec"]
+        if spec["template"]["metadata"]["labels"].get("app.kubernetes.io/component") == "redis":
+            for claim in spec.get("volumeClaimTemplates") or ():
+                size = claim["spec"]["resources"]["requests"]["storage"]
+                if quantity(size) < 4 * memory:
+                    yield Fault(name_of(document), f"its volume of {size} is below four times maxmemory ({memory})")

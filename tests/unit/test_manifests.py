@@ -281,6 +281,13 @@ MISTAKES: dict[str, tuple[Plant, str, str]] = {
         AGREEMENT,
         "its memory limit 2147483648 is below twice maxmemory",
     ),
+    "a Redis whose disk is full before its memory": (
+        lambda all_: find(all_, "StatefulSet", "spillway-redis")["spec"]["volumeClaimTemplates"][0]["spec"][
+            "resources"
+        ]["requests"].update(storage="2Gi"),
+        AGREEMENT,
+        "StatefulSet/spillway-redis: its volume of 2Gi is below four times maxmemory (1073741824)",
+    ),
     "a key that Serve ignores": (
         lambda all_: edit_serve(all_, lambda config: edge(config).update(max_ongoing_request=5)),
         SERVE,
