@@ -16,8 +16,8 @@ class Budget:
 
     `lanes` slots are kept back: if this process dies, that many commands may still be executed while the next writer
     already counts from zero; where bytes count, as many slots for each of them as a command can cost. While the outcome
-    of any command is unknown no permit is given at all, so that at most `lanes` unknown commands exist however long the
-    server hangs.
+    of any command is unknown no permit is given at all, until the server answers again and `operation_s` has passed: by
+    then it has itself ended what was left behind, so that at most `lanes` such commands exist however long it hangs.
     """
 
     def __init__(
@@ -28,7 +28,6 @@ class Budget:
         """
         self.limit = limit
         self.operation_s = operation_s
-        self.episode = 0  # of unknown outcomes: it ends when the server answers again
         self.gauge = WindowGauge()
         self._clock = clock
         self._operation_ns = int(operation_s * SECOND_NS)
@@ -90,7 +89,6 @@ class Budget:
         end = self._clock.now_ns() + self._operation_ns
         if self._unknown:
             self._ring.complete(end, self._unknown)
-            self.episode += 1
             self._hold_until = max(self._hold_until, end)
             self._doubt_until = max(self._doubt_until, end)
         self._unknown = 0

@@ -19,6 +19,7 @@ from actors.core.errors import (
     CommandFailed,
     CommandNotSent,
     CommandRefused,
+    CommandTimedOut,
     CommandUnknown,
     DatabaseUnavailable,
     LogUnavailable,
@@ -175,6 +176,7 @@ class Writer:
             self._lanes.release()
 
     async def _store_load(self, load: Load, cost: int) -> None:
+        began_ns = self._clock.now_ns()
         try:
             report = await self._command(lambda: self._store.store(load.command), cost)
         except CommandRefused as refusal:
@@ -185,8 +187,8 @@ class Writer:
             report = Report.rejected(str(refusal))
         except BaseException as error:
             load.answer_all(Outcome.RETRY)
-            if isinstance(error, CommandUnknown):
-                self._doubts.note(load.command, self._budget.episode, self._clock.now_ns())
+            if isinstance(error, CommandUnknown | CommandTimedOut):
+                self._doubts.note(load.command, began_ns, self._clock.now_ns())
             raise
         self._tally.load(len(load.command.ids))
         self._census.grow(load.command.namespace, report.grown)

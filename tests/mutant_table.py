@@ -186,6 +186,12 @@ MUTANTS = (
         "tests/unit/test_cli_dead_letters.py::test_what_comes_after_the_count_is_not_discarded",
     ),
     _one(
+        "a server is not told to end what is given up", "I4", "actors/adapters/mongo_store.py",
+        'timed = {**body, "maxTimeMS": self._most_ms}', "timed = body",
+        "tests/contract/test_core_on_servers.py::"
+        "test_a_server_that_hangs_and_greets_keeps_nothing_that_was_given_up",
+    ),
+    _one(
         "an answer that cannot be read is a refusal", "I1", "actors/adapters/mongo_store.py",
         "raise (CommandUnknown if left else CommandRefused)", "raise CommandRefused",
         "tests/contract/test_document_store.py::test_an_answer_that_cannot_be_read_tells_nothing_and_refuses_nothing",

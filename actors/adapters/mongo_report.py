@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from actors.core.batching import Command, Verb
-from actors.core.errors import CommandRefused
+from actors.core.errors import CommandRefused, CommandTimedOut
 from actors.core.outcome import Outcome, Report
 
+TIMED_OUT = 50  # MaxTimeMSExpired: the server ended it when the time that it was given was up
 _DUPLICATE_KEY = 11000
 
 # Of a single write: not done now, may be done later. The server gives a write whatever befell it, also a block by the
 # operator (371, 215), overload (365, 402, 433, 449, 462) and a shard that is moving (63, 150, 249, 250, 343, 13388).
 _PASSING = frozenset({
-    6, 7, 24, 46, 50, 63, 64, 89, 91, 100, 112, 117, 133, 134, 150, 189, 202, 215, 216, 249, 250, 262, 290, 314, 317,
+    6, 7, 24, 46, 63, 64, 89, 91, 100, 112, 117, 133, 134, 150, 189, 202, 215, 216, 249, 250, 262, 290, 314, 317,
     343, 365, 371, 402, 433, 449, 462, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031,
 })  # fmt: skip
 
@@ -27,10 +28,14 @@ def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Ou
     """What `answer` says of each write. A write-concern error means that nobody knows yet: all are tried again.
 
     `unnamed`: what an INSERT is that violates an index which the server does not name. Raises `CommandRefused` when an
-    error is about one of the writes and the answer does not tell about the others.
+    error is about one of the writes and the answer does not tell about the others. Raises `CommandTimedOut` when the
+    time was up for any of them: how many of the others are done the answer cannot tell then.
     """
     count = len(command.ids)
     errors = answer.get("writeErrors", [])
+    for error in errors:
+        if error.get("code") == TIMED_OUT:
+            raise CommandTimedOut(_why(error, "its time was up"))
     unknown = Report.all(Outcome.RETRY, count)._replace(grown=_grown(command, answer))  # the count knows all the same
     if answer.get("writeConcernError"):
         return unknown

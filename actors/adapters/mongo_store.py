@@ -21,9 +21,17 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from actors.adapters import ferretdb, mongo_id
 from actors.adapters.cancellation import heeding_cancellation
-from actors.adapters.mongo_report import report_of
+from actors.adapters.mongo_report import TIMED_OUT, report_of
 from actors.core.batching import Command, Verb
-from actors.core.errors import CommandFailed, CommandForbidden, CommandNotSent, CommandRefused, CommandUnknown
+from actors.core.errors import (
+    CommandFailed,
+    CommandForbidden,
+    CommandNotSent,
+    CommandRefused,
+    CommandTimedOut,
+    CommandUnknown,
+    SpillwayError,
+)
 from actors.core.outcome import Outcome, Report
 
 # The content is at fault, and always will be. Every other error of a whole command (no rights, no disk, no primary, one
@@ -48,6 +56,9 @@ _POISON = frozenset({
 })  # fmt: skip
 
 _UNAUTHORIZED = 13
+# Of the time for which we wait. A server that hangs goes on with what nobody waits for any more, and answers greetings
+# all the while: so it is told to end each command itself, before we give it up.
+_SERVERS_SHARE = 0.8
 _CONCERN = re.compile(r"writeConcern|write concern|cannot use '[wj]'", re.IGNORECASE)
 
 # Nothing in an answer may keep it from being read: it repeats values of documents, dates beyond Python's and texts cut
@@ -91,7 +102,9 @@ class MongoStore:
             appname="spillway",
             event_listeners=[_Witness()],
         )
-        self._write_concern = {"w": int(write_concern) if write_concern.isdecimal() else write_concern, "j": True}
+        self._most_ms = max(1, int(milliseconds * _SERVERS_SHARE))
+        servers = int(write_concern) if write_concern.isdecimal() else write_concern
+        self._write_concern = {"w": servers, "j": True, "wtimeout": self._most_ms}
         self._is_ferretdb = False
         self._update_limit_of_ferretdb = max(1, ferretdb.UPDATES_AT_ONCE // lanes)
         self._unnamed: dict[str, tuple[Outcome, float]] = {}  # namespace -> what an unnamed duplicate is, until
@@ -220,21 +233,26 @@ class MongoStore:
     async def _run(self, database: str, body: dict[str, Any], codec: CodecOptions[Any] = _DECODED) -> Mapping[str, Any]:
         left: list[bool] = []
         token = _left.set(left)
+        timed = {**body, "maxTimeMS": self._most_ms}
         try:
             with heeding_cancellation():
-                return cast(Mapping[str, Any], await self._client[database].command(body, codec_options=codec))
+                return cast(Mapping[str, Any], await self._client[database].command(timed, codec_options=codec))
         except (DocumentTooLarge, InvalidDocument) as error:  # found by the driver
             raise CommandRefused(_sentence(error)) from error
         except BSONError as error:
             raise (CommandUnknown if left else CommandRefused)(_sentence(error)) from error
         except OperationFailure as error:
-            if error.code in _POISON and not _is_about_concern(error):
-                raise CommandRefused(_sentence(error)) from error
-            raise (CommandForbidden if error.code == _UNAUTHORIZED else CommandFailed)(_sentence(error)) from error
+            raise _kind_of(error)(_sentence(error)) from error
         except PyMongoError as error:
             raise (CommandUnknown if left else CommandNotSent)(_sentence(error)) from error
         finally:
             _left.reset(token)
+
+
+def _kind_of(error: OperationFailure) -> type[SpillwayError]:
+    if error.code in _POISON and not _is_about_concern(error):
+        return CommandRefused
+    return {_UNAUTHORIZED: CommandForbidden, TIMED_OUT: CommandTimedOut}.get(error.code or 0, CommandFailed)
 
 
 def _is_about_concern(error: OperationFailure) -> bool:

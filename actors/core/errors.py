@@ -131,6 +131,13 @@ class CommandFailed(SpillwayError):
     code = "command-failed"
 
 
+class CommandTimedOut(CommandFailed):
+    """The server itself ended the command when its time was up: some of its writes may be done, and nothing of it goes
+    on."""
+
+    code = "command-timed-out"
+
+
 class CommandForbidden(CommandFailed):
     """The user under whose name the service asks has no right to it; that may be granted later."""
 

@@ -174,7 +174,8 @@ class DocumentStore(Protocol):
         """Learn what kind of server this is (one command); the limits hold from then on."""
 
     async def store(self, command: Command) -> Report:
-        """Raises `CommandNotSent`, `CommandUnknown`, `CommandRefused`, `CommandFailed`."""
+        """Raises `CommandNotSent`, `CommandUnknown`, `CommandRefused`, `CommandFailed`; of the last `CommandTimedOut`
+        when the server itself has ended it."""
 
     async def find(self, namespace: str, ids: Sequence[str]) -> dict[str, bytes | None]:
         """Documents by the ids as they were asked for. An id that is missing has none; one with None has to be asked

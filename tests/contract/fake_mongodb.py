@@ -11,6 +11,7 @@ HELLO = {
     "ok": 1, "isWritablePrimary": True, "maxWireVersion": 21, "minWireVersion": 0, "helloOk": True,
     "maxBsonObjectSize": 16777216, "maxMessageSizeBytes": 48000000, "maxWriteBatchSize": 1000,
 }  # fmt: skip
+TIME_IS_UP = {"ok": 0, "code": 50, "codeName": "MaxTimeMSExpired", "errmsg": "operation exceeded time limit"}
 OP_MSG, OP_QUERY_REPLY = 2013, 1
 
 
@@ -78,3 +79,28 @@ class Answering(FakeMongoDB):
 
     async def answer(self) -> dict[str, Any]:
         return self._answer
+
+
+class Locked(FakeMongoDB):
+    """Greets at once, while every write waits for `unlocked`, also one that nobody waits for any more: as a mongod
+    does under `fsyncLock`, and a mongos while a shard has no primary. It ends itself what was given a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unlocked = asyncio.Event()
+        self.waiting = self.most_waiting = 0
+
+    async def answer(self) -> dict[str, Any]:
+        command = self.received[-1]
+        if "buildInfo" in command:
+            return {"ok": 1}
+        self.waiting += 1
+        self.most_waiting = max(self.most_waiting, self.waiting)
+        try:
+            async with asyncio.timeout(command["maxTimeMS"] / 1000 if "maxTimeMS" in command else None):
+                await self.unlocked.wait()
+            return {"ok": 1, "n": 1}
+        except TimeoutError:
+            return TIME_IS_UP
+        finally:
+            self.waiting -= 1

@@ -8,9 +8,10 @@ from functools import partial
 
 import bson
 import pytest
+from fake_mongodb import Locked
 
 from actors.adapters.clock import SystemClock
-from actors.adapters.memory import RecordingTelemetry
+from actors.adapters.memory import MemoryLease, RecordingTelemetry
 from actors.adapters.mongo_store import MongoStore
 from actors.adapters.redis_cache import RedisCache
 from actors.adapters.redis_dead_letters import RedisDeadLetters
@@ -21,8 +22,9 @@ from actors.adapters.redis_streams import is_owner
 from actors.budget import Budget
 from actors.buffer import Buffer
 from actors.core.arrivals import LaneCall
-from actors.core.batching import BatchPolicy
+from actors.core.batching import BatchPolicy, Command, Origin, Verb
 from actors.core.document import Kind, Write, encode_writes
+from actors.core.outcome import Outcome
 from actors.inflow import Bounds
 from actors.outbox import Outbox
 from actors.tenure import Tenure
@@ -89,3 +91,33 @@ async def test_a_batch_that_was_stored_and_not_acknowledged_is_replayed_without_
     await asyncio.wait({living, working})
     await writer.close()
     await client.aclose()
+
+
+async def test_a_server_that_hangs_and_greets_keeps_nothing_that_was_given_up() -> None:
+    """Else all of it would be executed when the lock goes: in one second, and after what was stored meanwhile."""
+    lanes, timeout_s, clock, server = 2, 0.5, SystemClock(), Locked()
+
+    async def owns(_: Origin) -> bool:
+        return True
+
+    async def store_at_last(namespace: str) -> None:
+        command = Command(Verb.UPDATE, namespace, ["a"], [bson.encode({"_id": "a"})])
+        while (await writer.write([command]))[0].outcomes != bytes([Outcome.STORED]):
+            await asyncio.sleep(0.05)
+
+    async with server as uri:
+        writer = Writer(
+            MongoStore(uri, timeout_s=timeout_s, lanes=lanes), Outbox(1_000, 8 << 20, owns),
+            Budget(100, lanes, timeout_s, clock), Tenure(MemoryLease(clock, ttl_s=3.0), clock), clock,
+            RecordingTelemetry(), lanes=lanes,
+        )  # fmt: skip
+        working = asyncio.create_task(writer.run())
+        writes = [asyncio.create_task(store_at_last(f"d.c{i}")) for i in range(3 * lanes)]
+        await asyncio.sleep(1.0 + 8 * timeout_s)
+        assert server.most_waiting == lanes
+        server.unlocked.set()
+        await asyncio.wait_for(asyncio.gather(*writes), 30.0)
+        assert server.most_waiting == lanes
+        working.cancel()
+        await asyncio.wait({working})
+        await writer.close()

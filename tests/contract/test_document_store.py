@@ -11,7 +11,7 @@ import bson
 import pytest
 from bson import DatetimeMS, ObjectId
 from bson.raw_bson import RawBSONDocument
-from fake_mongodb import Answering, Silent
+from fake_mongodb import TIME_IS_UP, Answering, Silent
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
@@ -19,7 +19,14 @@ from actors.adapters.memory import MemoryStore
 from actors.adapters.mongo_report import report_of
 from actors.adapters.mongo_store import MongoStore
 from actors.core.batching import Command, Verb
-from actors.core.errors import CommandFailed, CommandForbidden, CommandNotSent, CommandRefused, CommandUnknown
+from actors.core.errors import (
+    CommandFailed,
+    CommandForbidden,
+    CommandNotSent,
+    CommandRefused,
+    CommandTimedOut,
+    CommandUnknown,
+)
 from actors.core.outcome import Outcome, Report
 from actors.core.ports import DocumentStore
 from serve_app.patches import steps
@@ -383,7 +390,20 @@ async def test_every_writing_command_asks_for_the_journal_and_for_as_many_server
         await store.store(Command(verb, "d.c", ["a"], [b"" if verb == Verb.DELETE else document("a")]))
     (command,) = server.received
     assert command[verb.name.lower()] == "c"
-    assert command["writeConcern"] == {"w": servers, "j": True}
+    assert command["writeConcern"] == {"w": servers, "j": True, "wtimeout": int(SOON_S * 800)}
+
+
+async def test_the_server_is_told_to_end_each_command_before_we_give_it_up() -> None:
+    """One that hangs would go on with it, and answer greetings meanwhile, whoever has gone."""
+    server = Answering({"ok": 1, "n": 1, "cursor": {"id": 0, "firstBatch": []}})
+    async with server as uri, mongo(uri, timeout_s=SOON_S) as (store, _):
+        for verb in Verb:
+            await store.store(Command(verb, "d.c", ["a"], [b"" if verb == Verb.DELETE else document("a")]))
+        await store.find("d.c", ["a"])
+        await store.sample("d.c", 5)
+        await store.count("d.c")
+        await store.describe()
+    assert [command["maxTimeMS"] for command in server.received] == [int(SOON_S * 800)] * 7
 
 
 # What a server says, in the words of MongoDB
@@ -447,6 +467,20 @@ async def test_a_write_concern_error_is_no_success_on_the_wire_either(verb: Verb
         assert outcomes(report) == [RETRY, RETRY]
         # What is done counts, whoever may not know it: the same command again finds it there, and counts nothing.
         assert report.grown == {Verb.INSERT: 2 - len(refused), Verb.UPDATE: 0, Verb.DELETE: len(refused) - 2}[verb]
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+@pytest.mark.parametrize("of_one", [False, True], ids=["of the whole", "of one write, as mongos tells it"])
+async def test_when_the_time_was_up_in_the_middle_nothing_is_taken_for_stored_or_refused(
+    verb: Verb, of_one: bool
+) -> None:
+    """Some of the writes are done, and the answer does not tell which. But it is an answer: nothing goes on."""
+    errors = [{"index": 1, "code": 121, "errmsg": "validation"}, {"index": 2, "code": 50, "errmsg": "its time was up"}]
+    answer = {"ok": 1, "n": 1, "writeErrors": errors} if of_one else TIME_IS_UP
+    async with Answering(answer) as uri, mongo(uri, timeout_s=SOON_S) as (store, _):
+        bodies = [b"" if verb == Verb.DELETE else document(id_) for id_ in "abc"]
+        with pytest.raises(CommandTimedOut, match="time"):
+            await store.store(Command(verb, "d.c", list("abc"), bodies))
 
 
 @pytest.mark.parametrize("verb", [Verb.INSERT, Verb.UPDATE])

@@ -11,7 +11,7 @@ from composed import NAMESPACE, OPERATION_S, Service, commands, insert, worst_wi
 from actors.adapters.memory import MemoryStore
 from actors.core.batching import Command, Verb
 from actors.core.doubts import NO_LIMIT, Doubts
-from actors.core.errors import CommandUnknown
+from actors.core.errors import CommandTimedOut, CommandUnknown, SpillwayError
 from actors.core.outcome import Outcome, Report
 from actors.core.pacing import SECOND_NS
 
@@ -20,11 +20,12 @@ class Slow(MemoryStore):
     """Does not manage more than `manages` writes in time; what it has not managed it has not done."""
 
     manages = 1 << 30
+    answers: SpillwayError = CommandUnknown("no answer in time")
 
     async def store(self, command: Command) -> Report:
         if len(command.ids) > self.manages:
             self._note("store", len(command.ids))
-            raise CommandUnknown("no answer in time")
+            raise self.answers
         return await super().store(command)
 
 
@@ -48,6 +49,24 @@ async def test_a_batch_too_slow_as_a_whole_gets_through_in_pieces(service: Servi
     sizes = [writes for verb, writes in service.sent if verb == "store"]
     assert sizes[:3] == [64, 64, 32], "the first may have been an accident"
     assert 0 < max(sizes[-2:]) <= 20
+    assert worst_window([at for at, _, _ in service.store.commands]) <= 96
+    assert service.log.entries == {}
+
+
+async def test_a_batch_that_the_server_ends_itself_gets_through_in_pieces_without_a_pause(service: Service) -> None:
+    """It has answered: nothing goes on there, and the gate has no reason to close."""
+    service.store.manages = 20  # type: ignore[attr-defined]
+    service.store.answers = CommandTimedOut("operation exceeded time limit")  # type: ignore[attr-defined]
+    await service.keep(*(insert(f"id{i}") for i in range(64)))
+    await service.clock.advance(3.0)
+    assert len(service.store.documents) == 64
+    sizes = [writes for verb, writes in service.sent if verb == "store"]
+    assert sizes[:3] == [64, 64, 32], "the first may have been an accident"
+    assert 0 < max(sizes[-2:]) <= 20
+    assert service.writer.stats()["mongodb"] == "up"
+    ended = [writes for writes in sizes if writes > 20]
+    assert service.writer.stats()["commands_total"] == 2 + len(sizes)
+    assert service.budget.gauge.worst >= len(ended), "what was ended has been executed: it counts"
     assert worst_window([at for at, _, _ in service.store.commands]) <= 96
     assert service.log.entries == {}
 
@@ -94,13 +113,13 @@ def command(count: int, verb: Verb = Verb.INSERT) -> Command:
     return Command(verb, NAMESPACE, [str(i) for i in range(count)], [b""] * count)
 
 
-def test_each_episode_halves_down_to_one_write_and_only_for_its_kind() -> None:
+def test_each_cause_halves_down_to_one_write_and_only_for_its_kind() -> None:
     doubts = Doubts(operation_s=1.0)
     allowed = []
-    for episode in range(5):
-        for _ in range(3):
-            doubts.note(command(min(8, doubts.most(command(1), episode))), episode, now=episode)
-        allowed.append(doubts.most(command(1), episode))
+    for now in range(5):
+        for began_ns in (now, now, now - 1):  # all of them began before the first of them ended
+            doubts.note(command(min(8, doubts.most(command(1), now))), began_ns, now)
+        allowed.append(doubts.most(command(1), now))
     assert allowed == [NO_LIMIT, 4, 2, 1, 1]
     assert doubts.most(command(1, Verb.UPDATE), 5) == NO_LIMIT
     assert doubts.most(command(1), 4 + 12 * SECOND_NS - 1) == 1
@@ -114,7 +133,7 @@ def test_the_smaller_of_two_limits_counts_for_updates() -> None:
     doubts = Doubts(operation_s=1.0)
     assert doubts.most(command(8, Verb.UPDATE), 0, update_limit=20) == 20
     assert doubts.most(command(8), 0, update_limit=20) == NO_LIMIT
-    for episode in range(2):
-        doubts.note(command(8, Verb.UPDATE), episode, 0)
+    for began_ns in range(2):
+        doubts.note(command(8, Verb.UPDATE), began_ns, 0)
     assert doubts.most(command(8, Verb.UPDATE), 0, update_limit=20) == 4
     assert doubts.most(command(8, Verb.UPDATE), 0, update_limit=3) == 3
