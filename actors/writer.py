@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -134,9 +135,12 @@ class Writer:
     async def _dispatch(self) -> None:
         while True:
             self._work.clear()
-            if not (len(self._outbox) or len(self._reads)):
+            if not (len(self._outbox) or len(self._reads) or self._census.is_due):
                 await self._work.wait()
             await self._up.wait()
+            if self._census.is_due:
+                await self._count_again()
+                continue
             await self._lanes.acquire()
             await self._budget.take(self._may_send)
             send, cost = self._next() if self._up.is_set() else (None, 1)  # this late, so that more has come together
@@ -146,6 +150,12 @@ class Writer:
             else:
                 await self._take_rest(cost - 1)
                 self._tasks.begin(self._use_lane(send))
+
+    async def _count_again(self) -> None:
+        await self._tasks.until_idle()
+        if self._up.is_set():
+            with suppress(CommandNotSent, CommandUnknown):  # then MongoDB is lost, and it is asked when it is back
+                await self._census.take(self._count)
 
     async def _take_rest(self, cost: int) -> None:
         """What a large command costs beyond the first slot. MongoDB may go away meanwhile, and come back."""
@@ -189,9 +199,13 @@ class Writer:
             load.answer_all(Outcome.RETRY)
             if isinstance(error, CommandUnknown | CommandTimedOut):
                 self._doubts.note(load.command, began_ns, self._clock.now_ns())
+            if isinstance(error, CommandTimedOut):
+                self._census.doubt(load.command.namespace)
             raise
         self._tally.load(len(load.command.ids))
         self._census.grow(load.command.namespace, report.grown)
+        if self._census.is_due:
+            self._work.set()
         load.answer(report)
 
     async def _command(self, send: Callable[[], Awaitable[T]], cost: int = 1) -> T:
@@ -259,14 +273,15 @@ class Writer:
                 self._last_error, attempt = "", 0
 
     async def _learn(self) -> None:
-        """Kind of server, and sizes of the counted collections; again after every doubt: it may have changed them."""
+        """Kind of server; again after every doubt, which may have changed it, and the sizes of the collections."""
         self._learned = self._learned and not self._budget.has_unknown
         self._budget.settle()
+        self._census.renew(everything=not self._learned)
         if not self._learned:
             await self._budget.take(self._may_send)
             await self._command(self._store.describe)
-            await self._census.take(self._count)
-            self._learned = self._census.complete  # else once more after the next time that MongoDB was away
+            self._learned = True
+        await self._census.take(self._count)
 
     async def _count(self, namespace: str) -> int:
         await self._budget.take(self._may_send)

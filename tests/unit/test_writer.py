@@ -17,6 +17,7 @@ from actors.core.errors import (
     CommandForbidden,
     CommandNotSent,
     CommandRefused,
+    CommandTimedOut,
     CommandUnknown,
     DatabaseUnavailable,
     Fenced,
@@ -687,7 +688,7 @@ async def test_a_count_that_mongodb_refuses_leaves_the_number_unknown_and_nothin
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     service = Service()
-    refusals = [CommandForbidden("not authorized on d to execute command"), CommandRefused("it is a view")]
+    refusals = [CommandForbidden("not authorized on d to execute command"), CommandTimedOut("operation exceeded time")]
     service.store.faults.plan("count", *refusals)
     await service.start_writer()
     task = write(service, commands("a"))
@@ -702,6 +703,60 @@ async def test_a_count_that_mongodb_refuses_leaves_the_number_unknown_and_nothin
         assert service.writer.stats()["documents"] == known
     assert [record.args and record.args[0] for record in caplog.records] == [NAMESPACE], "told once"
     await service.stop()
+
+
+@pytest.mark.parametrize("fault", [CommandRefused("it is a view"), CommandFailed("no shard has a primary")])
+async def test_a_count_that_fails_keeps_no_write_waiting(fault: SpillwayError) -> None:
+    service = Service()
+    service.store.faults.plan("count", *[fault] * 99)
+    await service.start_writer()
+    task = write(service, commands("a"))
+    await service.clock.advance(1.1)
+    assert outcomes(answer(task)[0]) == [Outcome.STORED]
+    await service.stop()
+
+
+async def test_a_count_that_is_never_answered_is_given_up_and_writes_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    """It may be slower than a command may be: of a view or a time series it reads everything."""
+    service = Service()
+    service.store.faults.plan("count", *[CommandUnknown("timed out")] * 99)
+    await service.start_writer()
+    task = write(service, commands("a"))
+    await service.clock.advance(1.1)
+    assert service.writer.stats()["last_error"] == f"no answer to a count of {NAMESPACE}: timed out"
+    await service.clock.advance(3 * OPERATION_S)
+    assert outcomes(answer(task)[0]) == [Outcome.STORED]
+    stats = service.writer.stats()
+    assert (stats["mongodb"], stats["last_error"], stats["documents"]) == ("up", "", {})
+    assert [record.args and record.args[0] for record in caplog.records] == [NAMESPACE]
+    service.store.faults.plan("probe", CommandNotSent("away"))
+    await service.clock.advance(OPERATION_S)
+    assert service.writer.stats()["mongodb"] == "up", "it is not asked for again"
+    await service.stop()
+
+
+async def test_after_a_command_that_the_server_ended_its_collection_is_counted_once_one_is_done(
+    service: Service,
+) -> None:
+    """Some of its writes may be done; and the count waits till none is under way."""
+    service.store.faults.plan("store reply", CommandTimedOut("operation exceeded time limit"))
+    ended = write(service, commands("a", "b"))
+    await service.clock.advance(0.1)
+    assert outcomes(answer(ended)[0]) == [Outcome.RETRY] * 2
+    assert service.writer.stats()["documents"] == {}
+    assert service.writer.stats()["held_s"] == 0.0, "it is known to be over"
+    await service.clock.advance(5.0)
+    assert service.writer.stats()["documents"] == {}, "what kept it from being done may keep a count as long"
+    again = write(service, commands("a", "b", "c"))
+    service.store.hold = asyncio.Event()
+    other = write(service, [Command(Verb.INSERT, "d.other", ["x"], [b"x"])])
+    await service.clock.advance(0.1)
+    service.store.hold.set()
+    await service.clock.advance(0.1)
+    assert outcomes(answer(again)[0]) == [Outcome.DUPLICATE] * 2 + [Outcome.STORED]
+    assert outcomes(answer(other)[0]) == [Outcome.STORED]
+    assert service.writer.stats()["documents"] == {NAMESPACE: 3}
+    assert [verb for _, verb, _ in service.store.commands][-2:] == ["store", "count"]
 
 
 async def test_a_number_that_is_no_longer_sure_is_not_told_when_it_may_not_be_asked_again(service: Service) -> None:
@@ -750,10 +805,10 @@ async def test_a_mongodb_that_is_lost_is_down_whatever_it_answers_on_another_con
     hangs.set()
 
 
-@pytest.mark.parametrize("fault", [CommandNotSent("away"), CommandUnknown("lost"), CommandFailed("no primary")])
-async def test_a_mongodb_that_does_not_answer_the_count_is_down_until_it_does(fault: SpillwayError) -> None:
+@pytest.mark.parametrize(("fault", "times"), [(CommandNotSent("away"), 2), (CommandUnknown("lost"), 1)])
+async def test_a_mongodb_that_does_not_answer_the_count_is_down_until_it_does(fault: SpillwayError, times: int) -> None:
     service = Service()
-    service.store.faults.plan("count", *[fault] * 2)
+    service.store.faults.plan("count", *[fault] * times)
     await service.start_writer()
     await service.clock.advance(1.02)
     assert service.writer.stats()["mongodb"] == "down"
