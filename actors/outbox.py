@@ -38,8 +38,9 @@ class Load:
             part.answer.set_result(report.part(start, stop))
             start = stop
 
-    def answer_all(self, outcome: Outcome) -> None:
-        self.answer(Report.all(outcome, len(self.command.ids)))
+    def answer_again(self, reason: str) -> None:
+        """None of it is done, or nobody knows: `reason` is for people."""
+        self.answer(Report.again(len(self.command.ids), reason))
 
 
 class Outbox:

@@ -178,6 +178,7 @@ class Outflow:
                         raise RuntimeError(f"{len(places)} writes were sent and {len(report.outcomes)} reported")
                     if report.needs_retry:
                         again.append(group)
+                        self.last_error = report.retry_reason or self.last_error
                     elif Outcome.REJECTED in report.outcomes:
                         for index, outcome in enumerate(report.outcomes):
                             if outcome == Outcome.REJECTED:

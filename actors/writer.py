@@ -26,7 +26,7 @@ from actors.core.errors import (
     LogUnavailable,
     SpillwayError,
 )
-from actors.core.outcome import Outcome, Report
+from actors.core.outcome import Report
 from actors.core.pacing import backoff_s
 from actors.core.ports import Clock, DocumentStore, Telemetry
 from actors.life import Tasks, together
@@ -196,12 +196,13 @@ class Writer:
                 return
             report = Report.rejected(str(refusal))
         except BaseException as error:
-            load.answer_all(Outcome.RETRY)
+            load.answer_again(str(error) or type(error).__name__)
             if isinstance(error, CommandUnknown | CommandTimedOut):
                 self._doubts.note(load.command, began_ns, self._clock.now_ns())
             if isinstance(error, CommandTimedOut):
                 self._census.doubt(load.command.namespace)
             raise
+        self._last_error = report.retry_reason or self._last_error
         self._tally.load(len(load.command.ids))
         self._census.grow(load.command.namespace, report.grown)
         if self._census.is_due:

@@ -25,7 +25,8 @@ _ID_INDEX = re.compile(r"^E11000 duplicate key error collection: \S+ index: _id_
 
 
 def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Outcome.REJECTED) -> Report:
-    """What `answer` says of each write. A write-concern error means that nobody knows yet: all are tried again.
+    """What `answer` says of each write. A write-concern error means that nobody knows yet: all are tried again, and
+    the reason names the setting, since one that cannot be met is tried for ever.
 
     `unnamed`: what an INSERT is that violates an index which the server does not name. Raises `CommandRefused` when an
     error is about one of the writes and the answer does not tell about the others. Raises `CommandTimedOut` when the
@@ -37,15 +38,17 @@ def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Ou
         if error.get("code") == TIMED_OUT:
             raise CommandTimedOut(_why(error, "its time was up"))
     unknown = Report.all(Outcome.RETRY, count)._replace(grown=_grown(command, answer))  # the count knows all the same
-    if answer.get("writeConcernError"):
-        return unknown
+    if concern := answer.get("writeConcernError"):
+        why = f"MongoDB does not confirm what SPILLWAY_WRITE_CONCERN asks for: {_why(concern, 'no reason given')}"
+        return unknown._replace(retry_reason=why)
     told = answer.get("n", 0) + len(errors) if command.verb != Verb.DELETE or (errors and "n" not in answer) else count
     if told != count:  # every insert and every upsert finds or makes one, so some write is not spoken of
         if errors and errors[0].get("code") not in _PASSING and command.verb != Verb.INSERT:
             raise CommandRefused(_why(errors[0], "refused by MongoDB"))
-        return unknown
+        return unknown._replace(retry_reason=_why(errors[0], "not done") if errors else "")
     outcomes = bytearray(Report.all(Outcome.STORED, count).outcomes)
     reasons: dict[int, str] = {}
+    retry_reason = ""
     for error in errors:
         index, code = error["index"], error.get("code")
         if code == _DUPLICATE_KEY and command.verb == Verb.INSERT and _names_no_index(error):
@@ -56,10 +59,11 @@ def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Ou
             outcomes[index] = Outcome.DUPLICATE if command.verb == Verb.INSERT else Outcome.RETRY
         elif code in _PASSING:
             outcomes[index] = Outcome.RETRY
+            retry_reason = _why(error, "not done")
         else:
             outcomes[index] = Outcome.REJECTED
             reasons[index] = _why(error, "refused by MongoDB")
-    return Report(bytes(outcomes), reasons, unknown.grown)
+    return Report(bytes(outcomes), reasons, unknown.grown, retry_reason)
 
 
 def _why(error: Mapping[str, Any], otherwise: str) -> str:

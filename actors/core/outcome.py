@@ -19,10 +19,15 @@ class Report(NamedTuple):
     outcomes: bytes
     reasons: dict[int, str] = {}  # noqa: RUF012 - index -> why, for REJECTED; read only
     grown: int = 0  # documents the collection has more than before, through all of these writes
+    retry_reason: str = ""  # why, for people, of one that is RETRY; empty when nothing is wrong
 
     @classmethod
     def all(cls, outcome: Outcome, count: int) -> Report:
         return cls(bytes([outcome]) * count, {})
+
+    @classmethod
+    def again(cls, count: int, reason: str) -> Report:
+        return cls(bytes([Outcome.RETRY]) * count, retry_reason=reason)
 
     @classmethod
     def rejected(cls, reason: str) -> Report:
@@ -34,9 +39,9 @@ class Report(NamedTuple):
 
     def part(self, start: int, stop: int) -> Report:
         """The report of writes start..stop-1, renumbered from 0. `grown` belongs to the whole and is left out."""
-        return Report(
-            self.outcomes[start:stop], {i - start: why for i, why in self.reasons.items() if start <= i < stop}
-        )
+        outcomes = self.outcomes[start:stop]
+        reasons = {i - start: why for i, why in self.reasons.items() if start <= i < stop}
+        return Report(outcomes, reasons, retry_reason=self.retry_reason if Outcome.RETRY in outcomes else "")
 
 
 def join(reports: list[Report]) -> Report:
@@ -46,4 +51,9 @@ def join(reports: list[Report]) -> Report:
     for report in reports:
         reasons.update({base + i: why for i, why in report.reasons.items()})
         base += len(report.outcomes)
-    return Report(b"".join(report.outcomes for report in reports), reasons, sum(report.grown for report in reports))
+    return Report(
+        b"".join(report.outcomes for report in reports),
+        reasons,
+        sum(report.grown for report in reports),
+        next((report.retry_reason for report in reports if report.retry_reason), ""),
+    )

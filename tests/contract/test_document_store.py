@@ -27,7 +27,7 @@ from actors.core.errors import (
     CommandTimedOut,
     CommandUnknown,
 )
-from actors.core.outcome import Outcome, Report
+from actors.core.outcome import Outcome, Report, join
 from actors.core.ports import DocumentStore
 from serve_app.patches import steps
 
@@ -450,6 +450,20 @@ def test_a_write_concern_error_means_that_nobody_knows() -> None:
         Verb.INSERT, 2, n=2, writeConcernError={"code": 64, "errmsg": "waiting for replication timed out"}
     )
     assert outcomes(report) == [RETRY, RETRY]
+
+
+def test_what_is_tried_again_says_why_and_names_the_setting_that_can_never_be_met() -> None:
+    concern = {"code": 79, "errmsg": "No write concern mode named 'majorty' found"}
+    why = "MongoDB does not confirm what SPILLWAY_WRITE_CONCERN asks for: No write concern mode named 'majorty' found"
+    assert answered(Verb.UPDATE, 2, n=2, writeConcernError=concern).retry_reason == f"{why} (code 79)"
+    full = [{"index": 1, "code": 14031, "errmsg": "No space left on device"}]
+    report = answered(Verb.UPDATE, 3, n=2, writeErrors=full)
+    assert (outcomes(report), report.retry_reason) == ([STORED, RETRY, STORED], "No space left on device (code 14031)")
+    assert report.part(1, 3).retry_reason == report.retry_reason
+    assert report.part(0, 1).retry_reason == "", "it is another buffer's"
+    assert join([report.part(0, 1), report.part(1, 3)]) == report._replace(grown=0)
+    assert answered(Verb.UPDATE, 3, n=1, writeErrors=full).retry_reason == "No space left on device (code 14031)"
+    assert answered(Verb.UPDATE, 3, n=3).retry_reason == ""
 
 
 @pytest.mark.parametrize("verb", list(Verb))

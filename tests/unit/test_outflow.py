@@ -192,6 +192,17 @@ async def test_a_write_to_be_tried_again_stays_and_the_same_command_goes_again(p
     assert pour.events == ["acknowledge"]
 
 
+async def test_why_a_batch_is_tried_again_stays_told_until_it_is_through(pour: Pour) -> None:
+    pour.sink.answers = [lambda commands: [Report.again(1, "no space left")], report(RETRY)]
+    await pour.add(insert("a"))
+    for _ in range(2):
+        await pour.clock.advance(0.05)
+        assert pour.outflow.last_error == "no space left"
+    await pour.clock.advance(0.1)
+    assert pour.events == ["acknowledge"]
+    assert pour.outflow.last_error == ""
+
+
 async def test_only_the_commands_in_question_go_again(pour: Pour) -> None:
     pour.sink.answers = [lambda commands: [Report.all(STORED, 1), Report.all(RETRY, 1)]]
     await pour.add(insert("a"), put("b"))

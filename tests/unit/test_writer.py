@@ -261,6 +261,28 @@ async def test_an_error_that_is_not_about_the_content_is_tried_again_and_keeps_m
     assert service.writer.stats()["last_error"] == ""
 
 
+async def test_what_is_tried_again_is_told_with_its_reason_to_the_operator_and_to_its_buffer(service: Service) -> None:
+    """For ever, perhaps: the server answers, and only its words tell what has to be mended."""
+    store, answers = service.store.store, [Report.again(1, "no space left"), Report.again(1, "no space left")]
+
+    async def full(command: Command) -> Report:
+        return answers.pop() if answers else await store(command)
+
+    service.store.store = full  # type: ignore[method-assign]
+    for _ in range(2):
+        task = write(service, commands("a"))
+        await service.clock.advance(0.1)
+        assert answer(task)[0].retry_reason == "no space left"
+        assert (service.writer.stats()["mongodb"], service.writer.stats()["last_error"]) == ("up", "no space left")
+    write(service, commands("a"))
+    await service.clock.advance(0.1)
+    assert service.writer.stats()["last_error"] == ""
+    service.store.faults.plan("store", CommandFailed("no such host"))
+    failed = write(service, commands("b"))
+    await service.clock.advance(0.1)
+    assert answer(failed)[0].retry_reason == "no such host"
+
+
 async def test_an_unknown_outcome_closes_the_gate_until_mongodb_answers_and_the_longest_operation_is_over(
     service: Service,
 ) -> None:
