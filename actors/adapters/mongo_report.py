@@ -14,10 +14,13 @@ TIMED_OUT = 50  # MaxTimeMSExpired: the server ended it when the time that it wa
 _DUPLICATE_KEY = 11000
 
 # Of a single write: not done now, may be done later. The server gives a write whatever befell it, also a block by the
-# operator (371, 215), overload (365, 402, 433, 449, 462) and a shard that is moving (63, 150, 249, 250, 343, 13388).
+# operator (371, 215), overload (365, 402, 433, 449, 462; 16500 in Cosmos DB), no connection from mongos to a shard
+# (407, 450), data that are moving (63, 82, 150, 249, 250, 319, 343, 406, 412, 13388), a plan or a snapshot that went
+# with an index or a primary (175, 237, 239, 246, 355), and what else it calls retriable or an interruption.
 _PASSING = frozenset({
-    6, 7, 24, 46, 63, 64, 89, 91, 100, 112, 117, 133, 134, 150, 189, 202, 215, 216, 249, 250, 262, 290, 314, 317,
-    343, 365, 371, 402, 433, 449, 462, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031,
+    6, 7, 24, 46, 63, 64, 82, 89, 90, 91, 100, 112, 117, 133, 134, 150, 175, 189, 202, 215, 216, 237, 239, 246, 249,
+    250, 262, 272, 279, 290, 314, 317, 319, 333, 343, 355, 358, 365, 371, 384, 402, 406, 407, 412, 433, 449, 450, 462,
+    9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031, 16500,
 })  # fmt: skip
 
 _MAX_WORDS = 500  # characters

@@ -544,10 +544,17 @@ def test_a_passing_error_of_one_write_is_tried_again_and_a_lasting_one_is_a_reje
     [
         (371, "UserWritesBlocked"), (215, "DatabaseDropPending"), (365, "TemporarilyUnavailable"),
         (402, "ResourceExhausted"), (433, "AdmissionQueueOverflow"), (449, "RateLimitExceeded"), (13388, "StaleConfig"),
+        (82, "NoProgressMade"), (319, "MovePrimaryInProgress"), (175, "QueryPlanKilled"), (412, "UpdatesStillPending"),
+        (407, "PooledConnectionAcquisitionExceededTimeLimit"), (450, "PooledConnectionAcquisitionRejected"),
+        (16500, "RequestRateTooLarge, of Cosmos DB"), (406, "MigrationBlockingOperationCoordinatorCleaningUp"),
+        (90, "CallbackCanceled"), (237, "CursorKilled"), (239, "SnapshotTooOld"), (246, "SnapshotUnavailable"),
+        (272, "MigrationConflict"), (279, "ClientDisconnect"), (333, "ServiceExecutorInShutdown"),
+        (355, "InterruptedDueToStorageChange"), (358, "InternalTransactionNotSupported"), (384, "ConnectionError"),
     ],
 )  # fmt: skip
-def test_what_the_operator_does_to_mongodb_never_fills_the_dead_letters(code: int, name: str) -> None:
-    """`setUserWriteBlockMode`, for one, is told of each write by itself."""
+def test_what_passes_at_the_server_never_fills_the_dead_letters(code: int, name: str) -> None:
+    """`setUserWriteBlockMode`, for one, is told of each write by itself. And a letter that is replayed later overwrites
+    what has been written since."""
     report = answered(Verb.INSERT, 2, n=0, writeErrors=[{"index": i, "code": code, "errmsg": name} for i in range(2)])
     assert outcomes(report) == [RETRY, RETRY]
 
