@@ -19,7 +19,7 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from actors.adapters import ferretdb, mongo_id
+from actors.adapters import ferretdb, mongo_id, mongos
 from actors.adapters.cancellation import heeding_cancellation
 from actors.adapters.mongo_report import TIMED_OUT, report_of
 from actors.core.batching import Command, Verb
@@ -206,9 +206,11 @@ class MongoStore:
     async def probe(self) -> None:
         try:
             with heeding_cancellation():
-                await self._client.admin.command("hello")
+                hello = await self._client.admin.command("hello")
         except PyMongoError as error:
             raise CommandNotSent(_sentence(error)) from error
+        if wrong := mongos.too_many(hello, self._client):
+            raise CommandNotSent(f"SPILLWAY_MONGODB_URI cannot be used: {wrong}")
 
     async def close(self) -> None:
         await self._client.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pymongo
 from pymongo.errors import ConfigurationError, PyMongoError
 
+from actors.adapters import mongos
 from cluster.embedded.child import Recipe
 from cluster.embedded.ports import LOOPBACK
 
@@ -129,8 +130,10 @@ def trouble(uri: str, wait_s: float) -> str:
         raise UnusableUri(f"{why}. In a name or a password, write each of : / ? # [ ] @ % as %40 for @") from None
     with client:
         try:
-            client.admin.command("hello")
+            hello = client.admin.command("hello")
         except PyMongoError as error:
             # The driver's first sentence; it goes on with the whole topology.
             return re.split(", Timeout:|,? full error:| [(]configured timeouts", str(error))[0].rstrip(".,")
+        if wrong := mongos.too_many(hello, client):
+            raise UnusableUri(wrong)
     return ""

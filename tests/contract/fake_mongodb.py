@@ -18,6 +18,8 @@ OP_MSG, OP_QUERY_REPLY = 2013, 1
 class FakeMongoDB:
     """Enter it for its address. `received` are the commands it was sent, without greetings."""
 
+    hello: dict[str, Any] = HELLO
+
     def __init__(self) -> None:
         self.received: list[dict[str, Any]] = []
 
@@ -43,7 +45,7 @@ class FakeMongoDB:
                 # Five bytes of flags before the document; the driver's first greeting has another form.
                 command = bson.decode(body[5 : 5 + int.from_bytes(body[5:9], "little")]) if is_message else {}
                 if not command or next(iter(command)).lower() in ("hello", "ismaster"):
-                    answer = HELLO
+                    answer = self.hello
                 else:
                     self.received.append(command)
                     answer = await self.answer()
@@ -68,6 +70,12 @@ class Silent(FakeMongoDB):
         if not self._close:
             await asyncio.Event().wait()
         raise ConnectionResetError
+
+
+class Mongos(FakeMongoDB):
+    """Does nothing; it is there."""
+
+    hello = HELLO | {"msg": "isdbgrid"}
 
 
 class Answering(FakeMongoDB):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import bson
 import pytest
 from bson import DatetimeMS, ObjectId
 from bson.raw_bson import RawBSONDocument
-from fake_mongodb import TIME_IS_UP, Answering, Silent
+from fake_mongodb import TIME_IS_UP, Answering, Mongos, Silent
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
@@ -29,6 +30,7 @@ from actors.core.errors import (
 )
 from actors.core.outcome import Outcome, Report, join
 from actors.core.ports import DocumentStore
+from cluster.embedded.mongo_server import UnusableUri, trouble
 from serve_app.patches import steps
 
 STORED, DUPLICATE, REJECTED, RETRY = Outcome
@@ -342,6 +344,23 @@ async def test_a_question_for_what_is_no_id_is_refused(mongodb_uri: str) -> None
     async with mongo(mongodb_uri) as (store, _):
         with pytest.raises(CommandRefused):
             await store.find("spillway_test.c", ["{broken"])
+
+
+async def test_several_mongos_are_refused_and_a_single_one_is_not() -> None:
+    """One greets for the other, which may have a command in its socket that is overtaken before it is read."""
+    async with Mongos() as one, Mongos() as other:
+        hosts = [uri.removeprefix("mongodb://").partition("/")[0] for uri in (one, other)]
+        both = f"mongodb://{','.join(hosts)}/"
+        told = f"it names several mongos \\({', '.join(sorted(hosts))}\\), .*; name a single one"
+        async with mongo(both, timeout_s=SOON_S) as (store, _):
+            with pytest.raises(CommandNotSent, match=f"^SPILLWAY_MONGODB_URI cannot be used: {told}"):
+                await store.probe()
+        with pytest.raises(UnusableUri, match=told):
+            await asyncio.to_thread(trouble, both, SOON_S)
+        single = f"mongodb://{hosts[0]}/"
+        async with mongo(single, timeout_s=SOON_S) as (store, _):
+            await store.probe()
+        assert await asyncio.to_thread(trouble, single, SOON_S) == ""
 
 
 # When there is no answer: was it sent?

@@ -43,10 +43,11 @@ class FakeMongo:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def command(self, name: str) -> None:
+    def command(self, name: str) -> dict[str, Any]:
         assert name == "hello", "anything else would count"
         if self.error is not None:
             raise self.error
+        return {"ok": 1.0}
 
 
 @pytest.fixture
