@@ -94,6 +94,7 @@ class MongoStore:
             retryWrites=False,
             retryReads=False,
             maxAdaptiveRetries=0,
+            timeoutMS=None,  # one in the URI would be put over all of these, and over `maxTimeMS`
             socketTimeoutMS=milliseconds,
             connectTimeoutMS=min(2_000, milliseconds),
             serverSelectionTimeoutMS=min(1_000, milliseconds),

@@ -412,10 +412,12 @@ async def test_every_writing_command_asks_for_the_journal_and_for_as_many_server
     assert command["writeConcern"] == {"w": servers, "j": True, "wtimeout": int(SOON_S * 800)}
 
 
-async def test_the_server_is_told_to_end_each_command_before_we_give_it_up() -> None:
-    """One that hangs would go on with it, and answer greetings meanwhile, whoever has gone."""
+@pytest.mark.parametrize("more", ["", "&timeoutMS=90000&socketTimeoutMS=90000&wtimeoutMS=90000"])
+async def test_the_server_is_told_to_end_each_command_before_we_give_it_up(more: str) -> None:
+    """One that hangs would go on with it, and answer greetings meanwhile, whoever has gone. No word in the URI
+    lengthens it: the time is part of what is promised."""
     server = Answering({"ok": 1, "n": 1, "cursor": {"id": 0, "firstBatch": []}})
-    async with server as uri, mongo(uri, timeout_s=SOON_S) as (store, _):
+    async with server as uri, mongo(uri + more, timeout_s=SOON_S) as (store, _):
         for verb in Verb:
             await store.store(Command(verb, "d.c", ["a"], [b"" if verb == Verb.DELETE else document("a")]))
         await store.find("d.c", ["a"])
