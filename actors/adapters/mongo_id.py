@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bson import Int64, json_util
+from bson import Decimal128, Int64, json_util
 
 
 def value_of(text: str) -> Any:
@@ -13,7 +13,10 @@ def value_of(text: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """The one text of a value, as the edge writes it: 5 in 32 bits, in 64 and as 5.0 are one `_id` for MongoDB."""
+    """The one text of a value, as the edge writes it: 5 in 32 bits, in 64, as 5.0 and as a decimal is one `_id` for
+    MongoDB."""
+    if isinstance(value, Decimal128) and (number := value.to_decimal()).is_finite():
+        value = int(number) if abs(number) < 1 << 63 and number == int(number) else value
     if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 63:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):

@@ -191,6 +191,8 @@ class MongoStore:
             raise CommandRefused(f"no id: {_sentence(error)}") from error
         asked = {"_id": values[0]} if len(values) == 1 else {"_id": {"$in": values}}
         documents, is_cut = await self._first_batch(namespace, asked, len(values))
+        if len(ids) == 1 and documents:  # whatever its `_id` looks like: a collation may find "A" for "a"
+            return {ids[0]: documents[0][1]}
         unknown: dict[str, bytes | None] = dict.fromkeys(asked_as.values()) if is_cut and documents else {}
         return unknown | {asked_as.get(id_, id_): body for id_, body in documents}
 

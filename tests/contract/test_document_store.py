@@ -227,6 +227,22 @@ async def test_a_number_is_one_id_whoever_wrote_it_and_however(mongodb_uri: str,
         assert await found(place, id_) == {id_: {"_id": value, "n": 1}}
 
 
+@pytest.mark.parametrize("value", [bson.Decimal128("5"), bson.Decimal128("5.0"), 5.0], ids=repr)
+async def test_a_decimal_is_the_same_id_as_its_number(value: Any) -> None:
+    cursor = {"id": 0, "ns": "d.c", "firstBatch": [{"_id": value}]}
+    id_, body = '{"$numberInt":"5"}', bson.encode({"_id": value})
+    async with Answering({"ok": 1, "cursor": cursor}) as uri, mongo(uri, timeout_s=SOON_S) as (store, _):
+        assert await store.find("d.c", [id_, "b"]) == {id_: body}
+        assert await store.sample("d.c", 5) == [(id_, body)]
+
+
+async def test_what_was_found_for_a_single_id_is_the_answer_whatever_its_own_id_looks_like() -> None:
+    """A collection's own collation finds "Anna" for "anna"."""
+    cursor = {"id": 0, "ns": "d.c", "firstBatch": [{"_id": "Anna"}]}
+    async with Answering({"ok": 1, "cursor": cursor}) as uri, mongo(uri, timeout_s=SOON_S) as (store, _):
+        assert await store.find("d.c", ["anna"]) == {"anna": bson.encode({"_id": "Anna"})}
+
+
 async def test_a_question_that_was_answered_leaves_no_cursor_behind(mongodb_uri: str) -> None:
     async with mongo(mongodb_uri) as (store, _):
         place = Place(store, f"spillway_test.c{uuid.uuid4().hex}", lambda: 0)
