@@ -50,6 +50,7 @@ _POISON = frozenset({
     73,  # InvalidNamespace
     121,  # DocumentValidationFailure
     10334,  # BSONObjectTooLarge
+    13297,  # DatabaseDifferCase: there is one of this name in other letters
     17280,  # KeyTooLong
     17419,  # the document would become too large
     17420,

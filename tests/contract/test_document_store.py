@@ -625,6 +625,8 @@ async def test_a_document_with_a_date_beyond_pythons_is_found() -> None:
     [
         (10334, "BSONObj size is invalid", CommandRefused),
         (9, "Unknown modifier: $frob", CommandRefused),
+        (13297, "db already exists with different case already have: [shop] trying to create [Shop]", CommandRefused),
+        (8000, "cannot create a new collection -- already using 500 collections of 500", CommandFailed),
         (2, "cannot use 'w' > 1 when a host is not replicated", CommandFailed),
         (2, "cannot use 'j' option when a host does not have journaling enabled", CommandFailed),
         (9, "writeConcern.w has to be a number or string", CommandFailed),
