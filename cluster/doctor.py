@@ -143,3 +143,5 @@ def _mongodb(settings: Settings, record: Record | None) -> Iterator[Finding]:
         yield Finding("MongoDB", f"does not answer: {why}", "start it, or correct SPILLWAY_MONGODB_URI")
     else:
         yield Finding("MongoDB", "answers")
+    if settings.write_concern == "1":
+        yield Finding("MongoDB", mongo_server.WITH_ONE_SERVER, "unset it, for majority")

@@ -235,6 +235,8 @@ class Parts:
         if why:
             self._steps.note(f"the MongoDB of SPILLWAY_MONGODB_URI does not answer: {escape(why)}")
             self._steps.note("till it does, the log takes all")
+        if self._settings.write_concern == "1":
+            self._steps.note(f"{mongo_server.WITH_ONE_SERVER}; unset it, for majority")
 
     def _ours(self, recipe: Recipe) -> Recipe:
         return replace(recipe, environment={**recipe.environment, reaper.RUN_VARIABLE: self._record.run_id})

@@ -148,7 +148,10 @@ class Settings(BaseSettings):
     writer_lease_s: float = _option(
         3.0, "How long a silent writer keeps the right to write; the next one waits for its end.", ge=0.5, le=60
     )
-    write_concern: str = _option("majority", "MongoDB write concern w; the journal is always asked for.")
+    write_concern: str = _option(
+        "majority",
+        "MongoDB write concern w, with the journal. Under 1 a failover may take back what has left the log.",
+    )
 
     # The edge
     request_timeout_s: float = _option(5.0, "Longest an append waits for its turn, and then for the log.", gt=0, le=60)

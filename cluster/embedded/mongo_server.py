@@ -24,6 +24,10 @@ FAR_S = 5.0
 """How long a server that is not ours may take for a first answer: names, TLS and a primary have to be found."""
 
 
+WITH_ONE_SERVER = "SPILLWAY_WRITE_CONCERN=1: a failover may take back what has left the log"
+"""Of a write concern; a standalone server has no failover, and its majority is itself."""
+
+
 class NoMongoServer(RuntimeError):
     """There is no server for these data; the message says why, and in its second line what to do."""
 

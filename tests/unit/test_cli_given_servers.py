@@ -57,9 +57,10 @@ def mongo(monkeypatch: pytest.MonkeyPatch) -> type[FakeMongo]:
     return FakeMongo
 
 
-def given(folder: Path, uri: str) -> tuple[Parts, Console]:
+def given(folder: Path, uri: str, **more: Any) -> tuple[Parts, Console]:
     console = Console(record=True, width=200)
-    return Parts(load(mongodb_uri=uri), StateFolder(folder), dataclasses.replace(RECORD), Steps(console)), console
+    settings = load(mongodb_uri=uri, **more)
+    return Parts(settings, StateFolder(folder), dataclasses.replace(RECORD), Steps(console)), console
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,19 @@ def test_a_server_far_away_gets_its_time_and_one_of_ours_is_asked_often(mongo: t
     assert mongo.waited == 5_000
     assert mongo_server.is_ready(mongo_server.address(1))
     assert mongo.waited < 1_000
+
+
+@pytest.mark.parametrize("concern", ["1", "2", "majority"])
+def test_a_write_concern_of_one_server_is_told_to_lose_writes_in_a_failover(
+    mongo: type[FakeMongo], tmp_path: Path, concern: str
+) -> None:
+    parts, console = given(tmp_path, "mongodb://h/", write_concern=concern)
+    assert parts.mongodb() is None
+    findings = _mongodb(load(mongodb_uri="mongodb://h/", write_concern=concern), None)
+    wrong = [f"{finding.detail}; {finding.remedy}" for finding in findings if not finding.well]
+    why = "SPILLWAY_WRITE_CONCERN=1: a failover may take back what has left the log; unset it, for majority"
+    assert wrong == ([why] if concern == "1" else [])
+    assert (why in console.export_text()) == (concern == "1")
 
 
 class FakeRedis:
