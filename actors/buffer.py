@@ -88,28 +88,47 @@ class Buffer:
         resolved = await self._outflow.wait_for(position, timeout_s)
         return Resolved(resolved, self._outflow.complete_since, dict(self._outflow.rejections))
 
-    async def state(self, stream: str, position: str, offset: int) -> State:
-        """What became of the write at this place. Raises `LogUnavailable`.
+    async def states(self, stream: str, places: Sequence[str]) -> list[State | SpillwayError]:
+        """What became of the writes at these places, each "position/offset"; of one that cannot be told just now why.
 
         It costs no storage: a stream is forgotten from the front only, so what lies before its oldest entry is done.
         """
+        try:
+            first, last = await self._extent(stream)
+        except LogUnavailable as error:
+            return [error] * len(places)
+        states: list[State | SpillwayError] = []
+        trouble: SpillwayError | None = None  # the shelf does not answer: it is asked once, and not for each in turn
+        for place in places:
+            at = order(place.partition("/")[0])
+            if last is None or at > order(last):
+                states.append(State("unknown"))
+            elif first is not None and at >= order(first):
+                states.append(State("logged"))
+            elif trouble is not None:
+                states.append(trouble)
+            else:
+                try:
+                    letter = await self._dead_letters.get(f"{stream}/{place}")
+                    states.append(State("dead-lettered", letter.reason) if letter else State("stored"))
+                except SpillwayError as error:
+                    trouble = error
+                    states.append(error)
+        return states
+
+    async def _extent(self, stream: str) -> tuple[str | None, str | None]:
+        """The oldest position that a stream still holds, and the last it ever held; None: there is none. Raises
+        `LogUnavailable`."""
         if stream == self._log.stream:
-            oldest, last = self._backlog.oldest, self._backlog.last_position
-            first = oldest.position if oldest else None
-        else:
-            inherited = self._heritage.of(stream)
-            if inherited is None:
-                return State("unknown")
-            first, last = None, await inherited.last_position()
-            async for logged in inherited.replay():
-                first = logged.position
-                break
-        if order(position) > order(last):
-            return State("unknown")
-        if first is not None and order(position) >= order(first):
-            return State("logged")
-        letter = await self._dead_letters.get(f"{stream}/{position}/{offset}")
-        return State("dead-lettered", letter.reason) if letter else State("stored")
+            oldest = self._backlog.oldest
+            return oldest.position if oldest else None, self._backlog.last_position
+        inherited = self._heritage.of(stream)
+        if inherited is None:
+            return None, None
+        last = await inherited.last_position()
+        async for logged in inherited.replay():
+            return logged.position, last
+        return None, last
 
     async def read_near(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError | None]:
         """See `Lookup.near`: it never waits for MongoDB."""

@@ -6,24 +6,24 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Generic, TypeVar
 
 from actors.calls import ActorAway, Remote
 from actors.core.errors import AnswerTooLarge, BufferUnavailable, SpillwayError
-from actors.core.intake import Found
 
 MAX_IDS = 50  # in a call: an answer has 64 MiB at most, and documents 1 MiB as a rule
 MAX_WAITING = 10_000  # ids; beyond that the answer would come too late to be of use
 
-Answer = Found | SpillwayError | None
+T = TypeVar("T")  # what is told of one id
 
 
 @dataclass(slots=True, eq=False)
-class _Question:
-    answer: asyncio.Future[Answer]
+class _Question(Generic[T]):
+    answer: asyncio.Future[T | SpillwayError]
     readers: int = 0  # who still wait for it
 
 
-class ReadLane:
+class ReadLane(Generic[T]):
     """Natural batching for reads: what is asked while a call is under way shares the next.
 
     A question never joins a call that has left already: its answer might be older than a write acknowledged since.
@@ -37,11 +37,11 @@ class ReadLane:
         self._method = method
         self._timeout_s = timeout_s
         self._late = late
-        self._waiting: dict[str, dict[str, _Question]] = {}  # by namespace and id
+        self._waiting: dict[str, dict[str, _Question[T]]] = {}  # by namespace and id
         self._count = 0  # of those
         self._serving: asyncio.Task[None] | None = None
 
-    async def read(self, namespace: str, ids: Sequence[str]) -> list[Answer]:
+    async def read(self, namespace: str, ids: Sequence[str]) -> list[T | SpillwayError]:
         """What the buffer answers, or why it does not, in the order asked."""
         if self._count + len(ids) > MAX_WAITING:
             return [self._late(f"{self._count} reads wait already", 1.0)] * len(ids)
@@ -58,7 +58,7 @@ class ReadLane:
         late = self._late(f"no answer within {self._timeout_s:g} s", 1.0)
         return [question.answer.result() if question.answer.done() else late for question in questions]
 
-    def _question(self, namespace: str, id_: str) -> _Question:
+    def _question(self, namespace: str, id_: str) -> _Question[T]:
         waiting = self._waiting.setdefault(namespace, {})
         question = waiting.get(id_)
         if question is None:
@@ -81,9 +81,9 @@ class ReadLane:
         finally:
             self._serving = None
 
-    async def _call(self, namespace: str, asked: dict[str, _Question]) -> None:
+    async def _call(self, namespace: str, asked: dict[str, _Question[T]]) -> None:
         ids = list(asked)
-        answers: Sequence[Answer]
+        answers: Sequence[T | SpillwayError]
         try:
             answers = await self._buffer.call(self._method, namespace, ids, timeout_s=self._timeout_s)
         except AnswerTooLarge as error:
@@ -102,7 +102,7 @@ class ReadLane:
         _answer(asked, answers)
 
 
-def _answer(asked: dict[str, _Question], answers: Sequence[Answer]) -> None:
+def _answer(asked: dict[str, _Question[T]], answers: Sequence[T | SpillwayError]) -> None:
     for question, answer in zip(asked.values(), answers, strict=True):
         if not question.answer.done():
             question.answer.set_result(answer)

@@ -111,8 +111,8 @@ class BufferActor:
     async def wait_for(self, position: str, timeout_s: float) -> Resolved | SpillwayError:
         return await self._asking(lambda buffer: buffer.wait_for(position, timeout_s))
 
-    async def state(self, stream: str, position: str, offset: int) -> State | SpillwayError:
-        return await self._asking(lambda buffer: buffer.state(stream, position, offset))
+    async def states(self, stream: str, places: list[str]) -> list[State | SpillwayError] | SpillwayError:
+        return await self._asking(lambda buffer: buffer.states(stream, places))
 
     async def read_near(self, namespace: str, ids: list[str]) -> list[Found | SpillwayError | None] | SpillwayError:
         return await self._asking(lambda buffer: buffer.read_near(namespace, ids))

@@ -43,8 +43,9 @@ class RemoteIntake:
         self._writer = writer
         self._lanes = [Lane(buffer, timeout_s) for buffer in buffers]
         # Two lanes: what a buffer can tell at once must not wait for MongoDB because others ask for what it cannot.
-        self._near = [ReadLane(buffer, "read_near", _READ_S, BufferUnavailable) for buffer in buffers]
-        self._far = [ReadLane(buffer, "read", _READ_S, DatabaseUnavailable) for buffer in buffers]
+        self._near = [ReadLane[Found | None](buffer, "read_near", _READ_S, BufferUnavailable) for buffer in buffers]
+        self._far = [ReadLane[Found](buffer, "read", _READ_S, DatabaseUnavailable) for buffer in buffers]
+        self._states = [ReadLane[State](buffer, "states", _READ_S, BufferUnavailable) for buffer in buffers]
         self._watches = [Watch(buffer) for buffer in buffers]
         self._dead_letters: int | None = None
         self._counting: asyncio.Task[None] | None = None
@@ -142,7 +143,9 @@ class RemoteIntake:
             if receipt.stream in self._streams
             else heir_of(int(index), len(self._buffers))
         )
-        state: State = await self._ask(shard, "state", receipt.stream, receipt.position, receipt.offset)
+        (state,) = await self._states[shard].read(receipt.stream, [f"{receipt.position}/{receipt.offset}"])
+        if isinstance(state, SpillwayError):
+            raise state
         return state
 
     async def read(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError]:

@@ -121,7 +121,8 @@ class WriteLog(Protocol):
 
 
 class DeadLetters(Protocol):
-    """The shelf of rejected writes, of all streams."""
+    """The shelf of rejected writes, of all streams. Whoever reads or removes waits for its turn, so that few read at
+    once: all of it but `add` raises `BufferUnavailable` when that does not come."""
 
     async def add(self, letters: Sequence[DeadLetter]) -> None:
         """Each id is kept once, however often it is added. Raises `LogUnavailable`, `OutcomeUnknown`."""

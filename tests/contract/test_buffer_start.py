@@ -1,4 +1,4 @@
-"""A BufferActor that starts, on a real Redis: whoever calls it meanwhile waits for it."""
+"""A BufferActor on a real Redis: who calls it while it starts waits for it, and who only reads is in nobody's way."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog
 from actors.adapters.redis_streams import follow
 from actors.calls import Remote
+from actors.core.dead_letter import EVERY
 from actors.core.document import Kind, Write, encode_writes
 from actors.core.errors import SpillwayError
 from actors.lane import Lane
@@ -90,3 +91,20 @@ async def test_what_a_newer_version_has_left_in_a_log_is_told_as_long_as_it_is_t
         actor._life.cancel()
         await asyncio.wait([actor._life])
         await redis.aclose()
+
+
+async def test_whoever_reads_dead_letters_takes_no_connection_of_the_log(redis_url: str) -> None:
+    """With all of them taken, appends were refused and the log said to be away, by a hundred callers who only read."""
+    (config,) = launch.buffer_configs(load(redis_url=redis_url, key_prefix=f"t{uuid.uuid4().hex[:8]}"), "no-writer")
+    actor = BufferActor(config)
+    try:
+        assert await Lane(cast(Remote, Beside(actor)), timeout_s=30.0).append(b"", 0, lambda *place: place) == ("", 0)
+        asked = [actor.dead_letters(EVERY, 100, ""), actor.dead_letter("0of1/1-0/0"), actor.states("0of1", ["0-0/0"])]
+        more = [actor.dead_letters(EVERY, 100, "") for _ in range(60)]
+        answers = await asyncio.gather(*asked, *more, actor.forget_dead_letters(["0of1/1-0/0"]))
+        assert not [answer for answer in answers if isinstance(answer, SpillwayError)]
+        pool = actor._redis.connection_pool
+        assert len(pool._available_connections) + len(pool._in_use_connections) < 10
+    finally:
+        actor._life.cancel()
+        await asyncio.wait([actor._life])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import pytest
 
 from actors.adapters import redis_dead_letters
+from actors.adapters.clock import settle
 from actors.adapters.memory import MemoryLog
 from actors.adapters.redis_dead_letters import RedisDeadLetters
 from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog
 from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 from actors.core.document import Kind, Write, encode_writes
+from actors.core.errors import BufferUnavailable
 from actors.core.ports import DeadLetters, WriteLog
+from cluster.embedded import redis_server
+from tests.acceptance.proxy import FaultProxy, half_open
 from tests.conftest import KEEPERS
 
 
@@ -196,6 +201,42 @@ async def test_a_page_ends_when_it_is_large_enough(redis_shelf: DeadLetters, mon
     pages = await run(redis_shelf)
     assert [len(page.letters) for page in pages] == [3, 3, 2]
     assert letters(pages) == of
+
+
+async def test_a_page_reads_little_more_of_redis_than_it_takes(
+    redis_shelf: DeadLetters, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty letters of 16 MiB each, read for a page of one, would be more than Redis may hold."""
+    monkeypatch.setattr(redis_dead_letters, "_CHUNK_BYTES", 40_000)
+    await redis_shelf.add([letter(i, body=b"x" * 40_000) for i in range(20)])
+    client = connect(redis_url, 2.0)
+    before = (await client.info("stats"))["total_net_output_bytes"]
+    page = await redis_shelf.list(limit=1)
+    sent = (await client.info("stats"))["total_net_output_bytes"] - before
+    await client.aclose()
+    assert len(page.letters) == 1
+    assert sent < 2 * 40_000
+
+
+async def test_pages_and_letters_are_read_two_at_a_time_and_so_many_may_wait(
+    redis_url: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may be some MiB, and Redis counts what it is about to send as its memory."""
+    monkeypatch.setattr(redis_dead_letters, "_MAX_WAITING", 20)
+    client = connect(redis_server.address(proxy.port), 60.0)
+    shelf = RedisDeadLetters(client, f"t{uuid.uuid4().hex}")
+    await shelf.add([letter(1)])
+    await asyncio.to_thread(proxy.inflict, half_open())
+    pages = [asyncio.create_task(shelf.list()) for _ in range(30)]
+    removal = asyncio.create_task(shelf.remove([letter(2).id]))
+    await settle()
+    assert len(client.connection_pool._in_use_connections) == 3
+    assert sum(page.done() for page in pages) == 30 - 2 - 20
+    await asyncio.to_thread(proxy.heal)
+    told = await asyncio.gather(*pages, return_exceptions=True)
+    assert [type(one) for one in told] == [Page] * 22 + [BufferUnavailable] * 8
+    assert await removal == 0
+    await client.aclose()
 
 
 async def test_a_full_redis_takes_a_letter_or_the_log_could_not_be_trimmed(

@@ -21,7 +21,7 @@ from actors.core.errors import (
     LogUnavailable,
     OutcomeUnknown,
 )
-from actors.core.intake import Found
+from actors.core.intake import Found, State
 
 
 @pytest.fixture
@@ -530,13 +530,19 @@ async def test_a_reader_is_told_at_once_what_mongodb_has_where_older_streams_are
 # What became of a write
 
 
+async def state(service: Service, stream: str, position: str, offset: int) -> State:
+    (one,) = await service.buffer.states(stream, [f"{position}/{offset}"])
+    assert isinstance(one, State)
+    return one
+
+
 async def test_the_state_of_a_write_at_every_stage_and_after_a_restart(service: Service) -> None:
     service.store.poison = {"bad": "schema"}
     service.store.hold = asyncio.Event()
     position = (await service.keep(insert("good"), insert("bad"))).position
 
     async def states() -> list[tuple[str, str]]:
-        return [tuple(await service.buffer.state("0of1", position, offset)) for offset in (0, 1)]
+        return [tuple(await state(service, "0of1", position, offset)) for offset in (0, 1)]
 
     assert await states() == [("logged", ""), ("logged", "")]
     service.store.hold.set()
@@ -544,8 +550,29 @@ async def test_the_state_of_a_write_at_every_stage_and_after_a_restart(service: 
     assert await states() == [("stored", ""), ("dead-lettered", "schema")]
     await service.restart_buffer()
     assert await states() == [("stored", ""), ("dead-lettered", "schema")]
-    assert (await service.buffer.state("0of1", "9999999999999-0", 0)).name == "unknown"
-    assert (await service.buffer.state("7of9", position, 0)).name == "unknown"
+    assert (await state(service, "0of1", "9999999999999-0", 0)).name == "unknown"
+    assert (await state(service, "7of9", position, 0)).name == "unknown"
+
+
+async def test_a_shelf_that_does_not_answer_is_asked_once_and_holds_up_no_receipt_that_needs_none(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = (await service.keep(put("a"), put("b"), put("c"))).position
+    await service.clock.advance(1.0)
+    service.store.hold = asyncio.Event()
+    waiting = (await service.keep(put("d"))).position
+    asked: list[str] = []
+
+    async def away(id: str) -> None:
+        asked.append(id)
+        raise LogUnavailable("the time is up", 1.0)
+
+    monkeypatch.setattr(service.log.shelf, "get", away)
+    places = [*(f"{position}/{offset}" for offset in range(3)), f"{waiting}/0", "9999999999999-0/0"]
+    told = await service.buffer.states("0of1", places)
+    assert [type(one) for one in told[:3]] == [LogUnavailable] * 3
+    assert told[3:] == [State("logged"), State("unknown")]
+    assert asked == [f"0of1/{position}/0"]
 
 
 async def test_the_state_of_a_write_in_an_inherited_stream(service: Service) -> None:
@@ -554,11 +581,11 @@ async def test_the_state_of_a_write_in_an_inherited_stream(service: Service) -> 
     gate = asyncio.Event()
     service.store.hold = gate
     await service.restart_buffer(inherited=[old.another()])
-    assert (await service.buffer.state("1of2", position, 0)).name == "logged"
+    assert (await state(service, "1of2", position, 0)).name == "logged"
     gate.set()
     await service.clock.advance(1.0)
-    assert (await service.buffer.state("1of2", position, 0)).name == "stored"
-    assert (await service.buffer.state("1of2", "9999999999999-0", 0)).name == "unknown"
+    assert (await state(service, "1of2", position, 0)).name == "stored"
+    assert (await state(service, "1of2", "9999999999999-0", 0)).name == "unknown"
 
 
 async def test_who_waits_for_a_write_that_was_stored_before_a_restart_is_told(service: Service) -> None:

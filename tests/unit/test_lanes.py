@@ -24,8 +24,10 @@ from actors.core.errors import (
     DatabaseUnavailable,
     IdempotencyConflict,
     IdempotencyFull,
+    LogUnavailable,
     OutcomeUnknown,
     QueueFull,
+    SpillwayError,
     TooLarge,
     UnsafeLog,
 )
@@ -554,9 +556,26 @@ async def test_a_stream_that_no_pool_can_have_is_unknown() -> None:
 
 
 async def test_the_receipt_of_an_older_pool_is_looked_up_at_the_heir_of_its_stream() -> None:
-    buffers = [remote(State("unknown")), remote(State("logged"))]
+    buffers = [remote([State("unknown")]), remote([State("logged")])]
     intake = RemoteIntake(buffers, ["0of2", "1of2"], remote(None), timeout_s=1.0)
     assert (await intake.state(Receipt("3of4", "1-0", 0, "d.c", "x"))).name == "logged"
+
+
+async def test_whoever_polls_receipts_shares_a_call_with_all_others() -> None:
+    """Two thousand calls at once would keep appends waiting, on the way to the buffer and there."""
+    asked: list[int] = []
+
+    async def call(method: str, stream: str, places: list[str], *, timeout_s: float) -> list[State | SpillwayError]:
+        await asyncio.sleep(0)
+        asked.append(len(places))
+        return [LogUnavailable("no") if place == "7-0/7" else State("dead-lettered", place) for place in places]
+
+    intake = RemoteIntake([cast(Remote, SimpleNamespace(call=call))], ["0of1"], remote(None), timeout_s=1.0)
+    receipts = [Receipt("0of1", f"{number}-0", number, "d.c", "x") for number in range(1_000)]
+    states = await asyncio.gather(*map(intake.state, receipts), return_exceptions=True)
+    assert isinstance(states.pop(7), LogUnavailable)
+    assert states == [State("dead-lettered", f"{number}-0/{number}") for number in range(1_000) if number != 7]
+    assert asked == [50] * 20
 
 
 class Resolving:
@@ -607,12 +626,14 @@ async def test_who_waits_for_mongodb_goes_on_waiting_when_the_buffer_is_restarte
 async def test_what_was_refused_so_long_ago_that_the_buffer_has_forgotten_is_looked_up() -> None:
     """A buffer remembers so many rejections; what it does not name may be one that is older."""
 
-    async def call(method: str, *arguments: Any, timeout_s: float) -> Resolved | State:
-        return Resolved("3-0", "1-0", {}) if method == "wait_for" else State("dead-lettered", f"it was {arguments[1]}")
+    async def call(method: str, *arguments: Any, timeout_s: float) -> Resolved | list[State]:
+        if method == "wait_for":
+            return Resolved("3-0", "1-0", {})
+        return [State("dead-lettered", f"it was {place}") for place in arguments[1]]
 
     intake = RemoteIntake([cast(Remote, SimpleNamespace(call=call))], ["0of1"], remote(None), timeout_s=1.0)
     receipts = [Receipt("0of1", position, 0, "d.c", "x") for position in ("1-0", "2-0")]
-    assert await intake.wait(receipts, 5.0) == [State("dead-lettered", "it was 1-0"), State("stored")]
+    assert await intake.wait(receipts, 5.0) == [State("dead-lettered", "it was 1-0/0"), State("stored")]
 
 
 async def test_what_is_stored_long_since_does_not_wait_behind_a_newer_write() -> None:
