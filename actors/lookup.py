@@ -17,6 +17,8 @@ from actors.core.ports import BatchSink, Cache
 
 _MOST_PENDING = 10_000  # writes to put together for a reader: that takes a tenth of a second, in all
 
+ANSWER_BYTES = 60 * 1024 * 1024  # a channel carries 64 MiB, and to find out by packing it would take as much again
+
 _NOTHING = Found(None, [], "buffer")
 
 # A document as an older tier has it, and which tier; or why it is not known.
@@ -45,15 +47,17 @@ class Lookup:
         self._cache_turn = asyncio.Lock()
 
     async def near(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError | None]:
-        """What the backlog and the shared cache tell, in the order asked; None where MongoDB has to be asked."""
+        """What the backlog and the shared cache tell, in the order asked; None where MongoDB has to be asked, and
+        `AnswerTooLarge` as `read`."""
         with self._watched(namespace, ids) as reading:
-            found = await self._read(namespace, ids, self._cached_ones, reading)
+            found = _what_fits(await self._read(namespace, ids, self._cached_ones, reading))
         return [found.get(id_) for id_ in ids]
 
     async def read(self, namespace: str, ids: Sequence[str]) -> list[Found | SpillwayError]:
-        """In the order asked; of each that cannot be told just now the reason, as `BatchSink.find` raises it."""
+        """In the order asked; of each that cannot be told just now the reason, as `BatchSink.find` raises it. With
+        `AnswerTooLarge` it is to be asked for again without those that are told; alone it can never be told."""
         with self._watched(namespace, ids) as reading:
-            found = await self._read(namespace, ids, partial(self._fetch, reading=reading), reading)
+            found = _what_fits(await self._read(namespace, ids, partial(self._fetch, reading=reading), reading))
         return [found[id_] for id_ in ids]
 
     async def _read(
@@ -116,7 +120,7 @@ class Lookup:
             await self._cache.drop([_cache_key(*key) for key in keys])
 
     async def _fetch(self, namespace: str, ids: list[str], reading: _Reading) -> dict[str, _Base]:
-        """All of `ids`, from the shared cache and MongoDB. Raises `AnswerTooLarge`."""
+        """All of `ids`, from the shared cache and MongoDB."""
         if not self._older_poured:
             return dict.fromkeys(ids, BufferUnavailable("what a pool of another size has left is still poured", 1.0))
         result = await self._cached_ones(namespace, ids)
@@ -125,12 +129,12 @@ class Lookup:
             return result
         try:
             documents = dict(zip(missing, await self._sink.find(namespace, missing), strict=True))
-        except AnswerTooLarge:  # fewer at once may fit
-            raise
         except SpillwayError as error:
             return result | dict.fromkeys(missing, error)
-        await self._remember(namespace, {id_: one for id_, one in documents.items() if one is not None}, reading)
-        return result | {id_: (document, "mongodb") for id_, document in documents.items()}
+        await self._remember(namespace, {id_: one for id_, one in documents.items() if isinstance(one, bytes)}, reading)
+        return result | {
+            id_: one if isinstance(one, SpillwayError) else (one, "mongodb") for id_, one in documents.items()
+        }
 
     async def _cached_ones(self, namespace: str, ids: list[str]) -> dict[str, _Base]:
         """Those of `ids` that the shared cache has."""
@@ -156,6 +160,17 @@ class Lookup:
             yield reading
         finally:
             self._reading.discard(reading)
+
+
+def _what_fits(found: dict[str, Found | SpillwayError]) -> dict[str, Found | SpillwayError]:
+    """The first of them, up to what one answer carries; of the others that they did not fit."""
+    room = ANSWER_BYTES
+    told: dict[str, Found | SpillwayError] = {}
+    for id_, one in found.items():
+        size = 0 if isinstance(one, SpillwayError) else len(one.base or b"") + sum(map(len, one.patches))
+        told[id_] = one if size <= room else AnswerTooLarge(f"with what waits for MongoDB it has {size} bytes", 1.0)
+        room -= size if size <= room else 0
+    return told
 
 
 def _cache_key(namespace: str, id_: str) -> str:

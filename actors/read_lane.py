@@ -39,6 +39,7 @@ class ReadLane(Generic[T]):
         self._late = late
         self._waiting: dict[str, dict[str, _Question[T]]] = {}  # by namespace and id
         self._count = 0  # of those
+        self._most = MAX_IDS  # in the next call: fewer behind an answer that could not carry all
         self._serving: asyncio.Task[None] | None = None
 
     async def read(self, namespace: str, ids: Sequence[str]) -> list[T | SpillwayError]:
@@ -75,9 +76,8 @@ class ReadLane(Generic[T]):
                 self._count -= len(taken)
                 if waiting:
                     self._waiting[namespace] = waiting  # at the end of the line
-                asked = {id_: question for id_, question in taken.items() if question.readers}
-                if asked:
-                    await self._call(namespace, asked)
+                while asked := {id_: one for id_, one in taken.items() if one.readers and not one.answer.done()}:
+                    await self._call(namespace, dict(islice(asked.items(), self._most)))
         finally:
             self._serving = None
 
@@ -87,11 +87,7 @@ class ReadLane(Generic[T]):
         try:
             answers = await self._buffer.call(self._method, namespace, ids, timeout_s=self._timeout_s)
         except AnswerTooLarge as error:
-            if len(ids) > 1:
-                for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
-                    await self._call(namespace, {id_: asked[id_] for id_ in half})
-                return
-            answers = [BufferUnavailable(str(error), 1.0)]
+            answers = [error] * len(ids)
         except ActorAway as error:
             answers = [BufferUnavailable(str(error), 1.0)] * len(ids)
         except SpillwayError as error:
@@ -99,10 +95,17 @@ class ReadLane(Generic[T]):
         except BaseException as error:
             _answer(asked, [BufferUnavailable(f"the read was cut short: {error}", 1.0)] * len(ids))
             raise
-        _answer(asked, answers)
+        _answer(asked, answers if len(ids) > 1 else [_alone(answer) for answer in answers])
+        told = sum(not isinstance(answer, AnswerTooLarge) for answer in answers)
+        self._most = min(MAX_IDS, self._most * 2) if told == len(ids) else told or max(1, len(ids) // 2)
+
+
+def _alone(answer: T | SpillwayError) -> T | SpillwayError:
+    """What is too large although nothing else was asked for always will be."""
+    return BufferUnavailable(str(answer), 1.0) if isinstance(answer, AnswerTooLarge) else answer
 
 
 def _answer(asked: dict[str, _Question[T]], answers: Sequence[T | SpillwayError]) -> None:
     for question, answer in zip(asked.values(), answers, strict=True):
-        if not question.answer.done():
+        if not question.answer.done() and not isinstance(answer, AnswerTooLarge):  # else it is asked for again
             question.answer.set_result(answer)

@@ -31,7 +31,7 @@ from actors.channel import ChannelServer
 from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy, Command
 from actors.core.dead_letter import DeadLetter, Page, Selection
-from actors.core.errors import LogUnavailable, OutcomeUnknown, SpillwayError
+from actors.core.errors import AnswerTooLarge, LogUnavailable, OutcomeUnknown, SpillwayError
 from actors.core.intake import Found, State
 from actors.core.outcome import Report
 from actors.core.ports import Keyed, Resolved
@@ -261,7 +261,7 @@ class MongoWriter:
     async def write(self, commands: list[Command]) -> list[Report] | SpillwayError:
         return await _returning(self._writer.write(commands))
 
-    async def find(self, namespace: str, ids: list[str]) -> list[bytes | None] | SpillwayError:
+    async def find(self, namespace: str, ids: list[str]) -> list[bytes | AnswerTooLarge | None] | SpillwayError:
         return await _returning(self._writer.find(namespace, ids))
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]] | SpillwayError:

@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.calls import ActorAway, Remote
 from actors.core.batching import Command
-from actors.core.errors import LogUnavailable, WriterUnavailable
+from actors.core.errors import AnswerTooLarge, LogUnavailable, WriterUnavailable
 from actors.core.outcome import Report
 
 _ANSWER_S = 3_600.0  # a batch may wait for MongoDB as long as it takes; a dead writer is noticed at once
@@ -23,8 +23,8 @@ class RemoteSink:
         reports: list[Report] = await self._ask("write", list(commands), timeout_s=_ANSWER_S)
         return reports
 
-    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
-        documents: list[bytes | None] = await self._ask("find", namespace, list(ids), timeout_s=10.0)
+    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | AnswerTooLarge | None]:
+        documents: list[bytes | AnswerTooLarge | None] = await self._ask("find", namespace, list(ids), timeout_s=10.0)
         return documents
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:

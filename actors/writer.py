@@ -17,6 +17,7 @@ from actors.census import Census
 from actors.core.batching import Command
 from actors.core.doubts import Doubts
 from actors.core.errors import (
+    AnswerTooLarge,
     CommandFailed,
     CommandNotSent,
     CommandRefused,
@@ -84,8 +85,8 @@ class Writer:
         self._work.set()
         return [await asyncio.shield(answer) for answer in answers]  # a caller that goes takes nothing along
 
-    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
-        """BSON documents in the order asked, None where there is none. Raises `DatabaseUnavailable`."""
+    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | AnswerTooLarge | None]:
+        """BSON documents in the order asked, None where there is none. See `Reads.find`."""
         self._refuse_reads_while_away()
         return await self._reads.find(namespace, ids)
 

@@ -9,7 +9,7 @@ from actors.core.arrivals import LaneCall
 from actors.core.batching import Command
 from actors.core.dead_letter import EVERY, DeadLetter, Page, Selection
 from actors.core.document import MalformedPayload, Write, decode_writes
-from actors.core.errors import unreadable
+from actors.core.errors import AnswerTooLarge, unreadable
 from actors.core.outcome import Report
 
 
@@ -152,8 +152,9 @@ class BatchSink(Protocol):
         Raises `WriterUnavailable`: then nothing is known of any of them; `Fenced`: their stream has a newer owner.
         """
 
-    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
-        """Documents as BSON, in the order asked, None where there is none. Raises `DatabaseUnavailable`,
+    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | AnswerTooLarge | None]:
+        """Documents as BSON, in the order asked, None where there is none; `AnswerTooLarge` where it has to be asked
+        for again, without those that were found, which never happens to all of them. Raises `DatabaseUnavailable`,
         `WriterUnavailable`."""
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:

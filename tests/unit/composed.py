@@ -24,7 +24,7 @@ from actors.buffer import Buffer
 from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy, Command, Origin, Verb
 from actors.core.document import Kind, Write, decode_writes, encode_writes
-from actors.core.errors import LogUnavailable, WriterUnavailable
+from actors.core.errors import AnswerTooLarge, LogUnavailable, WriterUnavailable
 from actors.core.outcome import Outcome, Report
 from actors.core.pacing import SECOND_NS
 from actors.core.ports import Keyed
@@ -112,8 +112,8 @@ class Handle:
         reports: list[Report] = await self._ask("write", commands)
         return reports
 
-    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | None]:
-        documents: list[bytes | None] = await self._ask("find", namespace, ids)
+    async def find(self, namespace: str, ids: Sequence[str]) -> list[bytes | AnswerTooLarge | None]:
+        documents: list[bytes | AnswerTooLarge | None] = await self._ask("find", namespace, ids)
         return documents
 
     async def sample(self, namespace: str, limit: int) -> list[tuple[str, bytes]]:

@@ -487,6 +487,23 @@ async def test_documents_that_are_too_much_for_one_answer_come_in_several() -> N
     assert answers == {id_: Found(id_.encode(), [], "buffer") for id_ in "abcdef"}
 
 
+class Full(Shelf):
+    """Only the first three of its documents fit into an answer."""
+
+    async def call(self, method: str, namespace: str, ids: list[str], *, timeout_s: float) -> list[Any]:
+        found = await super().call(method, namespace, ids, timeout_s=timeout_s)
+        return [*found[:3], *(AnswerTooLarge("others before it") for _ in ids[3:])]
+
+
+async def test_what_an_answer_has_carried_is_not_asked_for_again_and_then_fewer_are_at_once() -> None:
+    """Each document is read from MongoDB once, however many answers it takes."""
+    buffer = Full()
+    lane = ReadLane[Found](cast(Remote, buffer), "read", 5.0, DatabaseUnavailable)
+    ids = [str(number) for number in range(17)]
+    assert await lane.read("d.c", ids) == [Found(id_.encode(), [], "buffer") for id_ in ids]
+    assert [many for _, many in buffer.asked] == [17, 3, 6, 3, 5, 2]
+
+
 class Tiers:
     """A buffer that holds "kept"; what else there is only MongoDB knows, which hangs until `go_on`."""
 

@@ -15,7 +15,7 @@ from actors.adapters.memory import MemoryCache
 from actors.backlog import Backlog
 from actors.core.batching import Entry
 from actors.core.document import Write
-from actors.core.errors import DatabaseUnavailable
+from actors.core.errors import AnswerTooLarge, DatabaseUnavailable
 from actors.core.intake import Found
 from actors.core.ports import BatchSink
 from actors.lookup import Lookup
@@ -194,3 +194,16 @@ async def test_a_sample_only_notes_which_documents_are_overtaken() -> None:
     with overtaken.lookup._watched(KEY[0], None) as reading:
         await overtaken.pour()
     assert reading.left == {KEY: {}}
+
+
+async def test_what_no_channel_carries_is_not_packed_to_find_that_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of documents that are still on their way as of those that MongoDB has; and of what is told, all is told."""
+    monkeypatch.setattr(lookup, "ANSWER_BYTES", 100)
+    reader = Overtaken(b"x" * 40, _nothing)
+    reader.keep(put("huge", n="x" * 100), put("a", n="x" * 20))
+    ids = ["b", "huge", "c", "d", "a"]
+    near = dict(zip(ids, await reader.lookup.near("d.c", ids), strict=True))
+    assert [type(near[id_]) for id_ in ids] == [type(None), AnswerTooLarge, type(None), type(None), Found]
+    told = dict(zip(ids, await reader.lookup.read("d.c", ids), strict=True))
+    assert [id_ for id_, one in told.items() if isinstance(one, Found)] == ["b", "a"]
+    assert all(isinstance(told[id_], AnswerTooLarge) for id_ in ("huge", "c", "d"))
