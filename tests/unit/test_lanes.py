@@ -707,6 +707,32 @@ async def test_who_comes_later_for_an_older_write_does_not_wait_for_the_newer_on
     assert buffer.asked == ["3-0", "1-0", "3-0"]
 
 
+async def test_whoever_asks_again_and_again_for_what_mongodb_does_not_take_costs_one_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Requests under known keys, each with a wait, while MongoDB is away: no bound of the backlog counts them."""
+    advance = stop_clock(monkeypatch)
+    buffer = Pouring()
+    watch = Watch(cast(Remote, buffer))
+    oldest = asyncio.create_task(watch.until("1-0", 3_600.0))
+    await settle()
+    for _ in range(20):
+        asked = [asyncio.create_task(watch.until(f"{number}-0", 1.0)) for number in range(2, 52)]
+        await settle()
+        await advance(1.1)
+        assert [answer(task) for task in asked] == [None] * 50
+    assert len(watch._line) == len(watch._places) == 51
+    again = asyncio.create_task(watch.until("30-0", 60.0))
+    await settle()
+    await buffer.resolve("1-0")
+    assert answer(oldest).position == "1-0"
+    assert buffer.asked == ["1-0", "30-0"], "nobody waits for those between"
+    await buffer.resolve("51-0")
+    assert answer(again).position == "51-0"
+    assert not watch._line
+    assert not watch._places
+
+
 class Records:
     """What the buffers of all pools share in Redis: the idempotency records; and what they have kept."""
 
