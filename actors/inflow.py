@@ -109,8 +109,8 @@ class Inflow:
         if call.writes != writes or len(call.plain) != sent.writes:
             announced = f"{writes} writes are announced, {sent.writes} of them plain"
             raise MalformedPayload(f"{announced}; there are {call.writes} and {len(call.plain)}")
+        self._calls.append(call)  # first: without memory for that, nothing would ever give its room back
         self._room.take(call)
-        self._calls.append(call)
         self._idle.clear()
         self._called.set()
         return await call.answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from composed import BOUNDS, Service, answer, delete, end, insert, keyed, only_c
 
 from actors.adapters.clock import ManualClock, settle
 from actors.adapters.memory import MemoryLog, RecordingTelemetry
+from actors.appends import Call
 from actors.backlog import Backlog
 from actors.core.arrivals import LaneCall
 from actors.core.document import MalformedPayload, decode_writes, encode_writes
@@ -475,6 +477,29 @@ async def test_a_call_that_is_over_holds_no_room_however_it_ended() -> None:
         assert idle.done()
         intake.backlog.writes = intake.backlog.bytes = 0  # as if all had been drained
     await intake.stop()
+
+
+async def test_a_call_that_there_is_no_memory_to_note_holds_no_room(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the buffer would have less room for good, and a drain would wait for it for ever."""
+
+    class Full(deque[Call]):
+        def append(self, call: Call) -> None:
+            raise MemoryError
+
+    with monkeypatch.context() as starved:
+        starved.setattr(intake.inflow, "_calls", Full())
+        refused = intake.append("a")
+        await settle()
+        assert isinstance(refused.exception(), MemoryError)
+    kept = intake.append("b")
+    await settle()
+    assert kept.done()
+    assert intake.inflow._room.waiting_writes == 0
+    idle = asyncio.create_task(intake.inflow.idle())
+    await settle()
+    assert idle.done()
 
 
 async def test_retry_after_is_what_the_drain_will_take() -> None:
