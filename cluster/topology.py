@@ -7,7 +7,7 @@ NAMESPACE = "spillway"  # Ray's namespace of our actors
 # Part of every actor's name. Detached actors outlive a deployment and keep the code they were started with, so a change
 # of what they say to each other must raise this, and `launch` ends those of an older generation. They keep their
 # settings too: a digest of these is the other part.
-GENERATION = 6
+GENERATION = 5
 BUFFER, WRITER = "buffer-", "mongo-writer-"  # what the names begin with
 
 
