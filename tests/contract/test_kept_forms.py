@@ -42,7 +42,7 @@ FRAMES = (
     b"\x03\x03\x02\x00\x00\x00\x00\x00d.ci3"
 )
 CALL, EARLIER_CALL = LaneCall("lane", 2, 4), LaneCall("lane", 1, 1)
-LETTER = DeadLetter("0of1/1-1/0", FRAMES[:17], "why: é", 2, 1.25, 2.5)
+LETTER = DeadLetter("1of2/1-1/0", FRAMES[:17], "why: é", 2, 1.25, 2.5)
 
 Form = dict[str, Any]
 KEPT: Form = {
@@ -62,10 +62,10 @@ KEPT: Form = {
     "writer:epoch": b"1",
     "writer:operation": b"5000",
     "dead": [
-        [b"id", b"0of1/1-1/0", b"payload", FRAMES[:17], b"reason", "why: é".encode(),
+        [b"id", b"1of2/1-1/0", b"payload", FRAMES[:17], b"reason", "why: é".encode(),
          b"attempts", b"2", b"first_s", b"1.25", b"last_s", b"2.5"],
     ],
-    "dead:at": {b"0of1/1-1/0": AT},
+    "dead:at": {b"1of2/1-1/0": AT},
     "cache:0of1:0": b"NEVER IT" + b"document",
 }  # fmt: skip
 READ_TOO: dict[str, Form] = {  # forms of before, as far as they differ from `KEPT`
