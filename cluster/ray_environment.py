@@ -20,8 +20,8 @@ FRONT_DOOR_START_S = 30.0
 CONTROL_LOOP_S = 0.25
 """Seconds between two looks of Serve's controller at everything; its own 0.1 take a twentieth of a core, always."""
 SLOW_CALLER_S = 90
-"""Seconds a caller may read nothing of its answer, which a replica keeps meanwhile; HAProxy's own are an hour. It does
-not count while the caller waits for us."""
+"""Seconds a caller may read nothing of what HAProxy holds of its answer, whose own are an hour; a replica has its own
+limit for the rest (serve_app/unread.py). It does not count while the caller waits for us."""
 SILENT_REPLICA_S = 600
 """Seconds after which HAProxy answers for a replica that does not: above the longest a request may take, whatever is
 set: a minute each for its body, its turn and the append, five for MongoDB. Serve kills one that hangs after 90 s;

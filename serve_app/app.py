@@ -55,6 +55,7 @@ class Edge:
         ended them. It could not keep a write ever again. After the third time Serve puts one of the version that is
         wanted in its place, which ends the others' actors in turn. One that is being restarted is no such case.
         """
+        logs.keep_records()
         if gone := self._roll_call.gone():
             why = "A replica of another version, or with other settings, has ended them; Serve replaces this one."
             raise RuntimeError(f"This replica can keep no writes: there is no {' and no '.join(gone)}. {why}")

@@ -245,8 +245,8 @@ MUTANTS = (
         "tests/unit/test_lane_truth.py::test_what_a_caller_hears_is_so",
     ),
     _one(
-        "a log of a newer format is taken", "I1", LOG,
-        "if format > tonumber(ARGV[4]) then return {0, false, format} end", "",
+        "a log of a newer format is taken", "I1", "actors/adapters/redis_format.py",
+        "> tonumber(ARGV[{argument}]) then return format end", "> math.huge then return format end",
         "tests/contract/test_kept_forms.py::test_a_log_of_a_newer_format_is_refused_in_words_and_left_as_it_is",
     ),
     _one(

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import uuid4
 
-from actors.adapters.redis_format import FORMAT, newer
+from actors.adapters.redis_format import FORMAT, guard, newer
 from actors.adapters.redis_link import SAFE, Client, reading, refuse_unsafe, telling, unsafe
 from actors.core.arrivals import Arrivals, LaneCall
 from actors.core.dead_letter import DeadLetter
@@ -78,15 +78,16 @@ return answers
 # Both write twice at least, always, and so are transactions in Redis' file. Where that was torn in one and Redis has
 # left the beginning, the next EXEC ends it. A single XADD has none since Redis 7: behind the torn beginning it would be
 # part of it, and be dropped with it at the start after that.
-_OPEN = """
-local format = tonumber(redis.call('GET', KEYS[5]) or 0)
-if format > tonumber(ARGV[4]) then return {0, false, format} end
+_OPEN = (
+    guard(key=5, argument=4)
+    + """
 redis.call('DEL', KEYS[2])
 redis.call('SET', KEYS[2], ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[2])
-if format < tonumber(ARGV[4]) then redis.call('SET', KEYS[5], ARGV[4]) end
+redis.call('SET', KEYS[5], ARGV[4])
 return {redis.call('INCR', KEYS[1]), redis.call('GET', KEYS[4])}
 """
+)
 _REOPEN = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return redis.error_reply('FENCED owner ' .. ARGV[1]) end
 local epoch = redis.call('GET', KEYS[1])
@@ -183,10 +184,10 @@ class RedisLog:
         return self._me
 
     async def open(self) -> int:
-        epoch, arrivals, *format_ = await self._own(self._open)
-        if format_:
-            raise LogUnavailable(newer(self._client, self._prefix, format_[0]), 5.0)
-        self._epoch, arrivals = epoch, arrivals or b"{}"
+        opened = await self._own(self._open)
+        if isinstance(opened, bytes):
+            raise newer(self._client, self._prefix, opened)
+        self._epoch, arrivals = opened[0], opened[1] or b"{}"
         try:
             self._arrivals = Arrivals.loads(arrivals[arrivals.index(b"{") :])  # a version before wrote no position
         except ValueError as error:

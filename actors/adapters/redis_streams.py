@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.adapters.redis_format import FORMAT, guard, newer
 from actors.adapters.redis_link import Client, reading
 from actors.core.batching import Origin
 
@@ -9,7 +10,9 @@ from actors.core.batching import Origin
 # sizes, and nothing would tell which of three is the oldest. From then on no buffer of before keeps anything, however
 # late its heir: that would be poured first, and lose to what the new pool has taken before it. The owner goes too, or
 # it would reopen its stream. A DEL first, as where a log opens: to start must work in a full Redis.
-_FOLLOW = """
+_FOLLOW = (
+    guard(key=3, argument=4)
+    + """
 local size = redis.call('GET', KEYS[1])
 if size == ARGV[1] then return {} end
 local left = {}
@@ -29,14 +32,17 @@ if #left == 0 then
 end
 return left
 """
+)
 
 
 async def follow(client: Client, prefix: str, shards: int) -> list[str]:
     """Make `shards` the size of the pool. Returns the streams that have to be poured before, sorted; empty when it is
-    done, also when it was done already. Raises `LogUnavailable`."""
+    done, also when it was done already. Raises `LogUnavailable`, also for a log of a newer version."""
     async with reading(client):
-        keys, arguments = (f"{prefix}:pool", f"{prefix}:streams"), (f"{prefix}:stream:", f"{prefix}:owner:")
-        left = await client.eval(_FOLLOW, len(keys), *keys, str(shards), *arguments)
+        keys, of_each = ("pool", "streams", "format"), (f"{prefix}:stream:", f"{prefix}:owner:")
+        left = await client.eval(_FOLLOW, len(keys), *(f"{prefix}:{key}" for key in keys), shards, *of_each, FORMAT)
+    if isinstance(left, bytes):
+        raise newer(client, prefix, left)
     return sorted(name.decode() for name in left)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from actors.core.errors import UnsafeLog
+from actors.core.errors import NewerLog, UnsafeLog
 from cluster import launch
 from cluster.settings import Settings, load
 from serve_app import app
@@ -62,6 +62,21 @@ async def test_a_version_whose_redis_is_unsafe_ends_before_it_has_ended_the_acto
         assert made == [unchecked]
     finally:
         await client.config_set("appendfsync", "always")
+        await client.aclose()
+
+
+async def test_nor_does_a_version_that_cannot_read_the_log(
+    redis_url: str, replica: Replica, made: list[Settings]
+) -> None:
+    settings = load(redis_url=redis_url, direct_port=0, key_prefix="newer", allow_unsafe_redis=True)
+    client = Redis.from_url(redis_url)
+    await client.set("newer:format", 1_000)
+    try:
+        with pytest.raises(NewerLog, match="Start the newer version again"):
+            await replica(settings)
+        assert made == []
+    finally:
+        await client.delete("newer:format")
         await client.aclose()
 
 

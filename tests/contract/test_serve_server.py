@@ -21,7 +21,7 @@ from uvicorn.protocols.http import auto
 
 from cluster import launch
 from cluster.settings import load
-from serve_app import app
+from serve_app import app, logs
 from serve_app.protocol import Protocol
 from tests.contract.patience import eventually
 
@@ -63,13 +63,17 @@ def log_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(logging_utils, "RAY_SERVE_LOG_TO_STDERR", False)
     serve = logging.getLogger("ray.serve")
     monkeypatch.setattr(serve, "handlers", list(serve.handlers))
-    logging_utils.configure_component_logger(
-        component_name="spillway_Edge", component_id="1", component_type=ServeComponentType.REPLICA,
-        logging_config=LoggingConfig(log_level="WARNING", logs_dir=str(tmp_path)),
-        max_bytes=1 << 20, backup_count=1, buffer_size=1_000,
-    )  # fmt: skip
+    configure_log(tmp_path)
     (file,) = tmp_path.iterdir()
     return file
+
+
+def configure_log(folder: Path) -> None:
+    logging_utils.configure_component_logger(
+        component_name="spillway_Edge", component_id="1", component_type=ServeComponentType.REPLICA,
+        logging_config=LoggingConfig(log_level="WARNING", logs_dir=str(folder)),
+        max_bytes=1 << 20, backup_count=1, buffer_size=1_000,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -106,6 +110,10 @@ async def test_what_a_replica_says_is_in_its_log_at_once(log_file: Path, server:
     for name, level in (("serve_app.errors", "error"), ("serve_app.appends", "warning"), ("asyncio", "error")):
         getattr(logging.getLogger(name), level)("said by %s", name)
         assert f"said by {name}" in log_file.read_text()
+    configure_log(log_file.parent)  # as Serve does when its logging_config is changed
+    logs.keep_records()
+    logging.getLogger("serve_app.errors").warning("said once more")
+    assert log_file.read_text().count("said once more") == 1
 
 
 async def test_an_answer_that_is_not_read_is_counted(server: Server) -> None:

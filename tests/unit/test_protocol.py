@@ -346,6 +346,23 @@ async def test_a_caller_that_does_not_read_its_answer_is_cut_off(
     assert len(Protocol._unread) == 0
 
 
+async def test_a_caller_that_reads_slowly_and_on_is_not_cut_off(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Protocol, "_unread", Unread(patience_s=60.0))
+    advance = stop_clock(monkeypatch)
+    await connection.receive(WHOLE[:-1])
+    connection.unsent_bytes = 1_000_000
+    connection.protocol.pause_writing()
+    for _ in range(5):
+        connection.unsent_bytes -= 100_000
+        await advance(60.1)
+    assert connection.seen == []
+    connection.unsent_bytes -= 10_000
+    await advance(60.1)
+    assert connection.seen == ["aborted"]
+
+
 async def test_a_connection_that_ends_is_not_counted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Protocol, "_unread", Unread())
     one = Connection()
