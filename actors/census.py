@@ -22,6 +22,7 @@ class Census:
         self.known: dict[str, int] = {}
         self._namespaces = tuple(namespaces)
         self._due: list[str] = []
+        self._counting = ""  # what is just being counted, as long as no write disturbs it
         self._doubtful: set[str] = set()
         self._unanswered: Counter[str] = Counter()
         self._told: set[str] = set()
@@ -38,25 +39,32 @@ class Census:
         self._due = [name for name in self._namespaces if name not in self.known and self._unanswered[name] < _TRIES]
 
     async def take(self, count: Callable[[str], Awaitable[int]]) -> None:
-        """Ask for what is due, with no write under way: nobody could tell which of them are in the number.
+        """Ask for the next number that is due, with no write under way: nobody could tell which of them are in it.
 
-        Raises what else `count` raises than that MongoDB does not do it: then MongoDB is away.
+        One that a write `disturbs` stays due. Raises what else `count` raises than that MongoDB does not do it: then
+        MongoDB is away.
         """
-        while self._due:
-            namespace = self._due[0]
-            try:
-                self.known[namespace] = await count(namespace)
-            except (CommandRefused, CommandFailed) as error:
+        namespace = self._counting = self._due.pop(0)
+        try:
+            number = await count(namespace)
+        except (CommandRefused, CommandFailed) as error:
+            self._tell(namespace, error)
+            return
+        except CommandUnknown as error:
+            self._unanswered[namespace] += 1
+            if self._unanswered[namespace] >= _TRIES:
                 self._tell(namespace, error)
-            except CommandUnknown as error:
-                self._unanswered[namespace] += 1
-                if self._unanswered[namespace] >= _TRIES:
-                    self._tell(namespace, error)
-                raise CommandUnknown(f"no answer to a count of {namespace}: {error}") from error
-            else:
-                self._unanswered[namespace] = 0
-            if namespace in self._due:  # MongoDB may have been away and back meanwhile, and asked in between
-                self._due.remove(namespace)
+            raise CommandUnknown(f"no answer to a count of {namespace}: {error}") from error
+        self._unanswered[namespace] = 0
+        if self._counting:
+            self.known[namespace] = number
+        else:
+            self._due.append(namespace)
+
+    def disturb(self, namespace: str) -> None:
+        """A write begins."""
+        if self._counting == namespace:
+            self._counting = ""
 
     def grow(self, namespace: str, documents: int) -> None:
         """A command has added so many; negative: removed."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -136,12 +135,9 @@ class Writer:
     async def _dispatch(self) -> None:
         while True:
             self._work.clear()
-            if not (len(self._outbox) or len(self._reads) or self._census.is_due):
+            if not (len(self._outbox) or len(self._reads)):
                 await self._work.wait()
             await self._up.wait()
-            if self._census.is_due:
-                await self._count_again()
-                continue
             await self._lanes.acquire()
             await self._budget.take(self._may_send)
             send, cost = self._next() if self._up.is_set() else (None, 1)  # this late, so that more has come together
@@ -151,12 +147,6 @@ class Writer:
             else:
                 await self._take_rest(cost - 1)
                 self._tasks.begin(self._use_lane(send))
-
-    async def _count_again(self) -> None:
-        await self._tasks.until_idle()
-        if self._up.is_set():
-            with suppress(CommandNotSent, CommandUnknown):  # then MongoDB is lost, and it is asked when it is back
-                await self._census.take(self._count)
 
     async def _take_rest(self, cost: int) -> None:
         """What a large command costs beyond the first slot. MongoDB may go away meanwhile, and come back."""
@@ -168,7 +158,8 @@ class Writer:
             await self._up.wait()
 
     def _next(self) -> tuple[Callable[[], Awaitable[None]] | None, int]:
-        """What to send now, and its cost; reads and writes take turns, so that neither starves the other."""
+        """What to send now, and its cost; reads and writes take turns, so that neither starves the other. A count goes
+        when there is nothing else, in a lane like all others: nobody waits for it."""
         self._reads_turn = not self._reads_turn
         if len(self._outbox) and not (self._reads_turn and len(self._reads)):
             now, updates = self._clock.now_ns(), self._store.update_limit
@@ -176,6 +167,8 @@ class Writer:
             cost = self._budget.cost(load.command.size)
             return lambda: self._store_load(load, cost), cost
         ask = self._reads.next()
+        if ask is None and self._census.is_due and not self._tasks.under_way:
+            return lambda: self._census.take(self._count), 1
         return (None if ask is None else lambda: self._command(ask)), 1
 
     async def _use_lane(self, send: Callable[[], Awaitable[None]]) -> None:
@@ -188,6 +181,7 @@ class Writer:
 
     async def _store_load(self, load: Load, cost: int) -> None:
         began_ns = self._clock.now_ns()
+        self._census.disturb(load.command.namespace)
         try:
             report = await self._command(lambda: self._store.store(load.command), cost)
         except CommandRefused as refusal:
@@ -206,8 +200,6 @@ class Writer:
         self._last_error = report.retry_reason or self._last_error
         self._tally.load(len(load.command.ids))
         self._census.grow(load.command.namespace, report.grown)
-        if self._census.is_due:
-            self._work.set()
         load.answer(report)
 
     async def _command(self, send: Callable[[], Awaitable[T]], cost: int = 1) -> T:
@@ -251,6 +243,8 @@ class Writer:
             await self._clock.sleep(_WATCH_S)
             self._tally.report(self._budget.gauge, self._tenure.epoch, self._mongodb)
             if self._up.is_set():
+                if self._census.is_due:
+                    self._work.set()  # in case nothing is under way any more
                 try:
                     await self._pulse.ask()
                 except CommandNotSent as error:
@@ -283,10 +277,11 @@ class Writer:
             await self._budget.take(self._may_send)
             await self._command(self._store.describe)
             self._learned = True
-        await self._census.take(self._count)
+        while self._census.is_due:
+            await self._budget.take(self._may_send)
+            await self._census.take(self._count)
 
     async def _count(self, namespace: str) -> int:
-        await self._budget.take(self._may_send)
         return await self._command(partial(self._store.count, namespace))
 
     @property

@@ -91,7 +91,10 @@ class MemoryStore:
 
     async def count(self, namespace: str) -> int:
         self._note("count")
-        return sum(place == namespace for place, _ in self.documents)
+        number = sum(place == namespace for place, _ in self.documents)
+        await self._held()
+        self.faults.strike("count reply")
+        return number
 
     async def probe(self) -> None:
         self.faults.strike("probe")

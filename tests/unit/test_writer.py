@@ -758,28 +758,83 @@ async def test_a_count_that_is_never_answered_is_given_up_and_writes_go_on(caplo
     await service.stop()
 
 
+async def ended_by_the_server(service: Service) -> asyncio.Event:
+    """Some of a command's writes are done, nobody knows how many. A later one is done as a whole, so they may be
+    counted; that hangs until the event."""
+    service.store.faults.plan("store reply", CommandTimedOut("operation exceeded time limit"))
+    ended = write(service, commands("a", "b"))
+    await service.clock.advance(0.02)
+    assert outcomes(answer(ended)[0]) == [Outcome.RETRY] * 2
+    storing, counting = asyncio.Event(), asyncio.Event()
+    service.store.hold = storing
+    again = write(service, commands("a", "b", "c"))
+    await service.clock.advance(0.02)
+    service.store.hold = counting
+    storing.set()
+    await settle()
+    assert outcomes(answer(again)[0]) == [Outcome.DUPLICATE] * 2 + [Outcome.STORED]
+    return counting
+
+
 async def test_after_a_command_that_the_server_ended_its_collection_is_counted_once_one_is_done(
     service: Service,
 ) -> None:
-    """Some of its writes may be done; and the count waits till none is under way."""
     service.store.faults.plan("store reply", CommandTimedOut("operation exceeded time limit"))
-    ended = write(service, commands("a", "b"))
-    await service.clock.advance(0.1)
-    assert outcomes(answer(ended)[0]) == [Outcome.RETRY] * 2
-    assert service.writer.stats()["documents"] == {}
-    assert service.writer.stats()["held_s"] == 0.0, "it is known to be over"
+    write(service, commands("a", "b"))
     await service.clock.advance(5.0)
     assert service.writer.stats()["documents"] == {}, "what kept it from being done may keep a count as long"
-    again = write(service, commands("a", "b", "c"))
-    service.store.hold = asyncio.Event()
-    other = write(service, [Command(Verb.INSERT, "d.other", ["x"], [b"x"])])
-    await service.clock.advance(0.1)
-    service.store.hold.set()
-    await service.clock.advance(0.1)
-    assert outcomes(answer(again)[0]) == [Outcome.DUPLICATE] * 2 + [Outcome.STORED]
-    assert outcomes(answer(other)[0]) == [Outcome.STORED]
+    assert service.writer.stats()["held_s"] == 0.0, "it is known to be over"
+    write(service, commands("c"))
+    await service.clock.advance(0.4)
     assert service.writer.stats()["documents"] == {NAMESPACE: 3}
     assert [verb for _, verb, _ in service.store.commands][-2:] == ["store", "count"]
+
+
+async def test_a_count_waits_until_nothing_else_is_under_way_and_nobody_waits_for_it(service: Service) -> None:
+    hangs = await ended_by_the_server(service)
+    slow = write(service, [Command(Verb.INSERT, "d.other", ["x"], [b"x"])])
+    await service.clock.advance(1.0)
+    assert service.store.commands[-1][1] == "store", "nobody could tell whether what is under way is in the number"
+    service.store.hold = None
+    reader, third = find(service, "a"), write(service, [Command(Verb.INSERT, "d.third", ["x"], [b"x"])])
+    await service.clock.advance(0.05)
+    assert outcomes(answer(third)[0]) == [Outcome.STORED], "it did not wait for the slow one"
+    assert answer(reader) == [b"x"]
+    hangs.set()
+    counting = service.store.hold = asyncio.Event()
+    await service.clock.advance(0.4)
+    assert outcomes(answer(slow)[0]) == [Outcome.STORED]
+    assert service.store.commands[-1][1] == "count"
+    service.store.hold = None
+    reader, after = find(service, "b"), write(service, commands("d"))
+    await service.clock.advance(0.05)
+    assert outcomes(answer(after)[0]) == [Outcome.STORED], "it did not wait for the count"
+    assert answer(reader) == [b"x"]
+    counting.set()
+    await settle()
+    assert service.writer.stats()["documents"] == {}, "that one was stored while it was counted"
+    await service.clock.advance(0.4)
+    assert service.writer.stats()["documents"] == {NAMESPACE: 4}
+
+
+async def test_a_count_under_way_when_mongodb_is_lost_ends_before_it_counts_as_back(service: Service) -> None:
+    """A second one was sent beside it; and when the first was then never answered, the gate stayed shut for good."""
+    counting = await ended_by_the_server(service)
+    await service.clock.advance(0.4)
+    counts = [verb for _, verb, _ in service.store.commands].count("count")
+    assert service.store.commands[-1][1] == "count"
+    service.store.faults.plan("probe", CommandNotSent("reset"))
+    await service.clock.advance(2.0)
+    assert service.writer.stats()["mongodb"] == "down"
+    assert [verb for _, verb, _ in service.store.commands].count("count") == counts
+    service.store.faults.plan("count reply", CommandUnknown("timed out"))
+    counting.set()
+    late = write(service, commands("d"))
+    await service.clock.advance(OPERATION_S + 1.0)
+    assert outcomes(answer(late)[0]) == [Outcome.STORED]
+    stats = service.writer.stats()
+    assert (stats["mongodb"], stats["held_s"], stats["documents"]) == ("up", 0.0, {NAMESPACE: 4})
+    assert not service.budget.has_unknown
 
 
 async def test_a_number_that_is_no_longer_sure_is_not_told_when_it_may_not_be_asked_again(service: Service) -> None:
