@@ -197,6 +197,23 @@ MUTANTS = (
         "tests/contract/test_document_store.py::test_an_answer_that_cannot_be_read_tells_nothing_and_refuses_nothing",
     ),
     _one(
+        "what a mongos gives up is taken for over", "I5", "actors/adapters/mongo_report.py",
+        "if mongos.has_no_answer(error) or (", "if (",
+        "tests/contract/test_document_store.py::"
+        "test_a_write_of_which_a_mongos_has_no_answer_is_unknown_whatever_its_code",
+    ),
+    _one(
+        "a mongos that stops waiting is taken for a mongod", "I5", "actors/adapters/mongo_store.py",
+        "raise (CommandUnknown if gave_up else _kind_of(error))", "raise _kind_of(error)",
+        "tests/contract/test_document_store.py::"
+        "test_a_mongos_that_gives_up_a_command_leaves_it_unknown_in_whatever_words",
+    ),
+    _one(
+        "a count goes beside a write", "I8", WRITER,
+        "self._census.is_due and not self._tasks.under_way", "self._census.is_due",
+        TEST_WRITER + "test_a_count_waits_until_nothing_else_is_under_way_and_nobody_waits_for_it",
+    ),
+    _one(
         "drop the duplicate rule", "I2", "actors/adapters/mongo_report.py",
         "        elif code == _DUPLICATE_KEY and _is_on_id(error):\n",
         "        elif code == -1 and _is_on_id(error):\n",

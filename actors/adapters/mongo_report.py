@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from actors.adapters import mongos
 from actors.core.batching import Command, Verb
-from actors.core.errors import CommandRefused, CommandTimedOut
+from actors.core.errors import CommandRefused, CommandTimedOut, CommandUnknown
 from actors.core.outcome import Outcome, Report
 
 TIMED_OUT = 50  # MaxTimeMSExpired: the server ended it when the time that it was given was up
@@ -27,16 +28,22 @@ _MAX_WORDS = 500  # characters
 _ID_INDEX = re.compile(r"^E11000 duplicate key error collection: \S+ index: _id_( |$)")
 
 
-def report_of(command: Command, answer: Mapping[str, Any], unnamed: Outcome = Outcome.REJECTED) -> Report:
+def report_of(
+    command: Command, answer: Mapping[str, Any], unnamed: Outcome = Outcome.REJECTED, *, by_mongos: bool = False
+) -> Report:
     """What `answer` says of each write. A write-concern error means that nobody knows yet: all are tried again, and
     the reason names the setting, since one that cannot be met is tried for ever.
 
     `unnamed`: what an INSERT is that violates an index which the server does not name. Raises `CommandRefused` when an
     error is about one of the writes and the answer does not tell about the others. Raises `CommandTimedOut` when the
-    time was up for any of them: how many of the others are done the answer cannot tell then.
+    time was up for any of them: how many of the others are done the answer cannot tell then. Raises `CommandUnknown`
+    when a mongos (`by_mongos`: it is known to be one) has given up a shard that may go on with any of them.
     """
     count = len(command.ids)
     errors = answer.get("writeErrors", [])
+    for error in errors:
+        if mongos.has_no_answer(error) or (by_mongos and mongos.has_given_up(error.get("code"))):
+            raise CommandUnknown(_why(error, "mongos has no answer of a shard"))
     for error in errors:
         if error.get("code") == TIMED_OUT:
             raise CommandTimedOut(_why(error, "its time was up"))

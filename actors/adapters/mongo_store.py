@@ -107,7 +107,7 @@ class MongoStore:
         self._most_ms = max(1, int(milliseconds * _SERVERS_SHARE))
         servers = int(write_concern) if write_concern.isdecimal() else write_concern
         self._write_concern = {"w": servers, "j": True, "wtimeout": self._most_ms}
-        self._is_ferretdb = False
+        self._is_ferretdb = self._is_mongos = False
         self._update_limit_of_ferretdb = max(1, ferretdb.UPDATES_AT_ONCE // lanes)
         self._unnamed: dict[str, tuple[Outcome, float]] = {}  # namespace -> what an unnamed duplicate is, until
         self._in_question: set[str] = set()  # namespaces whose indexes have to be looked at
@@ -131,7 +131,7 @@ class MongoStore:
         except Exception as error:  # the parsers below raise whatever their input happens to hit
             raise CommandRefused(_sentence(error) or type(error).__name__) from error
         if not self._is_ferretdb:
-            return report_of(command, await self._run(database, body))
+            return report_of(command, await self._run(database, body), by_mongos=self._is_mongos)
         return await self._store_in_ferretdb(command, database, body)
 
     async def _store_in_ferretdb(self, command: Command, database: str, body: dict[str, Any]) -> Report:
@@ -213,6 +213,7 @@ class MongoStore:
                 hello = await self._client.admin.command("hello")
         except PyMongoError as error:
             raise CommandNotSent(_sentence(error)) from error
+        self._is_mongos = mongos.is_one(hello)
         if wrong := mongos.too_many(hello, self._client):
             raise CommandNotSent(f"SPILLWAY_MONGODB_URI cannot be used: {wrong}")
 
@@ -248,7 +249,8 @@ class MongoStore:
         except BSONError as error:
             raise (CommandUnknown if left else CommandRefused)(_sentence(error)) from error
         except OperationFailure as error:
-            raise _kind_of(error)(_sentence(error)) from error
+            gave_up = self._is_mongos and mongos.has_given_up(error.code)
+            raise (CommandUnknown if gave_up else _kind_of(error))(_sentence(error)) from error
         except PyMongoError as error:
             raise (CommandUnknown if left else CommandNotSent)(_sentence(error)) from error
         finally:

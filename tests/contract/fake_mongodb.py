@@ -72,21 +72,21 @@ class Silent(FakeMongoDB):
         raise ConnectionResetError
 
 
-class Mongos(FakeMongoDB):
-    """Does nothing; it is there."""
-
-    hello = HELLO | {"msg": "isdbgrid"}
-
-
 class Answering(FakeMongoDB):
     """Answers every command with the same."""
 
-    def __init__(self, answer: dict[str, Any]) -> None:
+    def __init__(self, answer: dict[str, Any] | None = None) -> None:
         super().__init__()
-        self._answer = answer
+        self._answer = answer or {"ok": 1}
 
     async def answer(self) -> dict[str, Any]:
         return self._answer
+
+
+class Mongos(Answering):
+    """As far as a greeting tells."""
+
+    hello = HELLO | {"msg": "isdbgrid"}
 
 
 class Locked(FakeMongoDB):

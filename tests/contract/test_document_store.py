@@ -534,6 +534,46 @@ async def test_when_the_time_was_up_in_the_middle_nothing_is_taken_for_stored_or
             await store.store(Command(verb, "d.c", list("abc"), bodies))
 
 
+UNAVAILABLE = "Write results unavailable from 10.0.0.7:27018 :: caused by :: the shard did not answer"
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+@pytest.mark.parametrize("code", [6, 9, 50, 89, 90, 202, 262, 384, 407, 11600])
+def test_a_write_of_which_a_mongos_has_no_answer_is_unknown_whatever_its_code(verb: Verb, code: int) -> None:
+    """The shard may go on with it, or not even have read it: what is newer must not be sent now."""
+    errors = [{"index": 0, "code": 121, "errmsg": "validation"}, {"index": 2, "code": code, "errmsg": UNAVAILABLE}]
+    with pytest.raises(CommandUnknown, match=f"^Write results unavailable .* \\(code {code}\\)$"):
+        answered(verb, 3, n=1, writeErrors=errors)
+
+
+def test_a_write_for_which_a_mongos_finds_no_host_was_not_sent() -> None:
+    words = "Write results unavailable from failing to target a host in the shard a :: caused by :: no primary"
+    report = answered(Verb.INSERT, 2, n=1, writeErrors=[{"index": 1, "code": 133, "errmsg": words}])
+    assert outcomes(report) == [STORED, RETRY]
+
+
+def test_a_document_does_not_speak_for_a_mongos() -> None:
+    """It would close the gate again and again."""
+    words = f'E11000 duplicate key error collection: d.c index: mail_1 dup key: {{ mail: "{UNAVAILABLE}" }}'
+    report = answered(Verb.INSERT, 1, n=0, writeErrors=[{"index": 0, "code": 11000, "errmsg": words}])
+    assert outcomes(report) == [REJECTED]
+
+
+@pytest.mark.parametrize("code", [6, 50, 89, 90, 202, 262, 279, 384, 9001, 11601])
+@pytest.mark.parametrize("of_one", [False, True], ids=["of the whole", "of one write"])
+async def test_a_mongos_that_gives_up_a_command_leaves_it_unknown_in_whatever_words(code: int, of_one: bool) -> None:
+    """Its own time being up says nothing of the shard's; newer ones do not say either which of the two it was."""
+    error = {"code": code, "errmsg": "operation was interrupted"}
+    answer = {"ok": 1, "n": 1, "writeErrors": [{"index": 1, **error}]} if of_one else {"ok": 0, **error}
+    async with Mongos(answer) as uri, mongo(uri, timeout_s=SOON_S) as (store, _):
+        await store.probe()
+        with pytest.raises(CommandUnknown, match="operation was interrupted"):
+            await store.store(Command(Verb.INSERT, "d.c", ["a", "b"], [document("a"), document("b")]))
+        if not of_one:
+            with pytest.raises(CommandUnknown, match="operation was interrupted"):
+                await store.count("d.c")
+
+
 @pytest.mark.parametrize("verb", [Verb.INSERT, Verb.UPDATE])
 def test_a_report_that_does_not_add_up_is_no_success(verb: Verb) -> None:
     assert outcomes(answered(verb, 3, n=2)) == [RETRY] * 3
