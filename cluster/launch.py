@@ -14,11 +14,11 @@ import ray
 from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.adapters.redis_format import refuse_newer
+from actors.adapters import redis_format
 from actors.adapters.redis_link import connect, refuse_unsafe
 from actors.calls import Remote
 from actors.core.batching import BatchPolicy
-from actors.core.errors import LogUnavailable, NewerLog, SpillwayError, UnsafeLog
+from actors.core.errors import LogUnavailable, SpillwayError, UnsafeLog
 from actors.inflow import Bounds
 from actors.remote import BufferActor, BufferConfig, MongoWriter, WriterConfig
 from actors.remote_intake import RemoteIntake
@@ -57,18 +57,18 @@ def roll_call(settings: Settings) -> RollCall:
 
 
 async def refuse_unsafe_redis(settings: Settings) -> None:
-    """Raise `UnsafeLog` if this Redis may lose what it acknowledged, `NewerLog` if it holds what this version does not
-    read. For before `ensure_actors`: a version that cannot run must not end the actors of the one that does. A Redis
-    that does not answer is left to the buffers."""
+    """Raise `UnsafeLog` if this Redis may lose what it acknowledged, `LogUnavailable` if a newer version has its log.
+    For before `ensure_actors`: a version that cannot run must not end the actors of the one that does. A Redis that
+    does not answer is left to the buffers."""
     client = connect(settings.redis_url, settings.request_timeout_s * _APPEND_PATIENCE)
     try:
-        if not settings.allow_unsafe_redis:
-            await refuse_unsafe(client)
-        await refuse_newer(client, settings.key_prefix)
-    except NewerLog:
-        raise
-    except LogUnavailable:
-        pass
+        why = None
+        with contextlib.suppress(LogUnavailable):
+            if not settings.allow_unsafe_redis:
+                await refuse_unsafe(client)
+            why = await redis_format.refusal(client, settings.key_prefix)
+        if why is not None:
+            raise why
     finally:
         await client.aclose()
 

@@ -7,7 +7,7 @@ the number came, so a log without one is older than all.
 from __future__ import annotations
 
 from actors.adapters.redis_link import Client, reading
-from actors.core.errors import NewerLog
+from actors.core.errors import LogUnavailable
 
 FORMAT = 1
 """To be raised when something is kept in a form that the versions of this number would not read, or would misread."""
@@ -22,20 +22,19 @@ if format and (tonumber(format) or math.huge) > tonumber(ARGV[{argument}]) then 
 """
 
 
-async def refuse_newer(client: Client, prefix: str) -> None:
-    """Raise `NewerLog` if this version does not read the log, `LogUnavailable` if Redis does not answer."""
+async def refusal(client: Client, prefix: str) -> LogUnavailable | None:
+    """Why this version does not read the log; None if it does. Raises `LogUnavailable` if Redis does not answer."""
     async with reading(client):
         found = await client.eval(guard(1, 1), 1, f"{prefix}:format", FORMAT)
-    if found is not None:
-        raise newer(client, prefix, found)
+    return None if found is None else newer(client, prefix, found)
 
 
-def newer(client: Client, prefix: str, found: bytes) -> NewerLog:
+def newer(client: Client, prefix: str, found: bytes) -> LogUnavailable:
     """Why a log of the format `found` is not opened, and what is to be done."""
     at = client.connection_pool.connection_kwargs
     where = at.get("path") or f"{at.get('host', 'localhost')}:{at.get('port', 6379)}/{at.get('db', 0)}"
     format_ = found.decode(errors="replace")
-    return NewerLog(
+    return LogUnavailable(
         f"the log under the key prefix {prefix} in the Redis at {where} has format {format_}, so a newer version has "
         f"written it; this one reads formats up to {FORMAT}. Start the newer version again. To go back nevertheless, "
         "drain with that one, and start this one under another SPILLWAY_KEY_PREFIX "

@@ -100,10 +100,6 @@ class IdempotencyFull(SpillwayError):
     code = "idempotency-full"
 
 
-class NewerLog(LogUnavailable):
-    """A newer version has written the log, in a form that this one would not read."""
-
-
 class UnsafeLog(SpillwayError):
     """Redis is set up so that it may lose or evict what it acknowledged."""
 

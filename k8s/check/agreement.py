@@ -27,6 +27,9 @@ def faults(documents: Sequence[Document]) -> list[Fault]:
         workers = cluster.get("workerGroupSpecs") or []
         by_owner = {pod.owner.partition(" ")[2]: pod for pod in pods([service])}
         config = yaml.safe_load(service["spec"].get("serveConfigV2") or "") or {}
+        if any(application.get("args") for application in config.get("applications") or ()):
+            what = "args of serveConfigV2 are settings that neither the drain of a pod nor this check would know"
+            found.append(Fault(name_of(service), f"{what}: set SPILLWAY_... in the pods' environment"))
         for group, pod in zip([cluster["headGroupSpec"], *workers], by_owner.values(), strict=True):
             parameters = group.get("rayStartParams") or {}
             found += [*_ray(pod), *_ports(pod, parameters, config), *_host_network(pod)]

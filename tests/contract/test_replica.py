@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from actors.core.errors import NewerLog, UnsafeLog
+from actors.core.errors import LogUnavailable, UnsafeLog
 from cluster import launch
 from cluster.settings import Settings, load
 from serve_app import app
@@ -72,7 +72,7 @@ async def test_nor_does_a_version_that_cannot_read_the_log(
     client = Redis.from_url(redis_url)
     await client.set("newer:format", 1_000)
     try:
-        with pytest.raises(NewerLog, match="Start the newer version again"):
+        with pytest.raises(LogUnavailable, match="Start the newer version again"):
             await replica(settings)
         assert made == []
     finally:

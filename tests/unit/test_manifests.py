@@ -131,6 +131,11 @@ MISTAKES: dict[str, tuple[Plant, str, str]] = {
         LIMITS,
         "image registry:5000/mongo is not pinned",
     ),
+    "a setting that the drain does not know": (
+        lambda all_: edit_serve(all_, lambda config: config["applications"][0].update(args={"drain_timeout_s": 600})),
+        AGREEMENT,
+        "RayService/spillway: args of serveConfigV2 are settings that neither the drain",
+    ),
     "a grace period shorter than a drain": (
         lambda all_: head(all_).update(terminationGracePeriodSeconds=90),
         LIMITS,
