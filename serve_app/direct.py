@@ -16,7 +16,7 @@ import uvicorn
 
 from serve_app.protocol import Protocol
 
-log = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 4096  # a step of ten thousand users is not served at once; the kernel caps it at net.core.somaxconn
 
@@ -44,7 +44,7 @@ class DirectPort:
         except OSError as error:
             if not self._is_told:
                 why = "direct port %s:%d is closed until it is free: %s (setting direct_port)"
-                log.error(why, self._host, self._port, error)
+                logger.error(why, self._host, self._port, error)
             self._is_told = True
             return
         config = uvicorn.Config(

@@ -83,13 +83,13 @@ class Writes:
         """POST a document. Without `_id` it gets one of ours and is an insert; with one it replaces what was there."""
         namespace = self._targets.namespace(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
-        return await self._keep(ask, [self._document(namespace, self._parsed(ask.take_body()), ask.key, 0)])
+        return await self._keep(ask, self._document(namespace, self._parsed(ask.take_body()), ask.key, 0))
 
     async def put(self, request: Request) -> Answer:
         """The document under the path's id, whatever was there."""
         namespace, id_ = self._targets.document(request)
         ask = await self._ask(request, namespace, bodies.JSON_TYPES)
-        return await self._keep(ask, [self._put(namespace, id_, document(self._parsed(ask.take_body())))])
+        return await self._keep(ask, self._put(namespace, id_, document(self._parsed(ask.take_body()))))
 
     async def patch(self, request: Request) -> Answer:
         """A merge patch on whatever is there; on nothing it makes a document, as an upsert."""
@@ -97,7 +97,7 @@ class Writes:
         ask = await self._ask(request, namespace, bodies.PATCH_TYPES)
         most = self._limits.max_document_bytes
         return await self._keep(
-            ask, [Write(Kind.PATCH, namespace, id_, encode(update_of(self._parsed(ask.take_body()), id_, most), most))]
+            ask, Write(Kind.PATCH, namespace, id_, encode(update_of(self._parsed(ask.take_body()), id_, most), most))
         )
 
     async def delete(self, request: Request) -> Answer:
@@ -112,7 +112,7 @@ class Writes:
             request,
             b"",
         )
-        return await self._keep(ask, [Write(Kind.DELETE, namespace, id_, b"")])
+        return await self._keep(ask, Write(Kind.DELETE, namespace, id_, b""))
 
     async def batch(self, request: Request) -> Answer:
         """Many documents: the sound ones are kept, in one append per buffer; each other one is told its problem."""
@@ -221,12 +221,11 @@ class Writes:
             )
         return items  # type: ignore[no-any-return]
 
-    async def _keep(self, ask: Ask, writes: list[Write]) -> Answer:
-        """The answer to the one write."""
-        (receipt,), headers = await self._append(ask, writes)
+    async def _keep(self, ask: Ask, write: Write) -> Answer:
+        (receipt,), headers = await self._append(ask, [write])
         # It is in the log, and while this waits for MongoDB nobody counts what is held here: under a known key not even
         # the backlog has it once more.
-        del writes
+        del write
         (state,) = await self._appends.settle([receipt], ask.preference.wait_s)
         answer = accepted(receipt, state)
         if state.name == "dead-lettered":

@@ -6,7 +6,7 @@ the number came, so a log without one is older than all.
 
 from __future__ import annotations
 
-from actors.adapters.redis_link import Client, reading
+from actors.adapters.redis_link import Client, place, reading
 from actors.core.errors import LogUnavailable
 
 FORMAT = 1
@@ -31,8 +31,7 @@ async def refusal(client: Client, prefix: str) -> LogUnavailable | None:
 
 def newer(client: Client, prefix: str, found: bytes) -> LogUnavailable:
     """Why a log of the format `found` is not opened, and what is to be done."""
-    at = client.connection_pool.connection_kwargs
-    where = at.get("path") or f"{at.get('host', 'localhost')}:{at.get('port', 6379)}/{at.get('db', 0)}"
+    where = place(client.connection_pool.connection_kwargs)
     format_ = found.decode(errors="replace")
     return LogUnavailable(
         f"the log under the key prefix {prefix} in the Redis at {where} has format {format_}, so a newer version has "

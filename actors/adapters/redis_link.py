@@ -78,6 +78,12 @@ def connect(url: str, timeout_s: float) -> Client:
     return Redis.from_pool(pool)
 
 
+def place(options: Mapping[str, Any]) -> str:
+    """Which server a pool of these `connection_kwargs` asks, and which of its databases: no name, password or more."""
+    server = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return f"{server}/{options.get('db', 0)}"
+
+
 @asynccontextmanager
 async def telling(client: Client) -> AsyncIterator[None]:
     """Run one round trip to Redis within the client's time and tell its failures apart.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import redis
 
+from actors.adapters import redis_link
 from actors.adapters.redis_link import OLDEST_VERSION, SAFE, too_old, wrong_settings
 from cluster.embedded.child import Recipe
 from cluster.embedded.ports import LOOPBACK
@@ -217,9 +218,7 @@ def maxmemory_bytes(url: str) -> int:
 
 def place(url: str) -> str:
     """Where the server at `url` is, and which of its databases: no name, password or option. Raises `ValueError`."""
-    found = redis.ConnectionPool.from_url(url).connection_kwargs
-    server = found.get("path") or f"{found.get('host', 'localhost')}:{found.get('port', 6379)}"
-    return f"{server}/{found.get('db', 0)}"
+    return redis_link.place(redis.ConnectionPool.from_url(url).connection_kwargs)
 
 
 def _client(url: str) -> redis.Redis:

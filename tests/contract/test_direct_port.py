@@ -21,7 +21,7 @@ async def no_content(scope: Any, receive: Any, send: Any) -> None:
 
 async def test_a_port_that_was_taken_opens_when_it_is_free(caplog: pytest.LogCaptureFixture) -> None:
     """Ray makes hundreds of connections while it starts, and the kernel gave one of them just this port."""
-    caplog.set_level(logging.ERROR, "ray.serve")
+    caplog.set_level(logging.ERROR)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         direct = DirectPort(no_content, "127.0.0.1", port)
