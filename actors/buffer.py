@@ -51,24 +51,23 @@ class Buffer:
         self._clock = clock
         self._predecessors_empty = predecessors_empty
         self._backlog = Backlog()
-        self._drained = RateMeter()
+        self._drained, self._rejected = RateMeter(), RateMeter()
         older_poured = predecessors_empty is None and not inherited
         self._lookup = Lookup(self._backlog, sink, cache, older_poured=older_poured)
 
         def outflow(log: WriteLog, backlog: Backlog) -> Outflow:
-            drop, leaving = self._lookup.drop, self._lookup.leaving
-            return Outflow(log, backlog, sink, policy, clock, telemetry, self._drained, drop, leaving)
+            meters, drop, leaving = (self._drained, self._rejected), self._lookup.drop, self._lookup.leaving
+            return Outflow(log, backlog, sink, policy, clock, telemetry, *meters, drop, leaving)
 
         self._outflow = outflow(log, self._backlog)
         self._heritage = Heritage(inherited, outflow, clock)
         self._inflow = Inflow(log, self._backlog, bounds, clock, telemetry, self._drained, self._outflow.wake)
         self._telemetry = telemetry
         self._owns = owns
-        self._epoch = 0
 
     async def open(self) -> None:
         """Become the owner of the stream and load what it holds. Raises `UnsafeLog`, `LogUnavailable`."""
-        self._epoch = await self._log.open()
+        await self._log.open()
         await self._inflow.load()
         # whatever the log no longer holds has been named by a Report to the owner before
         self._outflow.resolved = self._outflow.complete_since = self._backlog.before_first
@@ -189,7 +188,7 @@ class Buffer:
         per_s = self._drained.per_s(now)
         return {
             "stream": self._log.stream,
-            "epoch": self._epoch,
+            "epoch": self._log.epoch,
             "ready": self._inflow.ready,
             "log_up": self._inflow.log_up,
             "draining": self._inflow.draining,
@@ -200,7 +199,7 @@ class Buffer:
             "accepted_per_s": self._inflow.accepted.per_s(now),
             "drained_total": self._drained.total,
             "drained_per_s": per_s,
-            "dead_lettered_total": self._outflow.rejected_total,
+            "dead_lettered_total": self._rejected.total,
             "last_error": self._inflow.last_error or self._heritage.last_error or self._outflow.last_error,
         }
 

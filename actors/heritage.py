@@ -36,7 +36,6 @@ class Heritage:
     ) -> None:
         """`outflow` makes what pours a backlog of a log."""
         self.emptied = asyncio.Event()
-        self.last_error = ""  # why it waits for a log
         self._logs = list(logs)
         self._outflow = outflow
         self._clock = clock
@@ -46,6 +45,8 @@ class Heritage:
         self._later_bytes = 0
         self._oldest_s: float | None = None
         self._page = Backlog()
+        self._pouring: Outflow | None = None  # the page
+        self._waits_for = ""  # a log, and why
         if not logs:
             self.emptied.set()
 
@@ -57,6 +58,11 @@ class Heritage:
         page = self._page
         oldest_s = page.oldest.accepted_s if page.oldest else self._oldest_s
         return Left(self._later_writes + page.open_writes, self._later_bytes + page.open_bytes, oldest_s)
+
+    @property
+    def last_error(self) -> str:
+        """Why it waits for a log, or for MongoDB."""
+        return self._waits_for or (self._pouring.last_error if self._pouring else "")
 
     def of(self, stream: str) -> WriteLog | None:
         """The log of this name, if it is one of these."""
@@ -92,7 +98,7 @@ class Heritage:
 
     async def _pour_page(self, log: WriteLog, page: list[Entry]) -> None:
         self._page = backlog = Backlog()
-        outflow = self._outflow(log, backlog)
+        self._pouring = outflow = self._outflow(log, backlog)
         for entry in page:
             backlog.add(entry)
         self._later_writes -= backlog.open_writes
@@ -119,10 +125,10 @@ class Heritage:
             except LogUnavailable as error:
                 if not self._is_patient:
                     raise
-                self.last_error = str(error)
+                self._waits_for = str(error)
                 await self._clock.sleep(_PAUSE_S)
             else:
-                self.last_error = ""
+                self._waits_for = ""
                 return answer
 
 

@@ -42,15 +42,15 @@ class Outflow:
         clock: Clock,
         telemetry: Telemetry,
         drained: RateMeter,
+        rejected: RateMeter,
         drop: Drop,
         leaving: Leaving,
     ) -> None:
-        """`drop` forgets cached copies of keys; a write stays readable in the backlog until that has happened.
-        `leaving` is told right before it is not any more."""
+        """`drained` and `rejected` are one for all outflows of a buffer. `drop` forgets cached copies of keys; a write
+        stays readable in the backlog until that has happened. `leaving` is told right before it is not any more."""
         self.resolved = NOTHING  # every entry up to here has been named by a Report
         self.rejections: OrderedDict[str, str] = OrderedDict()  # "position/offset" -> reason
         self.complete_since = NOTHING  # of entries after this one, `rejections` names every rejected write
-        self.rejected_total = 0
         self.last_error = ""
         self._log = log
         self._backlog = backlog
@@ -59,6 +59,7 @@ class Outflow:
         self._clock = clock
         self._telemetry = telemetry
         self._drained = drained
+        self._rejected = rejected
         self._drop = drop
         self._leaving = leaving
         self._changed = asyncio.Event()  # the backlog grew, or somebody began to wait
@@ -206,7 +207,7 @@ class Outflow:
             for place, rejection in sorted(rejected.items())  # as accepted: a replay of all keeps the order per key
         ]
         await self._persist(lambda: self._log.dead_letter(letters))
-        self.rejected_total += len(letters)
+        self._rejected.note(self._clock.now_ns(), len(letters))
         for letter in letters:
             self.rejections[letter.id.partition("/")[2]] = letter.reason
         while len(self.rejections) > _REMEMBERED_REJECTIONS:
@@ -263,8 +264,12 @@ class Outflow:
         attempt = 0
         while True:
             try:
-                return await act()
+                await act()
             except (LogUnavailable, OutcomeUnknown) as error:
                 attempt += 1
                 self.last_error = str(error)
                 await self._clock.sleep(backoff_s(attempt, most_s=0.5))
+            else:
+                if attempt:  # nothing else may be flushed for long, and would take it back
+                    self.last_error = ""
+                return

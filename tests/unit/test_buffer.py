@@ -447,6 +447,22 @@ async def test_of_an_inherited_stream_only_so_many_bytes_are_held_at_once(
     assert service.stored == {id_: {"n": 1} for id_ in "abcd"}
 
 
+async def test_what_keeps_an_inherited_stream_and_what_is_refused_of_it_is_told(service: Service) -> None:
+    """Else nobody hears why the older streams are not poured, and no alert of what MongoDB refuses of them."""
+    old = await inherit(service, put("a", n=1), put("b", n=1))
+    service.store.poison["a"] = "E11000"
+    await service.kill_writer()
+    await service.restart_buffer(inherited=[old.another()])
+    await service.clock.advance(1.0)
+    assert service.buffer.stats()["last_error"] == "it is being restarted"
+    service.new_writer()
+    await service.start_writer()
+    await service.clock.advance(30.0)
+    assert service.stored == {"b": {"n": 1}}
+    stats = service.buffer.stats()
+    assert (stats["drained_total"], stats["dead_lettered_total"], stats["last_error"]) == (2, 1, "")
+
+
 async def test_what_is_not_counted_yet_is_no_number(service: Service) -> None:
     old = await inherit(service, put("a", n=1))
     old.faults.plan("replay", *[LogUnavailable("away")] * 100)
@@ -666,6 +682,23 @@ async def test_a_log_that_is_away_is_noticed_within_two_seconds_and_so_is_its_re
     assert service.buffer.stats()["last_error"] == "away"
     await service.clock.advance(3.0)
     assert service.buffer.stats()["log_up"]
+    assert service.buffer.stats()["last_error"] == ""
+
+
+async def test_a_log_that_has_come_back_is_in_another_epoch(service: Service) -> None:
+    service.log.faults.plan("ping", LogUnavailable("blink"))
+    before = service.buffer.stats()["epoch"]
+    await service.clock.advance(2.0)
+    assert service.buffer.stats()["epoch"] == service.log.epoch == before + 1
+
+
+async def test_a_log_that_could_not_forget_for_a_moment_is_no_trouble_any_more(service: Service) -> None:
+    """No flush came behind it, which would have taken the word back."""
+    service.log.faults.plan("acknowledge", OutcomeUnknown("Redis did not answer"))
+    await service.keep(insert("a"))
+    await until(lambda: service.buffer.stats()["last_error"] == "Redis did not answer", service.clock)
+    await service.clock.advance(2.0)
+    assert not service.log.entries
     assert service.buffer.stats()["last_error"] == ""
 
 

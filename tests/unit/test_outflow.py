@@ -59,6 +59,7 @@ class Pour:
         self.sink = Sink()
         self.log = Recorded(self.clock, self.events)
         self.backlog = Backlog()
+        self.rejected = RateMeter()
         self.outflow = Outflow(
             self.log,
             self.backlog,
@@ -67,6 +68,7 @@ class Pour:
             self.clock,
             RecordingTelemetry(),
             RateMeter(),
+            self.rejected,
             self.drop,
             lambda entries: self.left.extend(entries),
         )
@@ -443,5 +445,5 @@ async def test_only_so_many_rejections_are_remembered_and_it_says_since_when() -
     await pour.clock.advance(0.1)
     assert len(pour.outflow.rejections) == 1_000
     assert pour.outflow.complete_since == first
-    assert pour.outflow.rejected_total == 1_400
+    assert pour.rejected.total == 1_400
     await end(pour.run)
