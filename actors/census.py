@@ -36,12 +36,13 @@ class Census:
         """MongoDB was away: ask for the numbers that are not known; `everything`: none of them is any more."""
         if everything:
             self.known.clear()
+        self._doubtful.clear()
         self._due = [name for name in self._namespaces if name not in self.known and self._unanswered[name] < _TRIES]
 
     async def take(self, count: Callable[[str], Awaitable[int]]) -> None:
         """Ask for the next number that is due, with no write under way: nobody could tell which of them are in it.
 
-        One that a write `disturbs` stays due. Raises what else `count` raises than that MongoDB does not do it: then
+        One that a write disturbs stays due. Raises what else `count` raises than that MongoDB does not do it: then
         MongoDB is away.
         """
         namespace = self._counting = self._due.pop(0)

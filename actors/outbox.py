@@ -57,7 +57,7 @@ class Outbox:
         self._max_writes = max_writes
         self._max_bytes = max_bytes
         self._parts: deque[_Part] = deque()
-        self._of_stream: dict[str, list[_Part]] = {}  # what each stream's owner asked for last
+        self._of_stream: dict[str, list[_Part]] = {}  # what each stream's owner asked for last; perhaps answered
         self._epochs: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -74,8 +74,9 @@ class Outbox:
         if origin is not None:
             await self._end_before(origin)
         parts = [_part(command) for command in commands]
-        if origin is not None:
-            self._of_stream[origin.stream] = parts
+        if origin is not None:  # what is answered holds its bodies, and a stream of an older pool may send no more
+            open_ = {stream: left for stream, left in self._of_stream.items() if not all(p.answer.done() for p in left)}
+            self._of_stream = {**open_, origin.stream: parts}
         self._parts.extend(parts)
         return [part.answer for part in parts]
 

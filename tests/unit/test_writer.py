@@ -11,6 +11,7 @@ from composed import LANES, LIMIT, NAMESPACE, OPERATION_S, Service, answer, comm
 
 from actors.adapters.clock import ManualClock, settle
 from actors.adapters.memory import MemoryLease
+from actors.census import Census
 from actors.core.batching import Command, Origin, Verb
 from actors.core.errors import (
     AnswerTooLarge,
@@ -126,6 +127,14 @@ async def test_a_caller_that_goes_away_takes_nothing_along(service: Service) -> 
     assert {id_ for _, id_ in service.store.documents} == {"a", "b"}
     assert service.writer_task is not None
     assert not service.writer_task.done()
+
+
+async def test_what_a_stream_has_stored_is_not_held_when_it_sends_no_more(service: Service) -> None:
+    """As one of an older pool: its last batch stayed in memory for as long as the writer lived."""
+    for stream in ("0of2", "1of2", "0of1"):
+        write(service, [Command(Verb.INSERT, NAMESPACE, [stream], [b"x"], Origin(stream, 1, stream))])
+        await service.clock.advance(0.1)
+    assert list(service.writer._outbox._of_stream) == ["0of1"]
 
 
 async def test_the_batch_of_an_older_owner_is_refused(service: Service) -> None:
@@ -788,6 +797,26 @@ async def test_after_a_command_that_the_server_ended_its_collection_is_counted_o
     await service.clock.advance(0.4)
     assert service.writer.stats()["documents"] == {NAMESPACE: 3}
     assert [verb for _, verb, _ in service.store.commands][-2:] == ["store", "count"]
+
+
+async def test_a_count_that_failed_is_not_asked_again_by_a_write_because_of_a_doubt_long_settled() -> None:
+    census = Census([NAMESPACE])
+
+    async def count(namespace: str) -> int:
+        return 3
+
+    async def refused(namespace: str) -> int:
+        raise CommandFailed("not now")
+
+    census.renew(everything=True)
+    await census.take(count)
+    census.doubt(NAMESPACE)
+    census.renew(everything=False)
+    await census.take(count)
+    census.renew(everything=True)
+    await census.take(refused)
+    census.grow(NAMESPACE, 1)
+    assert not census.is_due
 
 
 async def test_a_count_waits_until_nothing_else_is_under_way_and_nobody_waits_for_it(service: Service) -> None:
