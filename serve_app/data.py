@@ -47,7 +47,8 @@ class Data:
         self._callers = callers
         self._namespace = limits.data_namespace
         self._near_ttl_s = limits.near_cache_ttl_s
-        self._warm_due_s = float("-inf")
+        keeps_near = limits.near_cache_ttl_s > 0 and limits.near_cache_max_entries > 0
+        self._warm_due_s = float("-inf" if keeps_near else "inf")  # what nobody keeps is read ahead for nothing
         self._warming: asyncio.Task[None] | None = None
         self._monotonic = monotonic
 

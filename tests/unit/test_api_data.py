@@ -98,6 +98,18 @@ async def test_the_pool_is_read_ahead_in_one_call_before_the_near_cache_forgets_
     assert len(ids) == 20
 
 
+@pytest.mark.parametrize("off", [{"near_cache_ttl_s": 0.0}, {"near_cache_max_entries": 0}])
+async def test_without_a_near_cache_nothing_is_read_ahead(off: dict[str, Any]) -> None:
+    """A time to live of 0 was over at once: all of the pool was read for each request, and thrown away."""
+    client = EdgeClient(**off)
+    with_documents(client, 20)
+    for _ in range(10):
+        await client.get("/api/data")
+        await turn()
+        client.clock.now += 0.75
+    assert {len(ids) for _, ids in client.intake.reads} == {5}
+
+
 async def test_an_empty_collection_has_nothing_to_read(client: EdgeClient) -> None:
     for _ in range(2):
         assert (await client.get("/api/data")).json()["reads"] == []
