@@ -66,20 +66,25 @@ def _limits() -> Iterator[Finding]:
 
 
 def _tools(settings: Settings, folder: StateFolder) -> Iterator[Finding]:
-    try:
-        server = redis_server.find(folder.data / "redis")
-        yield Finding("Redis server", f"{server.binary} ({server})")
-    except redis_server.NoRedisServer as error:
-        what, remedy = str(error).split("\n")
-        yield Finding("Redis server", what, remedy)
-    except OSError as error:
-        remedy = f"as whoever ran it before, or as root: chown -R {os.getuid()} {folder.path}"
-        yield Finding("Redis server", f"its log cannot be read: {error}", remedy)
+    if "redis_url" not in settings.model_fields_set:
+        yield _redis_server(folder)
     if "mongodb_uri" not in settings.model_fields_set:
         yield _mongodb_server(folder)
     go = shutil.which("go")
     yield Finding("Go", go or f"none on PATH; {toolchain.GO_WHEEL} is installed when something must be built")
     yield Finding("k6", shutil.which("k6") or "none on PATH; built by `make flood`")
+
+
+def _redis_server(folder: StateFolder) -> Finding:
+    try:
+        server = redis_server.find(folder.data / "redis")
+    except redis_server.NoRedisServer as error:
+        what, remedy = str(error).split("\n")
+        return Finding("Redis server", what, remedy)
+    except OSError as error:
+        remedy = f"as whoever ran it before, or as root: chown -R {os.getuid()} {folder.path}"
+        return Finding("Redis server", f"its log cannot be read: {error}", remedy)
+    return Finding("Redis server", f"{server.binary} ({server})")
 
 
 def _mongodb_server(folder: StateFolder) -> Finding:
@@ -106,9 +111,10 @@ def _disk(folder: StateFolder) -> Finding:
 
 
 def _redis(settings: Settings, record: Record | None) -> Iterator[Finding]:
-    if record is None and "redis_url" not in settings.model_fields_set:
+    given = settings.redis_url if "redis_url" in settings.model_fields_set else ""
+    url = record.redis_url if record else given
+    if not url:  # there is none yet
         return
-    url = record.redis_url if record else settings.redis_url
     try:
         old = redis_server.outdated(url)
         weaknesses = redis_server.weaknesses(url)
@@ -132,10 +138,12 @@ def _redis(settings: Settings, record: Record | None) -> Iterator[Finding]:
 
 
 def _mongodb(settings: Settings, record: Record | None) -> Iterator[Finding]:
-    if record is None and "mongodb_uri" not in settings.model_fields_set:
+    given = settings.mongodb_uri if "mongodb_uri" in settings.model_fields_set else ""
+    uri = record.mongodb_uri if record else given
+    if not uri:  # there is none yet: a run may build it for minutes
         return
     try:
-        why = mongo_server.trouble(record.mongodb_uri if record else settings.mongodb_uri, mongo_server.FAR_S)
+        why = mongo_server.trouble(uri, mongo_server.FAR_S)
     except mongo_server.UnusableUri as error:
         yield Finding("MongoDB", f"its URI cannot be used: {error}", "correct SPILLWAY_MONGODB_URI")
         return
@@ -143,5 +151,5 @@ def _mongodb(settings: Settings, record: Record | None) -> Iterator[Finding]:
         yield Finding("MongoDB", f"does not answer: {why}", "start it, or correct SPILLWAY_MONGODB_URI")
     else:
         yield Finding("MongoDB", "answers")
-    if settings.write_concern == "1":
-        yield Finding("MongoDB", mongo_server.WITH_ONE_SERVER, "unset it, for majority")
+    if given and (weak := mongo_server.too_weak(settings.write_concern)):
+        yield Finding("MongoDB", weak, "unset it, for majority")

@@ -19,11 +19,10 @@ from cluster.embedded.child import Recipe
 from cluster.embedded.steps import Steps
 from cluster.head import HeadConfig
 from cluster.serve_config import SERVE_CONFIG
-from cluster.settings import Settings
+from cluster.settings import MIB, Settings
 from cluster.state import PROJECT_ROOT, Record, StateFolder
 from cluster.telegraph import serves, status
 
-MIB = 1024 * 1024
 WITNESS = PROJECT_ROOT / "loadtests" / "witness.py"
 PREFERRED_WITNESS_PORT = 27118
 PREFERRED_DASHBOARD_PORT = 8265
@@ -235,8 +234,8 @@ class Parts:
         if why:
             self._steps.note(f"the MongoDB of SPILLWAY_MONGODB_URI does not answer: {escape(why)}")
             self._steps.note("till it does, the log takes all")
-        if self._settings.write_concern == "1":
-            self._steps.note(f"{mongo_server.WITH_ONE_SERVER}; unset it, for majority")
+        if weak := mongo_server.too_weak(self._settings.write_concern):
+            self._steps.note(f"{weak}; unset it, for majority")
 
     def _ours(self, recipe: Recipe) -> Recipe:
         return replace(recipe, environment={**recipe.environment, reaper.RUN_VARIABLE: self._record.run_id})

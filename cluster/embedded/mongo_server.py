@@ -24,10 +24,6 @@ FAR_S = 5.0
 """How long a server that is not ours may take for a first answer: names, TLS and a primary have to be found."""
 
 
-WITH_ONE_SERVER = "SPILLWAY_WRITE_CONCERN=1: a failover may take back what has left the log"
-"""Of a write concern; a standalone server has no failover, and its majority is itself."""
-
-
 class NoMongoServer(RuntimeError):
     """There is no server for these data; the message says why, and in its second line what to do."""
 
@@ -109,6 +105,13 @@ def ferretdb_recipe(binary: Path, port: int, data: Path, log: Path) -> Recipe:
 def address(port: int) -> str:
     """The URI of a server of ours, or of the witness before it."""
     return f"mongodb://{LOOPBACK}:{port}/?directConnection=true"
+
+
+def too_weak(write_concern: str) -> str:
+    """What is wrong with it; empty when nothing is. Not for a server of ours: a standalone one has no failover."""
+    if write_concern.isdecimal() and int(write_concern) == 1:
+        return f"SPILLWAY_WRITE_CONCERN={write_concern}: a failover may take back what has left the log"
+    return ""
 
 
 def is_ready(uri: str) -> bool:

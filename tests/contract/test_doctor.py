@@ -19,8 +19,8 @@ from rich.console import Console
 from cluster import doctor
 from cluster.embedded import ports, redis_server
 from cluster.embedded.steps import Steps
-from cluster.parts import MIB, Parts, Unsuitable
-from cluster.settings import load
+from cluster.parts import Parts, Unsuitable
+from cluster.settings import MIB, load
 from cluster.state import Process, Record, StateFolder
 from cluster.up import Run
 from tests.conftest import running

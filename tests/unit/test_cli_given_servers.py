@@ -155,6 +155,17 @@ def test_a_write_concern_of_one_server_is_told_to_lose_writes_in_a_failover(
     assert (why in console.export_text()) == (concern == "1")
 
 
+def test_what_a_run_has_not_brought_yet_is_no_fault_of_the_settings() -> None:
+    """`make doctor` beside a first `make up`, which builds FerretDB, said that SPILLWAY_MONGODB_URI was wrong."""
+    assert [*_redis(load(), RECORD), *_mongodb(load(), RECORD)] == []
+
+
+def test_a_server_of_ours_has_no_failover_and_its_write_concern_is_no_fault(mongo: type[FakeMongo]) -> None:
+    """`make doctor` beside a run said so of the MongoDB that the run had brought, and ended with 1."""
+    record = dataclasses.replace(RECORD, mongodb_uri=mongo_server.address(1))
+    assert all(finding.well for finding in _mongodb(load(write_concern="1"), record))
+
+
 class FakeRedis:
     """A Redis of this version that is configured as it should be; `told`: whether it tells its version."""
 

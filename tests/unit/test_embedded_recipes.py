@@ -122,6 +122,8 @@ def test_the_redis_that_reads_the_log_is_started_and_where_none_does_the_doctor_
         parts.redis()
     assert taken in finding.detail
     assert "touched" in finding.remedy
+    named = load(redis_url="redis://far/")
+    assert "Redis server" not in [finding.what for finding in _tools(named, folder)], "nobody starts one then"
 
 
 def test_a_log_that_may_not_be_read_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

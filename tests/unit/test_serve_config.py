@@ -13,7 +13,8 @@ from cluster import serve_config
 from cluster.embedded import ports, redis_server
 from cluster.embedded.redis_server import RedisServer
 from cluster.embedded.steps import Steps
-from cluster.parts import MIB, Parts
+from cluster.parts import Parts
+from cluster.settings import MIB
 from cluster.state import Process, Record, StateFolder
 from cluster.terminal import settings_and_folder
 
