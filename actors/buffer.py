@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from actors.appends import Bounds, Kept
 from actors.backlog import Backlog
 from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy
@@ -17,7 +18,7 @@ from actors.core.ports import BatchSink, Cache, Clock, DeadLetters, Keyed, Resol
 from actors.core.position import order
 from actors.core.rates import RateMeter
 from actors.heritage import Heritage
-from actors.inflow import Bounds, Inflow, Kept
+from actors.inflow import Inflow
 from actors.life import together
 from actors.lookup import Lookup
 from actors.outflow import Outflow

@@ -26,8 +26,6 @@ from actors.core.rates import RateMeter
 from actors.life import together
 from actors.room import Room
 
-__all__ = ["Bounds", "Inflow", "Kept"]
-
 _WATCH_S = 0.2
 
 

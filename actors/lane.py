@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from actors.appends import Kept
 from actors.calls import ActorAway, ActorGone, Remote
 from actors.core.arrivals import LaneCall
 from actors.core.errors import BufferUnavailable, OutcomeUnknown, QueueFull, SpillwayError, TooLarge
 from actors.core.pacing import backoff_s
 from actors.core.ports import Keyed, KeyedAnswer
-from actors.inflow import Kept
 
 SPACING_S = 0.004  # from one departure to the next: a call costs as much as several requests, whatever it carries
 MAX_PAUSE_S = 0.25  # a buffer may ask for more: beyond this a refusal is the better answer

@@ -24,6 +24,7 @@ from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog
 from actors.adapters.redis_streams import follow, is_owner, is_poured, streams
 from actors.adapters.telemetry import RayTelemetry
+from actors.appends import Bounds, Kept
 from actors.budget import Budget
 from actors.buffer import Buffer
 from actors.calls import ActorAway, Remote
@@ -35,8 +36,7 @@ from actors.core.errors import AnswerTooLarge, LogUnavailable, OutcomeUnknown, S
 from actors.core.intake import Found, State
 from actors.core.outcome import Report
 from actors.core.ports import Keyed, Resolved
-from actors.core.sharding import heir_of, shard_of
-from actors.inflow import Bounds, Kept
+from actors.core.sharding import heir_of, pool_of, shard_of, stream_of
 from actors.life import calm_collector, live
 from actors.outbox import Outbox
 from actors.remote_sink import RemoteSink
@@ -178,8 +178,8 @@ class BufferActor:
 
     async def _build(self) -> Buffer:
         config = self._config
-        older = [name for name in await streams(self._redis, config.key_prefix) if not _of_pool(name, config.shards)]
-        heirs = {name: f"{heir_of(_index(name), config.shards)}of{config.shards}" for name in older}
+        older = [name for name in await streams(self._redis, config.key_prefix) if pool_of(name) != config.shards]
+        heirs = {name: stream_of(heir_of(name, config.shards), config.shards) for name in older}
         poured = dict.fromkeys(older, False)
 
         async def predecessors_empty() -> bool:
@@ -206,7 +206,7 @@ class BufferActor:
             RayTelemetry(config.stream),
             config.policy,
             config.bounds,
-            inherited=[self._log(name) for name in older if heir_of(_index(name), config.shards) == config.index],
+            inherited=[self._log(name) for name in older if heir_of(name, config.shards) == config.index],
             predecessors_empty=predecessors_empty,
             owns=lambda key: shard_of(key, config.shards) == config.index,
         )
@@ -288,11 +288,3 @@ async def _returning(work: Awaitable[T]) -> T | SpillwayError:
         # they cannot all be pickled, and nobody reads them
         error.__traceback__ = error.__cause__ = error.__context__ = None
         return error
-
-
-def _index(stream: str) -> int:
-    return int(stream.partition("of")[0])
-
-
-def _of_pool(stream: str, shards: int) -> bool:
-    return int(stream.partition("of")[2]) == shards

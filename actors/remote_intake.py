@@ -22,7 +22,7 @@ from actors.core.intake import Found, State
 from actors.core.ports import Keyed, KeyedAnswer, Resolved
 from actors.core.position import order
 from actors.core.receipt import Receipt
-from actors.core.sharding import heir_of, shard_of
+from actors.core.sharding import heir_of, pool_of, shard_of
 from actors.core.status import summarize
 from actors.lane import Lane
 from actors.read_lane import ReadLane
@@ -92,7 +92,7 @@ class RemoteIntake:
             try:
                 answer = await self._append_keyed(shard, Keyed(name, fingerprint, payload), len(group))
                 fresh = fresh and answer.fresh
-                if not number and len(writes) > 1 and not answer.position.partition("/")[0].endswith(f"of{pool}"):
+                if not number and len(writes) > 1 and pool_of(answer.position.partition("/")[0]) != pool:
                     # It was begun in a pool of another size, with other groups: of these, some may not have been kept.
                     keyed = Keyed(f"{key}:{pool}:{number}", fingerprint, payload)
                     answer = await self._append_keyed(shard, keyed, len(group))
@@ -135,14 +135,10 @@ class RemoteIntake:
         return await self.state(receipt)
 
     async def state(self, receipt: Receipt) -> State:
-        index, _, _ = receipt.stream.partition("of")
-        if not (index.isascii() and index.isdigit()):  # a superscript is a digit too, and no number
+        try:
+            shard = heir_of(receipt.stream, len(self._buffers))
+        except ValueError:  # no stream of ours
             return State("unknown")
-        shard = (
-            self._streams.index(receipt.stream)
-            if receipt.stream in self._streams
-            else heir_of(int(index), len(self._buffers))
-        )
         (state,) = await self._states[shard].read(receipt.stream, [f"{receipt.position}/{receipt.offset}"])
         if isinstance(state, SpillwayError):
             raise state

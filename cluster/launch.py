@@ -16,10 +16,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.adapters import redis_format
 from actors.adapters.redis_link import connect, refuse_unsafe
+from actors.appends import Bounds
 from actors.calls import Remote
 from actors.core.batching import BatchPolicy
 from actors.core.errors import LogUnavailable, SpillwayError, UnsafeLog
-from actors.inflow import Bounds
 from actors.remote import BufferActor, BufferConfig, MongoWriter, WriterConfig
 from actors.remote_intake import RemoteIntake
 from cluster import topology

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from actors.core.sharding import stream_of
+
 NAMESPACE = "spillway"  # Ray's namespace of our actors
 
 # Part of every actor's name. Detached actors outlive a deployment and keep the code they were started with, so a change
@@ -17,8 +19,8 @@ def buffer_names(shards: int, digest: str) -> list[str]:
 
 
 def stream_names(shards: int) -> list[str]:
-    """Stream names of a pool of `shards` buffers. They carry its size: another size is another set of streams."""
-    return [f"{index}of{shards}" for index in range(shards)]
+    """Stream names of a pool of `shards` buffers."""
+    return [stream_of(index, shards) for index in range(shards)]
 
 
 def writer_name(digest: str) -> str:

@@ -1,4 +1,4 @@
-"""Which buffer owns a key."""
+"""Which buffer owns a key, and what its stream is called."""
 
 from __future__ import annotations
 
@@ -18,7 +18,18 @@ def shard_of(key: Key, shards: int) -> int:
     return int.from_bytes(digest, "little") % shards
 
 
-def heir_of(stream_index: int, shards: int) -> int:
-    """The buffer that empties stream `stream_index` of an earlier pool size before the pool of `shards` flushes
-    anything."""
-    return stream_index % shards
+def stream_of(index: int, shards: int) -> str:
+    """The stream of buffer `index` in a pool of `shards`. It carries the size: another size is another set of
+    streams."""
+    return f"{index}of{shards}"
+
+
+def pool_of(stream: str) -> int:
+    """The size of the pool that it belongs to. Raises `ValueError` for what is no stream."""
+    return int(stream.partition("of")[2])
+
+
+def heir_of(stream: str, shards: int) -> int:
+    """The buffer that empties the stream of an earlier pool size before the pool of `shards` flushes anything; of one
+    of that pool its own. Raises `ValueError` for what is no stream."""
+    return int(stream.partition("of")[0]) % shards

@@ -19,13 +19,13 @@ from actors.adapters.redis_lease import RedisLease
 from actors.adapters.redis_link import connect
 from actors.adapters.redis_log import RedisLog
 from actors.adapters.redis_streams import is_owner
+from actors.appends import Bounds
 from actors.budget import Budget
 from actors.buffer import Buffer
 from actors.core.arrivals import LaneCall
 from actors.core.batching import BatchPolicy, Command, Origin, Verb
 from actors.core.document import Kind, Write, encode_writes
 from actors.core.outcome import Outcome
-from actors.inflow import Bounds
 from actors.outbox import Outbox
 from actors.tenure import Tenure
 from actors.writer import Writer

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
+from actors.appends import Kept
 from actors.core.errors import CommandUnknown, OutcomeUnknown, SpillwayError
-from actors.inflow import Kept
 from tests.contract.pools import SIZES, Pools, Sent
 
 KEYS = ["f", "b"]  # the first has another index in each pool: 0of1, 1of2, 2of3; the second 0of1, 0of2, 1of3

@@ -19,6 +19,7 @@ from actors.adapters.memory import (
     MemoryStore,
     RecordingTelemetry,
 )
+from actors.appends import Bounds, Kept
 from actors.budget import Budget
 from actors.buffer import Buffer
 from actors.core.arrivals import LaneCall
@@ -28,7 +29,6 @@ from actors.core.errors import AnswerTooLarge, LogUnavailable, WriterUnavailable
 from actors.core.outcome import Outcome, Report
 from actors.core.pacing import SECOND_NS
 from actors.core.ports import Keyed
-from actors.inflow import Bounds, Kept
 from actors.outbox import Outbox
 from actors.tenure import Tenure
 from actors.writer import Writer

@@ -7,12 +7,12 @@ from composed import Service, insert, only_call
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.appends import Bounds
 from actors.core.batching import BatchPolicy
 from actors.core.document import Write, encode_writes
 from actors.core.errors import QueueFull
 from actors.core.pacing import SECOND_NS
 from actors.core.rates import RateMeter, pause_s, retry_after_s
-from actors.inflow import Bounds
 
 BOUNDS = Bounds(max_writes=100, max_bytes=100_000, group_writes=500, group_bytes=50_000, patience_s=4.0)
 

@@ -9,10 +9,10 @@ from composed import Service, insert, until
 
 from actors.adapters.clock import ManualClock
 from actors.adapters.memory import MemoryLog
+from actors.appends import Bounds
 from actors.core.batching import BatchPolicy
 from actors.core.errors import CommandNotSent
 from actors.core.status import summarize
-from actors.inflow import Bounds
 
 WRITES, BATCH = 12_000, 20  # a flush carries a whole entry, so an entry is a flush
 ROOM = Bounds(max_writes=100_000, max_bytes=1 << 30, group_writes=500, group_bytes=1 << 20, patience_s=4.0)

@@ -15,10 +15,10 @@ from fake_intake import FakeIntake
 
 from actors import lane as lanes
 from actors import reads
+from actors.appends import Kept
 from actors.calls import Remote
 from actors.core.errors import OutcomeUnknown, SpillwayError
 from actors.core.intake import Found
-from actors.inflow import Kept
 from actors.remote_intake import RemoteIntake
 
 

@@ -12,14 +12,14 @@ from composed import BOUNDS, Service, answer, delete, end, insert, keyed, only_c
 
 from actors.adapters.clock import ManualClock, settle
 from actors.adapters.memory import MemoryLog, RecordingTelemetry
-from actors.appends import Call
+from actors.appends import Bounds, Call, Kept
 from actors.backlog import Backlog
 from actors.core.arrivals import LaneCall
 from actors.core.document import MalformedPayload, decode_writes, encode_writes
 from actors.core.errors import BufferUnavailable, Draining, Fenced, LogUnavailable, OutcomeUnknown, QueueFull
 from actors.core.ports import Appended, Keyed
 from actors.core.rates import RateMeter
-from actors.inflow import Bounds, Inflow, Kept
+from actors.inflow import Inflow
 
 
 class SlowLog(MemoryLog):

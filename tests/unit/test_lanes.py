@@ -15,6 +15,7 @@ from loop_clock import stop_clock
 from actors import lane as lanes
 from actors import read_lane
 from actors.adapters.clock import settle
+from actors.appends import Kept
 from actors.calls import ActorAway, ActorGone, Remote
 from actors.core.arrivals import LaneCall
 from actors.core.document import Kind, Write, decode_writes
@@ -36,7 +37,6 @@ from actors.core.ports import Keyed, KeyedAnswer, Resolved
 from actors.core.position import order
 from actors.core.receipt import Receipt
 from actors.core.sharding import shard_of
-from actors.inflow import Kept
 from actors.lane import Lane
 from actors.read_lane import ReadLane
 from actors.remote_intake import RemoteIntake

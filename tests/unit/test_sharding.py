@@ -3,7 +3,7 @@
 import pytest
 
 from actors.core.document import Key
-from actors.core.sharding import heir_of, shard_of
+from actors.core.sharding import heir_of, pool_of, shard_of, stream_of
 
 
 @pytest.mark.parametrize("shards", [2, 3, 4, 7, 16])
@@ -27,4 +27,9 @@ def test_namespace_and_id_do_not_run_into_each_other() -> None:
 
 
 def test_every_old_stream_has_one_heir_in_a_smaller_pool() -> None:
-    assert [heir_of(stream, 2) for stream in range(5)] == [0, 1, 0, 1, 0]
+    assert [heir_of(stream_of(index, 5), 2) for index in range(5)] == [0, 1, 0, 1, 0]
+
+
+def test_a_stream_of_the_pool_itself_is_its_buffers_own() -> None:
+    assert [heir_of(stream_of(index, 3), 3) for index in range(3)] == [0, 1, 2]
+    assert pool_of(stream_of(1, 12)) == 12
