@@ -79,7 +79,7 @@ class Writer:
         self._tally = Tally(clock, telemetry)
 
     async def write(self, commands: Sequence[Command]) -> list[Report]:
-        """One report per command. Waits for the budget, and for MongoDB while it is away. Raises `Fenced`."""
+        """One report per command. Waits for the budget, and for MongoDB while it is away. Raises as `Outbox.add`."""
         answers = await self._outbox.add(commands)
         self._work.set()
         return [await asyncio.shield(answer) for answer in answers]  # a caller that goes takes nothing along

@@ -34,8 +34,9 @@ class Intake(Protocol):
         """Keep the writes of one request; one receipt each, in order, once they are on disk. It may begin at once,
         without being awaited, and fail at once.
 
-        Raises `QueueFull`, `TooLarge`, `Draining`, `LogUnavailable`, `BufferUnavailable` (surely nothing kept, unless
-        the writes belong to several buffers) and `OutcomeUnknown` (sending the same writes again is safe).
+        Raises `QueueFull`, `TooLarge`, `Draining`, `LogUnavailable`, `UnsafeLog`, `BufferUnavailable`, `Fenced` (surely
+        nothing kept) and `OutcomeUnknown` (perhaps all or, where the writes belong to several buffers, a part; sending
+        the same again is safe).
         """
 
     async def append_once(self, key: str, fingerprint: str, writes: Sequence[Write]) -> tuple[list[Receipt], bool]:
@@ -47,7 +48,7 @@ class Intake(Protocol):
         would be those of writes that were never kept."""
 
     async def wait(self, receipts: Sequence[Receipt], timeout_s: float) -> list[State]:
-        """States once none of them is "logged" any more, or when the time is up."""
+        """States once none of them is "logged" any more, or when the time is up. Raises as `state`."""
 
     async def state(self, receipt: Receipt) -> State:
         """Raises `BufferUnavailable`, `LogUnavailable`."""

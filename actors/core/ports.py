@@ -135,12 +135,14 @@ class DeadLetters(Protocol):
         X up to Y, each the `end` of a page, and `0-0_Y` all up to Y. Raises `LogUnavailable`.
         """
 
-    async def get(self, id: str) -> DeadLetter | None: ...
+    async def get(self, id: str) -> DeadLetter | None:
+        """None when it is not there, or not any more. Raises `LogUnavailable`."""
 
     async def remove(self, ids: Sequence[str]) -> int:
-        """Forget them; returns how many were there."""
+        """Forget them; returns how many were there. Raises `LogUnavailable`, `OutcomeUnknown`."""
 
-    async def size(self) -> int: ...
+    async def size(self) -> int:
+        """Letters on the shelf. Raises `LogUnavailable`."""
 
 
 class BatchSink(Protocol):

@@ -6,25 +6,25 @@ from collections import deque
 
 from actors.core.pacing import SECOND_NS
 
+_WINDOW_NS = 5 * SECOND_NS
+_BIN_NS = SECOND_NS // 10
 _LEAST_NS = SECOND_NS  # what happened in less is no rate yet
 _EASY_UNTIL = 0.5
 _STEP = 0.2
 
 
 class RateMeter:
-    """Events per second over the last `window_s`, or since they began if that is less: a drain that has just begun
+    """Events per second over the last five seconds, or since they began if that is less: a drain that has just begun
     has the rate it has, not the mean of that and the silence before. Memory is bounded by one number per tenth of a
     second."""
 
-    def __init__(self, window_s: float = 5.0) -> None:
-        self._window_ns = int(window_s * SECOND_NS)
-        self._bin_ns = SECOND_NS // 10
+    def __init__(self) -> None:
         self._bins: deque[tuple[int, int]] = deque()  # (bin number, events)
         self.total = 0
 
     def note(self, now: int, events: int) -> None:
         self.total += events
-        number = now // self._bin_ns
+        number = now // _BIN_NS
         if self._bins and self._bins[-1][0] == number:
             self._bins[-1] = (number, self._bins[-1][1] + events)
         else:
@@ -36,11 +36,11 @@ class RateMeter:
         self._forget(now)
         if not self._bins:
             return 0.0
-        since = max(now - self._window_ns, self._bins[0][0] * self._bin_ns)
+        since = max(now - _WINDOW_NS, self._bins[0][0] * _BIN_NS)
         return sum(events for _, events in self._bins) * SECOND_NS / max(_LEAST_NS, now - since)
 
     def _forget(self, now: int) -> None:
-        oldest = -((self._window_ns - now) // self._bin_ns)  # the first bin that is wholly inside
+        oldest = -((_WINDOW_NS - now) // _BIN_NS)  # the first bin that is wholly inside
         while self._bins and self._bins[0][0] < oldest:
             self._bins.popleft()
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("folder", ["serve_app", "loadtests"])
+@pytest.mark.parametrize("folder", ["actors", "serve_app", "loadtests"])
 def test_the_map_of_a_folder_names_its_files(folder: str) -> None:
     there = {path.name for path in (ROOT / folder).glob("*.py") if not path.name.startswith("__")}
     assert set(re.findall(r"\w+\.py", (ROOT / folder / "__init__.py").read_text())) == there

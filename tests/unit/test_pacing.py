@@ -208,7 +208,7 @@ def test_the_bound_can_be_chosen() -> None:
 
 
 def test_a_rate_is_events_over_the_window_and_falls_to_nothing() -> None:
-    meter = RateMeter(window_s=5.0)
+    meter = RateMeter()
     for tenth in range(50):
         meter.note(tenth * SECOND_NS // 10, 20)
     assert meter.per_s(5 * SECOND_NS) == pytest.approx(200.0)
@@ -218,11 +218,11 @@ def test_a_rate_is_events_over_the_window_and_falls_to_nothing() -> None:
 
 
 def test_what_has_just_begun_is_not_averaged_with_the_silence_before() -> None:
-    meter = RateMeter(window_s=5.0)
+    meter = RateMeter()
     for tenth in range(600, 620):  # a minute of nothing, then two seconds of 20 in a tenth
         meter.note(tenth * SECOND_NS // 10, 20)
     assert meter.per_s(62 * SECOND_NS) == pytest.approx(200.0)
-    burst = RateMeter(window_s=5.0)
+    burst = RateMeter()
     burst.note(0, 1_000)
     assert burst.per_s(1) == 1_000.0, "what happened within less than a second is no higher rate for that"
 
