@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from actors.core.errors import SpillwayError
 from cluster import telegraph
 from cluster.board import line
 from cluster.dead_letters import app as dead_letters
@@ -84,8 +85,13 @@ def drain(timeout: Annotated[float | None, typer.Option(help="Seconds [default: 
     settings, folder = settings_and_folder()
     if "RAY_ADDRESS" not in os.environ:
         record = running(folder)
-        os.environ.update(client_environment(str(record.ray_token_file), str(record.ray_address)))
-    left = run(settings, settings.drain_timeout_s if timeout is None else timeout)
+        if record.ray_address is None:
+            fail("Ray has no address yet; it is still starting.")
+        os.environ.update(client_environment(str(record.ray_token_file), record.ray_address))
+    try:
+        left = run(settings, settings.drain_timeout_s if timeout is None else timeout)
+    except (ConnectionError, SpillwayError) as error:
+        fail(f"How many writes are left is not known: {error}")
     print(f"left {left}", flush=True)
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from actors.core.errors import LogUnavailable
 from cluster import reaper
 from cluster.__main__ import app
 from cluster.doctor import Finding, _disk
@@ -142,6 +143,27 @@ def test_a_folder_that_this_user_cannot_use_is_told_in_one_sentence(
     assert said.exit_code == 1
     assert (said.stdout + said.stderr).startswith("Spillway's folder cannot be used: [Errno ")
     assert str(folder.run) in said.output
+
+
+@pytest.mark.parametrize("error", [ConnectionError("Ray is away"), LogUnavailable("it is still read")])
+def test_a_drain_that_nobody_answers_ends_with_a_sentence(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def drain(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("cluster.draining.drain", drain)
+    monkeypatch.setattr("cluster.__main__.client_environment", lambda *_: {})
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("SPILLWAY_STATE_DIR", str(folder.path))
+    folder.save(record())
+    said = CliRunner().invoke(app, ["drain"])
+    assert isinstance(said.exception, SystemExit), said.exception
+    assert (said.exit_code, said.output) == (1, "Ray has no address yet; it is still starting.\n")
+    folder.save(dataclasses.replace(record(), ray_address="127.0.0.1:1"))
+    said = CliRunner().invoke(app, ["drain"])
+    assert isinstance(said.exception, SystemExit), said.exception
+    assert (said.exit_code, said.output) == (1, f"How many writes are left is not known: {error}\n")
 
 
 ILL, WELL = Finding("a", "ill", "mend [it]"), Finding("b", "well")
