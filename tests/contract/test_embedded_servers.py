@@ -123,8 +123,9 @@ def test_a_forgetful_redis_is_found_out(tmp_path: Path, start: Start) -> None:
 def test_ferretdb_finds_by_id_through_an_index_and_keeps_what_it_acknowledged(
     tmp_path: Path, start: Start, ferretdb: Path
 ) -> None:
-    port = ports.free_port(0)
-    child = start(mongo_server.ferretdb_recipe(ferretdb, port, tmp_path, tmp_path / "log"))
+    port, data = ports.free_port(0), tmp_path / "C# [1] 100%? é"
+    data.mkdir()
+    child = start(mongo_server.ferretdb_recipe(ferretdb, port, data, tmp_path / "log"))
     uri = mongo_server.address(port)
     keys: list[Any] = ["text", ObjectId()]
     with pymongo.MongoClient[dict[str, Any]](uri, retryWrites=False) as client:
@@ -142,6 +143,7 @@ def test_ferretdb_finds_by_id_through_an_index_and_keeps_what_it_acknowledged(
         assert [collection.find_one({"_id": key}) for key in keys] == [{"_id": key, "n": 1} for key in keys]
         explained = collection.find({"_id": keys[0]}).explain()["queryPlanner"]
         assert "USING INDEX" in str(explained)
+        assert (data / "spillway.sqlite").exists()
         with pytest.raises(BulkWriteError) as failure:
             collection.insert_many([{"_id": "text"}, {"_id": "new"}, {"_id": keys[1]}], ordered=False)
     assert failure.value.details["nInserted"] == 1

@@ -44,7 +44,7 @@ def test_ours_runs_on_the_baselines_ferretdb_behind_a_witness(monkeypatch: pytes
     monkeypatch.setattr(Spillway, "_await_running", found)
     target = Spillway(tmp_path).start()
     assert list(started) == ["ferretdb", "witness", "up"]
-    assert started["ferretdb"].command[:3] == ["/cache/ferretdb", "-listen", "127.0.0.1:7001"]
+    assert started["ferretdb"].command[3:6] == ["/cache/ferretdb", "-listen", "127.0.0.1:7001"]
     assert started["witness"].command[-4:] == ["--listen", "127.0.0.1:7002", "--upstream", "127.0.0.1:7001"]
     assert started["up"].environment["SPILLWAY_MONGODB_URI"] == "mongodb://127.0.0.1:7002/?directConnection=true"
     assert target.mongodb_uri == "mongodb://127.0.0.1:7001/?directConnection=true"
