@@ -81,6 +81,7 @@ def mongod_recipe(binary: Path, port: int, data: Path, log: Path) -> Recipe:
         name="MongoDB",
         command=[str(binary), "--port", str(port), "--bind_ip", LOOPBACK, "--dbpath", str(data), "--nounixsocket"],
         log=log,
+        environment={"LC_ALL": "C"},  # it does not start under a locale that this machine has not
         ready=lambda: is_ready(address(port)),
         port=port,
         ready_timeout_s=60.0,

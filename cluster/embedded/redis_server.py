@@ -145,6 +145,7 @@ def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_byt
         name="Redis",
         command=[str(server.binary), *(word for key, value in options.items() for word in (f"--{key}", value))],
         log=log,
+        environment={"LC_ALL": "C"},  # Redis 7.2 to 8 end where the shell names a locale that this machine has not
         ready=lambda: is_ready(url),
         port=port,
         ready_timeout_s=ready_timeout_s(data, max_memory_bytes),

@@ -211,6 +211,13 @@ def test_both_databases_stay_on_loopback(tmp_path: Path) -> None:
     assert [(recipe.host, recipe.port) for recipe in recipes] == [("127.0.0.1", 1), ("127.0.0.1", 2)]
 
 
+def test_a_locale_that_this_machine_has_not_is_no_matter(tmp_path: Path) -> None:
+    """As ssh hands it on. Redis 7.2 to 8 say "Failed to configure LOCALE", and end."""
+    redis = redis_server.recipe(ANY, 6390, tmp_path, tmp_path / "log", 1 << 30)
+    mongod = mongo_server.mongod_recipe(Path("mongod"), 1, tmp_path, tmp_path / "log")
+    assert redis.environment["LC_ALL"] == mongod.environment["LC_ALL"] == "C"
+
+
 def test_the_cache_follows_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert toolchain.cache_folder() == tmp_path / "spillway"
