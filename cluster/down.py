@@ -89,9 +89,11 @@ def _agreed(folder: StateFolder, console: Console, ask: Callable[[str], str]) ->
 
 def _stopped(record: Record, console: Console) -> bool:
     """Asks the run to stop, unless it does so already, and waits. Says what to do when it takes too long."""
-    if record.state != "draining":  # a second request would make it skip the drain
-        with suppress(psutil.NoSuchProcess):  # it has ended just now
-            psutil.Process(record.owner.pid).terminate()
+    with suppress(psutil.NoSuchProcess):  # it has ended just now
+        owner = psutil.Process(record.owner.pid)
+        if record.state != "draining":  # a second request would make it skip the drain
+            owner.terminate()
+        owner.resume()  # one that Ctrl-Z has stopped would hear of it only when somebody has it go on
     pid, deadline = record.owner.pid, time.monotonic() + record.stop_s
     how = f"How far it is: make status. To skip the drain: kill {pid}; the next `make up` stores what is left."
     console.print(how, soft_wrap=True)

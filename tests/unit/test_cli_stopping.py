@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -65,6 +66,9 @@ class Owner:
 
     def terminate(self) -> None:
         self.asked += 1
+
+    def resume(self) -> None:
+        """It was not stopped."""
 
 
 @pytest.fixture
@@ -135,6 +139,23 @@ def test_down_of_a_run_that_ends_in_that_moment_is_no_error(
 
     monkeypatch.setattr(owner, "terminate", ended)
     assert down(folder, console) == 0
+
+
+def test_down_of_a_run_that_ctrl_z_has_stopped_has_it_go_on_and_end(
+    folder: StateFolder, console: Console, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.reaper.find", lambda _: [])
+    run = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    run.send_signal(signal.SIGSTOP)
+    owner, ended = Process.of(run.pid), os.pidfd_open(run.pid)
+    assert owner is not None
+    folder.save(Record("run", owner, "running"))
+    time.at = [(0.2, lambda: select.select([ended], [], [], 20))]
+    code = down(folder, console)
+    os.close(ended)
+    run.kill()
+    run.communicate()
+    assert (code, run.returncode) == (0, -signal.SIGTERM)
 
 
 def test_down_of_a_drained_run_has_nothing_to_add(
@@ -356,9 +377,10 @@ def test_a_full_disk_at_the_start_is_told_and_not_a_traceback(
     monkeypatch.setattr(Run, "start", full)
     assert running.up(load(), folder, console, witness=None) == 1
     assert "No space left on device\nWhat is lacking: make doctor" in console.export_text()
-    monkeypatch.setattr(StateFolder, "create", full)
-    assert running.up(load(), folder, console, witness=None) == 1
-    assert "Spillway's folder cannot be used: [Errno 28]" in console.export_text()
+    for first in ("lock", "create"):  # a lock is refused by some file systems of a network, too
+        monkeypatch.setattr(StateFolder, first, full)
+        assert running.up(load(), folder, console, witness=None) == 1
+        assert "Spillway's folder cannot be used: [Errno 28]" in console.export_text()
 
 
 def test_a_run_that_is_killed_while_it_accepts_has_noted_that_nobody_knows(
