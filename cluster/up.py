@@ -260,10 +260,10 @@ def up(settings: Settings, folder: StateFolder, console: Console, witness: bool 
     """Runs until Ctrl-C. Returns the exit code: 0 after a clean stop, 1 when it could not start."""
     try:
         folder.create()
+        lock = folder.lock()
     except OSError as error:
         console.print(f"[red]{escape(unusable(error))}[/red]", soft_wrap=True)
         return 1
-    lock = folder.lock()
     if lock is None:
         other = folder.load()
         where = f" ({other.http_url or 'just starting'}, pid {other.owner.pid})" if other else ""
