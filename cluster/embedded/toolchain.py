@@ -163,8 +163,10 @@ def run_go(
     """Runs go with these arguments. Raises `BuildFailed`."""
     program = go(steps)
     with steps.step(title) as tick:
-        # Without cgo no C compiler is needed, and the program runs on any libc.
-        variables = {"CGO_ENABLED": "0", **(environment or {})}
+        # Without cgo no C compiler is needed, and the program runs on any libc. It is for this machine, whatever the
+        # shell builds for, and of no workspace that the project may lie in. Of HOME go only looks at the variable.
+        variables = {"CGO_ENABLED": "0", "GOOS": "", "GOARCH": "", "GOWORK": "off", "HOME": str(Path.home())}
+        variables |= environment or {}
         run([str(program), *arguments], log, tick, hint=_offline(), cwd=cwd, environment=variables)
 
 
@@ -174,10 +176,14 @@ def cached(steps: Steps, key: str, program: str, build: Callable[[Path, Path], N
     When it is not there, `build(folder, log)` must put it into `folder`; whoever else asks meanwhile waits, in a step
     of its own. Raises `BuildFailed`, and what `steps` raises while it waits.
     """
-    target = cache_folder() / key / program
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target = cache_folder() / key / program
+        if target.exists():
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # as a user whom nobody has given a folder, in a container for one
+        told = "is built there, once; a folder of yours for it is named by HOME, or XDG_CACHE_HOME"
+        raise BuildFailed(f"{error}: {program} {told}") from None
     with _only_one(cache_folder() / f"{key}.lock", steps, f"Waiting for another build of {key.rpartition('-')[0]}"):
         if not target.exists():  # somebody else may have built it while we waited
             with tempfile.TemporaryDirectory(dir=target.parent) as folder:

@@ -62,6 +62,27 @@ def test_a_build_that_is_stopped_ends_with_all_it_has_started_and_leaves_nothing
     assert building(Steps(Console(stderr=True)), "echo whole > tool").read_text() == "whole\n"
 
 
+def test_what_the_shell_builds_for_and_where_the_project_lies_is_no_matter(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "go.work").write_text("go 1.25\n")
+    for name, value in {"GOOS": "windows", "GOARCH": "arm", "GOFLAGS": "", "GOWORK": ""}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("HOME", "GOPATH"):
+        monkeypatch.delenv(name, raising=False)
+    asked = ["env", "GOOS", "GOHOSTARCH", "GOARCH", "GOWORK", "GOPATH"]
+    toolchain.run_go(Steps(Console(stderr=True)), "Asking Go", asked, cache / "log", cwd=tmp_path)
+    system, machine, builds_for, workspace, home = (cache / "log").read_text().splitlines()
+    assert (system, builds_for, workspace) == ("linux", machine, "off")
+    assert home, "the modules are kept there"
+
+
+def test_a_user_without_a_folder_is_told_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    with pytest.raises(toolchain.BuildFailed, match=r"/proc/none.*named by HOME, or XDG_CACHE_HOME"):
+        building(Steps(Console(stderr=True)), "echo whole > tool")
+
+
 def test_who_waits_for_another_build_says_so_and_can_be_stopped(cache: Path) -> None:
     def stop() -> None:
         raise Stop
