@@ -20,7 +20,7 @@ from rich.text import Text
 
 from cluster import board, reaper, telegraph
 from cluster.embedded.child import Child, Recipe, State, tail
-from cluster.embedded.steps import Steps
+from cluster.embedded.steps import Steps, is_alive
 from cluster.parts import HEAD, WITNESS, Parts
 from cluster.ray_environment import client_environment
 from cluster.settings import Settings
@@ -115,7 +115,7 @@ class Run:
                     sampled = now
                     line = self._sample()
                     live.update(line)
-                    if not self._console.is_terminal and now - printed >= PLAIN_LINE_S:
+                    if not is_alive(self._console) and now - printed >= PLAIN_LINE_S:
                         printed = now
                         self._console.print(line, soft_wrap=True)
                 time.sleep(TICK_S)

@@ -14,6 +14,11 @@ QUIET_S = 2.0
 """Seconds a step may take before a log without a terminal hears of it."""
 
 
+def is_alive(console: Console) -> bool:
+    """Whether a line can change there. In a `dumb` terminal, as Emacs has one, rich shows no such line at all."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 class Steps:
     """Shows one step after the other on `console`."""
 
@@ -30,16 +35,17 @@ class Steps:
         """
         began = time.monotonic()
         announced = False
+        alive = is_alive(self.console)
 
         def tick() -> None:
             nonlocal announced
             self._meanwhile()
-            if not self.console.is_terminal and not announced and time.monotonic() - began >= QUIET_S:
+            if not alive and not announced and time.monotonic() - began >= QUIET_S:
                 announced = True
                 self.console.print(f"  … {escape(title)}")
 
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-        bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        bar = Progress(*columns, console=self.console, transient=True, disable=not alive)
         try:
             with bar:
                 bar.add_task(escape(title), total=None)

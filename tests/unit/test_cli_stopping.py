@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import json
 import os
 import select
@@ -662,3 +663,21 @@ def test_a_run_goes_on_where_nobody_can_hear_it() -> None:
                 console.print("a word")
         os.write(pipe, b"what else is written there")
         os.dup2(pipe, full_disk.fileno())  # so that it can be closed
+
+
+@pytest.mark.parametrize("terminal", ["dumb", "xterm"])
+def test_a_terminal_that_can_change_no_line_hears_what_a_log_would(
+    folder: StateFolder, time: Time, monkeypatch: pytest.MonkeyPatch, terminal: str
+) -> None:
+    monkeypatch.setattr("cluster.embedded.steps.time", time)
+    monkeypatch.setattr(telegraph, "status", lambda *_: None)
+    said = io.StringIO()
+    console = Console(file=said, force_terminal=True, width=300, _environ={"TERM": terminal})
+    run = Run(load(), folder, console)
+    with run._steps.step("Building") as tick:
+        time.now += 3
+        tick()
+    time.at = [(time.now + 25, lambda: setattr(run, "_stops", 1))]
+    run.watch()
+    assert ("… Building" in said.getvalue()) == (terminal == "dumb")
+    assert terminal != "dumb" or said.getvalue().count("the service does not answer") == 2
