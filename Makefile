@@ -3,7 +3,7 @@
 # A distribution's Python is built with a profile of itself; one that was compiled without takes a fifth more CPU (docs/performance.md).
 # Without ensurepip it can make no venv, and the next one may.
 PYTHONS := /usr/bin/python3.11 /usr/bin/python3.12 /usr/bin/python3.13 python3.11 python3.12 python3.13
-PYTHON ?= $(shell for python in $(PYTHONS); do $$python -c 'import ensurepip' 2>/dev/null && echo $$python && break; done || echo python3)
+PYTHON ?= $(shell for python in $(PYTHONS); do $$python -I -c 'import ensurepip' 2>/dev/null && echo $$python && break; done || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -11,6 +11,17 @@ SERVICE := $(VENV)/.service
 TOOLS := $(VENV)/.tools
 # Ray's part of the suite starts its own clusters; none of them needs a token.
 TEST_ENVIRONMENT := RAY_AUTH_MODE=disabled RAY_USAGE_STATS_ENABLED=0
+
+# What a shell says to other programs: a Python's packages and home, a pip that installs for the user, another Ray. And ✓ is
+# no reason to end where the terminal's encoding has none.
+unexport PYTHONHOME PYTHONPATH PYTHONSAFEPATH RAY_ADDRESS RAY_AUTH_TOKEN
+export PIP_USER := 0
+export PYTHONIOENCODING ?= :replace
+# The tests measure seconds, and who runs is to be heard: one after the other and at once, whatever MAKEFLAGS say.
+.NOTPARALLEL:
+MAKEFLAGS += --output-sync=none
+# A .venv whose Python has gone, or has become another one, is made anew.
+$(shell $(BIN)/python -I -c 'import pip' 2>/dev/null || rm -f $(SERVICE) $(TOOLS))
 
 .DEFAULT_GOAL := help
 .PHONY: help up down status letters doctor flood test chaos lint types imports unit contract distributed acceptance mutants venv tools clean clean-data
@@ -56,10 +67,10 @@ lint: $(TOOLS)
 	@$(BIN)/ruff check .
 
 types: $(TOOLS)
-	@$(BIN)/mypy
+	@$(BIN)/python -m mypy
 
 imports: $(TOOLS)
-	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python $(BIN)/lint-imports --no-cache
 
 unit contract distributed acceptance: $(TOOLS)
 	@if [ -n "$$(find tests/$@ -name 'test_*.py' -print -quit)" ]; then \

@@ -13,12 +13,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = """#!/bin/sh
 case "$*" in
   "-m venv --clear .venv")
-    mkdir -p .venv/bin && cp "$0" .venv/bin/python
+    rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python
     test -e no-ensurepip && exit 1
     touch .venv/pip ;;
   "-m pip "*) test -e .venv/pip || { echo "No module named pip" >&2; exit 1; } ;;
 esac
 echo "$*" >> calls
+env > environment
 """
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="this machine has no make")
@@ -32,11 +33,17 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def venv(project: Path, *choice: str) -> subprocess.CompletedProcess[str]:
+def venv(project: Path, *choice: str, **shell: str) -> subprocess.CompletedProcess[str]:
+    return make(project, "venv", *(choice or (f"PYTHON={project / 'python'}",)), **shell)
+
+
+def make(project: Path, *arguments: str, out: int = subprocess.PIPE, **shell: str) -> subprocess.CompletedProcess[str]:
     ours = ("MAKE", "MFLAGS", "PYTHON")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    command = ["make", "-f", str(ROOT / "Makefile"), "venv", *(choice or (f"PYTHON={project / 'python'}",))]
-    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)} | shell
+    command = ["make", "-f", str(ROOT / "Makefile"), *arguments]
+    return subprocess.run(
+        command, cwd=project, env=environment, stdout=out, stderr=subprocess.PIPE, text=True, check=False
+    )
 
 
 def test_a_debian_without_venv_is_told_what_to_install_and_the_next_try_begins_anew(project: Path) -> None:
@@ -64,6 +71,36 @@ def test_a_sound_environment_is_kept_when_the_requirements_change(project: Path)
     assert "-m venv" not in calls
 
 
+def test_an_environment_whose_python_has_gone_is_made_anew(project: Path) -> None:
+    """As after an upgrade of the system's."""
+    assert venv(project).returncode == 0
+    (project / "calls").unlink()
+    (project / ".venv" / "bin" / "python").unlink()
+    (project / ".venv" / "bin" / "python").symlink_to(project / "gone")
+    made = venv(project)
+    assert made.returncode == 0, made.stderr
+    assert "-m venv --clear .venv" in (project / "calls").read_text()
+
+
+def test_what_a_shell_says_to_other_programs_reaches_neither_pip_nor_the_service(project: Path) -> None:
+    others = ("PYTHONHOME", "PYTHONPATH", "PYTHONSAFEPATH", "RAY_ADDRESS", "RAY_AUTH_TOKEN")
+    made = venv(project, **dict.fromkeys(others, "/theirs"), PIP_USER="yes", PIP_INDEX_URL="https://mirror")
+    assert made.returncode == 0, made.stderr
+    seen = dict(line.split("=", 1) for line in (project / "environment").read_text().splitlines() if "=" in line)
+    assert not seen.keys() & set(others)
+    assert (seen["PIP_USER"], seen["PIP_INDEX_URL"]) == ("0", "https://mirror")
+    assert seen["PYTHONIOENCODING"] == ":replace"
+
+
+def test_one_after_the_other_and_to_the_terminal_whatever_makeflags_say(project: Path) -> None:
+    alone = "test -t 1 && mkdir busy && head -c 20000000 /dev/zero | cksum > sum && rmdir busy"
+    shown, terminal = os.openpty()
+    done = make(project, f"--eval=one two three:; @{alone}", "one", "two", "three", out=terminal, MAKEFLAGS="-j3 -O")
+    os.close(terminal)
+    os.close(shown)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_first_python_that_can_make_a_venv_is_taken(project: Path) -> None:
     """Debian's can not where python3-venv is missing; another one in the PATH may."""
     without = project / "without"
@@ -72,4 +109,4 @@ def test_the_first_python_that_can_make_a_venv_is_taken(project: Path) -> None:
     made = venv(project, f"PYTHONS={project / 'absent'} {without} {project / 'python'} {without}")
     assert made.returncode == 0, made.stderr
     assert "-m venv --clear .venv" in (project / "calls").read_text()
-    assert set((project / "without.calls").read_text().splitlines()) == {"-c import ensurepip"}
+    assert set((project / "without.calls").read_text().splitlines()) == {"-I -c import ensurepip"}
