@@ -7,6 +7,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from cluster.state import Record, StateFolder
 
 ENOUGH_DISK_BYTES = 5 * 1024**3
 ENOUGH_MEMORY_BYTES = 3 * 1024**3
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Of the container, where it has one (control group v2)."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (looked at, not written)
 
 
@@ -56,6 +59,8 @@ def _limits() -> Iterator[Finding]:
     else:
         yield Finding("open files", f"hard limit {hard}, which allows {connections:,} connections at once")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no container; or `max`, no limit
+        memory = min(memory, int(MEMORY_LIMIT.read_text()))
     enough = memory >= ENOUGH_MEMORY_BYTES
     remedy = "" if enough else "3 GiB are needed for Ray, Redis and MongoDB"
     yield Finding("memory", f"{memory / 1024**3:.1f} GiB", remedy)

@@ -28,7 +28,8 @@ STORED_REQUEST_BYTES = 5 * 900  # five documents in a MongoDB on this machine
 BUSIEST_PER_S = 3_000  # requests/s assumed where users do not think
 RESERVE_BYTES = 512 * 1024 * 1024
 MIB = 1024 * 1024
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_GROUP = Path("/sys/fs/cgroup")  # of this container, control group v2
+_QUOTA = _GROUP / "cpu.max"
 # Records of runs, and data of the services that experiments started.
 _LARGE = r"\( -name answers.log -o -name 'state-*' -o -name 'run-*' \)"
 
@@ -74,8 +75,8 @@ def k6_limit_bytes(users: int) -> int:
 
     Less than its users need would be no limit: it would collect garbage all the time.
     """
-    memory = psutil.virtual_memory()
-    return max(min(memory.total // 2, memory.available - RESERVE_BYTES), users * USER_BYTES)
+    total, available = memory_bytes()
+    return max(min(total // 2, available - RESERVE_BYTES), users * USER_BYTES)
 
 
 def need_of(plan: Plan, k6_limit_bytes: int) -> Need:
@@ -170,7 +171,7 @@ def _proxy_files(connections: int) -> int:
 def survey(base_url: str, out: Path, listeners: Mapping[int, int], proxies: Collection[int] = ()) -> Machine:
     """The machine as it is now. Raises OSError."""
     first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
-    memory = psutil.virtual_memory().available + psutil.swap_memory().free
+    memory = memory_bytes()[1] + psutil.swap_memory().free
     return Machine(
         hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         first_port=int(first),
@@ -217,3 +218,14 @@ def cores() -> float:
     except (OSError, ValueError):
         return allowed
     return allowed if quota == "max" else min(allowed, int(quota) / int(period))
+
+
+def memory_bytes() -> tuple[int, int]:
+    """The machine's memory, or its container's where that has a limit, and what is available of it."""
+    machine = psutil.virtual_memory()
+    try:
+        limit, used = (int((_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        cached = int((_GROUP / "memory.stat").read_text().partition("inactive_file ")[2].split()[0])
+    except (OSError, ValueError, IndexError):  # `max` is no number
+        return machine.total, machine.available
+    return min(machine.total, limit), min(machine.available, limit - used + cached)

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from actors.core.errors import LogUnavailable
-from cluster import reaper
+from cluster import doctor, reaper
 from cluster.__main__ import app
 from cluster.doctor import Finding, _disk
 from cluster.state import PROJECT_ROOT, Process, Record, StateFolder
@@ -251,6 +251,19 @@ def test_the_doctor_proposes_a_folder_of_its_own_and_not_a_whole_disk(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     assert "SPILLWAY_STATE_DIR=/larger/disk/spillway make up" in _disk(folder).remedy  # it is made private to the user
+
+
+@pytest.mark.parametrize(("limit", "well"), [("2147483648\n", False), ("max\n", True), (None, True)])
+def test_the_doctor_counts_the_memory_of_a_container_and_not_of_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, well: bool
+) -> None:
+    monkeypatch.setattr(doctor, "MEMORY_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr(doctor, "ENOUGH_MEMORY_BYTES", 2**31 + 1)
+    monkeypatch.setattr(os, "sysconf", lambda _: 2**16)
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(limit)
+    (memory,) = (finding for finding in doctor._limits() if finding.what == "memory")
+    assert (memory.well, memory.detail) == (well, "4.0 GiB" if well else "2.0 GiB")
 
 
 def test_a_variable_that_only_looks_like_a_setting_is_told_and_no_value_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,22 @@ def test_a_containers_quota_bounds_the_cores(
     assert preflight.cores() == (found or len(os.sched_getaffinity(0)))
 
 
+@pytest.mark.parametrize(
+    ("limit", "total", "available"), [("max", 64, 60), (str(2 * GIB), 2, 1), (str(99 * GIB), 64, 60)]
+)
+def test_a_containers_limit_bounds_the_memory(
+    limit: str, total: int, available: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = SimpleNamespace(total=64 * GIB, available=60 * GIB)
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda: machine)
+    monkeypatch.setattr(preflight, "_GROUP", tmp_path)
+    assert preflight.memory_bytes() == (64 * GIB, 60 * GIB), "no container"
+    half = GIB // 2
+    for name, text in {"max": limit, "current": str(3 * half), "stat": f"anon 1\ninactive_file {half}\nx 2\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    assert preflight.memory_bytes() == (total * GIB, available * GIB)
+
+
 def test_k6_calls_from_more_addresses_only_when_one_has_too_few_ports() -> None:
     assert local_ips(need_of(plan(), K6_BYTES), LARGE) == LOCAL_IPS
     assert local_ips(need_of(plan(fresh=False), K6_BYTES), LARGE) is None
