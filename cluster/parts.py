@@ -260,7 +260,9 @@ class Parts:
 
     def _haproxy_wrapper(self) -> Path:
         binary = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH") or _bundled_haproxy()
-        wrapper = self._folder.run / "haproxy"
+        # It is a program, and a disk for data is often mounted so that none runs from there; or /tmp is.
+        places = (self._folder.run, self._folder.sockets)
+        wrapper = min(places, key=lambda place: os.statvfs(place).f_flag & os.ST_NOEXEC) / "haproxy"
         front_door.write_error_pages(self._folder.run)
         wrapper.write_text(front_door.haproxy_wrapper(binary, self._folder.run))
         wrapper.chmod(0o700)

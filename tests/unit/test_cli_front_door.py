@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
+from cluster.embedded.steps import Steps
 from cluster.front_door import error_page, haproxy_wrapper, write_error_pages
+from cluster.parts import Parts
+from cluster.settings import load
+from cluster.state import Process, Record, StateFolder
 from serve_app.errors import FAULTS
 
 TEMPLATE = """defaults
@@ -46,6 +54,20 @@ def test_the_wrapper_mends_the_configuration_and_becomes_haproxy(tmp_path: Path)
     assert [line.split()[1] for line in lines[frontend + 2 : frontend + 5]] == ["del-header"] * 3
     for status in (502, 503, 504):
         assert f'errorfile {status} "$PAGES/{status}.http"' in lines
+
+
+def test_the_wrapper_stands_where_a_program_may_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk for data, which the doctor recommends for a large log, is often mounted noexec."""
+    folder = StateFolder(tmp_path / "state")
+    folder.create()
+    parts = Parts(load(), folder, Record("run", Process(1, 1, "boot")), Steps(Console()))
+    wrappers = [parts._haproxy_wrapper()]
+    noexec = {folder.run: os.ST_NOEXEC}
+    monkeypatch.setattr(os, "statvfs", lambda place: SimpleNamespace(f_flag=noexec.get(place, 0)))
+    wrappers.append(parts._haproxy_wrapper())
+    assert wrappers == [folder.run / "haproxy", folder.sockets / "haproxy"]
+    assert os.access(wrappers[1], os.X_OK)
+    shutil.rmtree(folder.sockets)
 
 
 @pytest.mark.parametrize(("said", "code"), [(502, "outcome-unknown"), (503, "not-ready"), (504, "outcome-unknown")])
