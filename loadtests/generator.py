@@ -119,8 +119,10 @@ def start_k6(k6: str, load: Load, users: int, answers: Path, summary: Path, log:
 
 def _environment() -> dict[str, str]:
     """This process' environment without k6's own variables: K6_NO_THRESHOLDS or K6_RPS of somebody's shell would be
-    another test than the scenario's."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("K6_")}
+    another test than the scenario's. And without its proxies, which are for the internet: k6 asks them for all that is
+    not on loopback, as a service with an address of its own on this machine."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("K6_")}
+    return ours | {"NO_PROXY": "*"}
 
 
 def _frugal(users: int) -> dict[str, str]:

@@ -17,7 +17,7 @@ def path_of(name: str) -> str:
 
 
 def ferretdb_command(program: str, port: int, data: Path) -> list[str]:
-    """A FerretDB on loopback with its files in `data`, which must exist; by another name, as it stumbles over # and [."""
+    """A FerretDB on loopback with its files in `data`, which must exist; under a name without # or [."""
     return ["env", "-C", str(data), program, "-listen", f"127.0.0.1:{port}", "-data", "/proc/self/cwd"]
 
 

@@ -82,6 +82,7 @@ def test_what_the_callers_shell_says_to_k6_is_another_test_than_the_scenarios(
     for environment, ours in ((asked["env"], {}), (started["env"], {"K6_NO_COOKIES_RESET": "true"})):
         assert {name: value for name, value in environment.items() if name.startswith("K6_")} == ours
         assert environment["HARMLESS"] == "1"
+        assert environment["NO_PROXY"] == "*"
 
 
 @pytest.mark.parametrize(
