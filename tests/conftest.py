@@ -26,6 +26,9 @@ ALIASES = ("BATCH_SIZE", "BATCH_TIMEOUT_MS", "CACHE_TTL", "MAX_QUEUE_SIZE", "MON
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 KEEPERS: dict[str, Any] = {"params": ["memory", "redis_url", "oldest_redis_url"], "ids": ["memory", "redis", "oldest"]}
 """Where a contract keeps its things: in the double, in Redis, and in the oldest Redis that is promised."""
+# What the tests ask is on this machine; a proxy of the environment is for the registries.
+NOT_BY_PROXY = ",".join(filter(None, (os.environ.get("NO_PROXY"), os.environ.get("no_proxy"), "127.0.0.1,localhost")))
+os.environ |= {"NO_PROXY": NOT_BY_PROXY, "no_proxy": NOT_BY_PROXY}
 MONGODB_TEST_URI = os.environ.get("SPILLWAY_TEST_MONGODB_URI")
 
 # The same examples on every machine and every run: a red test can be run again. Slowness is judged for the whole ring.

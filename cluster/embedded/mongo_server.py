@@ -93,8 +93,8 @@ def mongod_recipe(binary: Path, port: int, data: Path, log: Path) -> Recipe:
 def ferretdb_recipe(binary: Path, port: int, data: Path, log: Path) -> Recipe:
     """How to run our FerretDB on loopback:`port` with its files in `data`, which must exist.
 
-    It takes the folder's name for a part of a URL, and of a pattern: with a # ? or % in it it does not start, and with a
-    [ it finds no database again, and begins an empty one in the same file. So it is told of the folder it stands in.
+    It takes the folder's name for a part of a URL, and of a pattern: with a # ? or % in it, it does not start; with a [
+    it finds no database again, and begins an empty one in the same file. So it is told of the folder it stands in.
     """
     return Recipe(
         name="MongoDB (FerretDB)",

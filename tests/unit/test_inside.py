@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -32,6 +33,10 @@ async def test_nobody_sleeps_and_everybody_may_yield() -> None:
     with pytest.raises(OutsideWorld, match="ManualClock"):
         await asyncio.sleep(0.001)
     assert await asyncio.sleep(0, "went on") == "went on"
+
+
+def test_what_is_on_this_machine_is_not_asked_through_a_proxy() -> None:
+    assert all(urllib.request.proxy_bypass(host) for host in ("127.0.0.1", "localhost"))
 
 
 def test_ray_cannot_be_started() -> None:
