@@ -40,7 +40,8 @@ class Finding:
 
 def examine(settings: Settings, folder: StateFolder, record: Record | None) -> Iterator[Finding]:
     """Every check, one after the other; `record` is the running service, whose own ports are of course taken."""
-    yield Finding("Python", ".".join(map(str, sys.version_info[:3])))  # an older one cannot import this
+    version = ".".join(map(str, sys.version_info[:3]))  # an older one cannot import this
+    yield Finding("Python", version, ray_environment.unstartable(sys.executable))
     yield from _limits()
     yield from _tools(settings, folder)
     if record is None:

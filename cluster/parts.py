@@ -127,7 +127,9 @@ class Parts:
         )
 
     def head(self) -> Recipe:
-        """Ray and Serve. Raises `ValueError` when the limit of open files is too low."""
+        """Ray and Serve. Raises `ValueError` when the limit of open files, or the project's place, is none for Ray."""
+        if why := ray_environment.unstartable(sys.executable):
+            raise ValueError(why)
         settings, record, folder = self._settings, self._record, self._folder
         temp_dir = folder.ray_temp_dir
         chosen = ray_environment.Ports(

@@ -56,6 +56,16 @@ def max_connections(hard_nofile: int) -> int:
     return min(fitting, HAPROXY_DEFAULT_MAXCONN)
 
 
+def unstartable(python: str) -> str:
+    """Why Ray could start no worker with the program `python`, and what to do; empty where it can.
+
+    It quotes the command as Windows does, which minds a blank alone, and takes it apart as a shell does.
+    """
+    if " " in python or not set("'\\") & set(python):
+        return ""
+    return f"Ray starts no worker where a folder has a ' or a \\ in its name: rename it, or move the project: {python}"
+
+
 def client_environment(token_file: str, ray_address: str) -> dict[str, str]:
     """What any program needs to join a running Ray of ours."""
     return {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from cluster.head import HeadConfig
-from cluster.ray_environment import Ports, client_environment, head_environment, max_connections
+from cluster.ray_environment import Ports, client_environment, head_environment, max_connections, unstartable
 from cluster.serve_config import for_a_run
 from cluster.settings import Settings
 from serve_app import bodies
@@ -90,3 +92,14 @@ def test_a_head_config_survives_the_disk(tmp_path: Path) -> None:
     config = HeadConfig("serve.yaml", "127.0.0.1", 8000, 2, 3, "/x/t")
     config.write(tmp_path / "head.json")
     assert HeadConfig.read(tmp_path / "head.json") == config
+
+
+@pytest.mark.parametrize("folder", ["plain", "it's", "it's here", "a\\b", 'a"b', "C# [1] 100%", "é"])
+def test_a_place_where_ray_could_start_no_worker_is_told(folder: str) -> None:
+    python = f"/home/{folder}/.venv/bin/python"
+    line = subprocess.list2cmdline([python, "worker.py"])  # as Ray does; its raylet takes it apart as a shell
+    try:
+        arrives = shlex.split(line)[0] == python
+    except ValueError:  # a quotation without an end
+        arrives = False
+    assert ("rename it" in unstartable(python)) == (not arrives)
