@@ -23,8 +23,9 @@ from loadtests.throughput import throughput
 from loadtests.verify import COMMANDS_PER_SECOND, DRAIN_TIMEOUT_S, NoVerdict
 
 Users = Annotated[int | None, typer.Option(min=1, help="Largest number of users; the others follow.")]
-# Not of the environment: BASE_URL of somebody's shell is another service's, which may answer /readyz with 200 too.
-BaseUrl = Annotated[str | None, typer.Option(help="Addresses, comma-separated; else the running service's.")]
+BaseUrl = Annotated[
+    str | None, typer.Option(envvar="BASE_URL", help="Addresses, comma-separated; else the running service's.")
+]
 Door = Annotated[str | None, typer.Option(help="direct or front [default: direct, when there is one]")]
 Uri = Annotated[str | None, typer.Option(envvar=URI_VARIABLE, help="MongoDB itself; else the running service's.")]
 Witness = Annotated[Path | None, typer.Option(help="The witness' record; else the running service's.")]

@@ -27,7 +27,7 @@ from loadtests.laboratory import Target, Trial, check_sources, conduct
 from loadtests.processes import Usage, Watch
 from loadtests.samples import Sample, Sampler
 from loadtests.scenario import Plan, Step, plan_of
-from loadtests.service import Addresses, Drain, ServiceError
+from loadtests.service import Drain, ServiceError
 from loadtests.throughput import throughput, warm_up
 from loadtests.window import Stamp
 
@@ -442,22 +442,6 @@ def test_the_uri_with_its_password_need_not_stand_on_the_command_line(
     monkeypatch.setattr("loadtests.__main__.conduct", conduct)
     CliRunner().invoke(app, ["flood", "--base-url", "http://service", "--out", str(tmp_path)])
     assert asked == ["mongodb://u:secret@h"]
-
-
-def test_a_base_url_of_the_shell_is_another_services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    def conduct(load: Load, *_: object) -> Trial:
-        asked.extend(load.base_urls)
-        raise GeneratorError("enough")
-
-    here = Addresses(http_url="http://here", mongodb_uri="mongodb://here")
-    monkeypatch.setenv("BASE_URL", "https://staging.example.com")
-    monkeypatch.setattr("loadtests.__main__.find_service", lambda: here)
-    monkeypatch.setattr("loadtests.__main__.find_k6", lambda: "k6")
-    monkeypatch.setattr("loadtests.__main__.conduct", conduct)
-    CliRunner().invoke(app, ["flood", "--out", str(tmp_path)])
-    assert asked == ["http://here"]
 
 
 def test_an_address_with_a_password_is_refused_before_a_report_names_it(tmp_path: Path) -> None:
