@@ -130,6 +130,8 @@ class StepFigures:
             return f"{self.failed:.1%} failed"
         if self.p95_ms is not None and self.p95_ms > BREAKING_P95_MS:
             return f"p95 {self.p95_ms / 1000:.1f} s"
+        if not self.answered_per_s:  # it never came, as after Ctrl-C: that it did not break proves nothing
+            return "nothing was answered"
         if self.offered_per_s and self.answered_per_s < BREAKING_SHARE * self.offered_per_s:
             return f"{self.answered_per_s:.0f} of {self.offered_per_s:.0f} requests/s"
         return None

@@ -168,14 +168,19 @@ class Threshold:
 
 
 def thresholds_of(summary: Mapping[str, object]) -> list[Threshold]:
-    """The thresholds in k6's figures. Those that end in `>=0` only keep a scenario's figures apart: left out."""
+    """The thresholds in k6's figures. Those that end in `>=0` only keep a scenario's figures apart: left out.
+
+    One of a rate or a latency of which nothing was measured is not met: k6 says it is, `rate==1` of no checks too.
+    """
     found = []
     metrics = summary.get("metrics")
     for name, metric in sorted(metrics.items()) if isinstance(metrics, Mapping) else ():
         for expression, outcome in (metric.get("thresholds") or {}).items():
             if not expression.endswith(">=0"):
-                value = _value(expression, metric.get("values") or {})
-                found.append(Threshold(name, expression, bool(outcome["ok"]), value))
+                values = metric.get("values") or {}
+                is_empty = values.get("max") == 0 or values.get("passes") == values.get("fails") == 0
+                value = None if is_empty else _value(expression, values)
+                found.append(Threshold(name, expression, bool(outcome["ok"]) and not is_empty, value))
     return found
 
 

@@ -142,6 +142,8 @@ def test_the_breaking_point_is_named() -> None:
     assert breaking_point([fine, figures("two", 89.0), figures("three", 100.0)]).startswith("breaks at two: 89 of 100")
     assert breaking_point([figures("one", 100.0, failed=0.01)]) == "breaks at one: 1.0% failed (no step held)"
     assert breaking_point([fine, figures("two", 90.0, p95=2000.0)]) == "not reached: two held"
+    never = figures("two", 0.0, p95=0.0, offered=None)  # as k6 tells of a step that Ctrl-C left out
+    assert breaking_point([fine, never]) == "breaks at two: nothing was answered (one held)"
 
 
 def test_thresholds_with_what_was_measured() -> None:
@@ -160,6 +162,14 @@ def test_thresholds_with_what_was_measured() -> None:
         ("http_req_duration", "p(95)<=2000", False, 2100.0),
     ]
     assert thresholds_of({}) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "threshold"), [({"rate": 0, "passes": 0, "fails": 0}, "rate==0"), ({"max": 0, "p(99)": 0}, "p(99)<1")]
+)
+def test_a_threshold_on_nothing_is_not_met_whatever_k6_says(values: dict[str, float], threshold: str) -> None:
+    summary = {"metrics": {"any": {"values": values, "thresholds": {threshold: {"ok": True}}}}}
+    assert [(found.met, found.value) for found in thresholds_of(summary)] == [(False, None)]
 
 
 def test_only_what_was_given_reaches_the_scenario(tmp_path: Any) -> None:
