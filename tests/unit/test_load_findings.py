@@ -239,6 +239,9 @@ def test_where_nothing_is_to_be_won_the_page_speaks_of_no_win() -> None:
 def test_a_drain_that_does_not_keep_up_wins_nothing() -> None:
     assert met(played("ours", 100, 900.0, lag_s=1.0)) == [False]
     assert met(played("ours", 100, 900.0, lag_s=None)) == [False]
+    rounds = [played("ours", 100, 900.0, lag_s=lag_s) for lag_s in (0.5, 0.6, 9.0)]
+    [(goal, _)] = contest.goals(contest.standings(rounds), "ours", "rival")
+    assert "in the median round no write" in goal, "in another one writes waited for 9 s"
 
 
 def killed(name: str, *problems: str) -> Loss:
