@@ -32,7 +32,7 @@ class Generator:
     """
 
     cores: float
-    share_of_used: float
+    share_of_used: float | None  # None: nobody knows what the service used
     share_of_machine: float
     machine_busy: float
     machine_cores: float

@@ -186,7 +186,8 @@ def _trial(load: Load, target: Target, plan: Plan, code: int, outcome: Outcome, 
     k6 = generator_of(loaded, cores, answers.duration_s, answers.requests, dropped, sampler.unwatched)
     if not target.run_id and not target.roots:  # nobody could tell which processes the service has
         is_here = preflight.is_here(load.base_urls[0])
-        k6 = replace(k6, service_us_per_request=None, others_cores=0.0 if is_here else k6.others_cores)
+        others_cores = 0.0 if is_here else k6.others_cores
+        k6 = replace(k6, share_of_used=None, service_us_per_request=None, others_cores=others_cores)
     stamps: list[Stamp] = []
     if target.witness_record is not None:
         until_s = max(seen[-1].at_s, stopped_s) if seen else stopped_s

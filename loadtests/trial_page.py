@@ -158,12 +158,12 @@ def _parts(trial: Trial) -> Table:
 def _generator_rows(trial: Trial) -> list[tuple[str, str]]:
     k6 = trial.generator
     cost = "" if k6.cpu_us_per_request is None else f", {k6.cpu_us_per_request:,.0f} µs a request"
+    used = "" if k6.share_of_used is None else f"{k6.share_of_used:.0%} of the CPU that was used, "
     alone = k6.service_us_per_request and k6.machine_cores * 1e6 / k6.service_us_per_request
     return [
         (
             "k6",
-            f"{k6.cores:.2f} cores, {k6.share_of_used:.0%} of the CPU that was used, "
-            f"{k6.share_of_machine:.0%} of the machine{cost}",
+            f"{k6.cores:.2f} cores, {used}{k6.share_of_machine:.0%} of the machine{cost}",
         ),
         (
             "all but k6",

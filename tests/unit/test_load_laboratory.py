@@ -226,6 +226,7 @@ def test_a_service_whose_processes_are_not_known_is_no_stranger(
     trial = laboratory._trial(Load("flood", (url,), tmp_path), target, PLAN, 0, outcome, sampler)  # type: ignore[arg-type]
     assert len(trial.generator.warnings()) == strangers
     assert trial.generator.service_us_per_request == service_us
+    assert (trial.generator.share_of_used is None) == (service_us is None)
 
 
 def test_lag_counts_while_load_is_offered(tmp_path: Path) -> None:
