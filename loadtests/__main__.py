@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from loadtests import facts, scenario, trial_page
 from loadtests.generator import GeneratorError, Load, find_k6
@@ -100,15 +101,15 @@ def run(
         }
         page = trial_page.write(trial, folder, about)
     except (ServiceError, GeneratorError, NoVerdict, OSError, ValueError) as error:
-        console.print(f"[bold red]no verdict:[/] {error}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]no verdict:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     for warning in trial_page.warnings_of(trial, about):
-        console.print(f"[yellow]![/] {warning}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]![/] {escape(warning)}", highlight=False, soft_wrap=True)
     for problem in trial.problems():
         if problem not in trial.outcome.problems():
-            console.print(f"[bold red]✗[/] {problem}", highlight=False, soft_wrap=True)
+            console.print(f"[bold red]✗[/] {escape(problem)}", highlight=False, soft_wrap=True)
     show(trial.outcome, console)
-    console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"report: {page}", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(1 if trial.problems() else 0)
 
 
@@ -198,13 +199,15 @@ def _experiment(name: str, out: Path | None, work: Callable[[Path, Console, str]
     folder = out or ROOT / ".spillway" / "loadtests" / time.strftime(f"%Y%m%d-%H%M%S-{name}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for old in (f"{name}.html", f"{name}.json"):  # of an experiment before: it says nothing of this one
+            (folder / old).unlink(missing_ok=True)
         page = work(folder.resolve(), console, find_k6())
     except (ServiceError, GeneratorError, NoVerdict, OSError, ValueError) as error:
-        console.print(f"[bold red]no result:[/] {error}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]no result:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     for line in (*page.warnings, *page.reasons, page.verdict):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {folder / name}.html", highlight=False, soft_wrap=True)
+    console.print(f"report: {folder / name}.html", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(1 if page.passed is False else 0)
 
 
@@ -220,11 +223,11 @@ def _target(
     if door not in ("direct", "front", None):
         raise ServiceError(f"there is no door {door!r}: direct or front")
     found = Addresses() if base_url and mongodb_uri else find_service()
-    addresses = base_url or found.door(door)
+    addresses = base_url or found.door(door) or ""
     database = mongodb_uri or found.mongodb_uri
-    if not addresses or not database:
-        raise ServiceError(f"the running service names no address of its {door or 'own'} or of its MongoDB")
     urls = tuple(url.strip().rstrip("/") for url in addresses.split(",") if url.strip())
+    if not urls or not database:
+        raise ServiceError(f"no address of the service's {door or 'own'} or of its MongoDB is given or found")
     if any("@" in urlsplit(url).netloc for url in urls):  # reports name the address
         raise ServiceError("--base-url takes no user and no password: Spillway asks for none")
     name = base_url or ("direct port" if urls[0] == found.direct_url else "front door")

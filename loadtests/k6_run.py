@@ -29,8 +29,9 @@ def k6_run(
     Whatever ends the block, k6 does not outlive it. Raises GeneratorError when k6 cannot be
     started, OSError. Ctrl-C ends k6 by itself, and is told by the code.
     """
-    for old in (ANSWERS, SUMMARY, VERDICT):
-        (load.out / old).unlink(missing_ok=True)  # k6 appends; a run starts with an empty record
+    for old in (ANSWERS, SUMMARY, VERDICT, "report.html", "report.json"):
+        # k6 appends, so a run starts with an empty record; what was said of the one before is not said of this one.
+        (load.out / old).unlink(missing_ok=True)
     sampler = Sampler(watch, status_url, load.out / ANSWERS, load.out / SAMPLES)
     process = start_k6(k6, load, plan.users, load.out / ANSWERS, load.out / SUMMARY, load.out / K6_LOG)
     try:

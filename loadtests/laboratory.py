@@ -120,7 +120,7 @@ def conduct(load: Load, target: Target, console: Console, k6: str, until: Callab
     check_sources(target)
     with k6_run(k6, load, plan, watch, load.base_urls[0], console) as (code, sampler):
         if code == ABORTED or not _size(load.out / ANSWERS):
-            raise GeneratorError(f"{generator.reason(code)}: {last_words(load)}")
+            raise GeneratorError(f"{generator.reason(code) or 'k6 recorded no answer'}: {last_words(load)}")
         until()
         outcome = verify(
             load.out,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from loadtests.answers import Answers
@@ -201,7 +202,7 @@ def show(outcome: Outcome, console: Console) -> None:
         table.add_row(label, text)
     console.print(table)
     for problem in outcome.problems():
-        console.print(f"[bold red]✗[/] {problem}", highlight=False)
+        console.print(f"[bold red]✗[/] {escape(problem)}", highlight=False)
     colour = "red" if outcome.problems() else "green"
     console.print(outcome.final_line(), style=f"bold {colour}", highlight=False, soft_wrap=True)
 

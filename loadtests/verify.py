@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 if __package__ in (None, ""):  # started as a file: Python looked beside it, the package is one folder up
@@ -183,7 +184,7 @@ def main(
         outcome = verify(run, base_url.rstrip("/"), mongodb_uri, witness, unknown, limit, drain_timeout, console)
         keep(outcome, run / VERDICT)
     except (NoVerdict, ServiceError, OSError) as error:
-        console.print(f"[bold red]no verdict:[/] {error}", highlight=False)
+        console.print(f"[bold red]no verdict:[/] {escape(str(error))}", highlight=False)
         raise typer.Exit(2) from error
     show(outcome, console)
     raise typer.Exit(1 if outcome.problems() else 0)

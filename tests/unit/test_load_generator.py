@@ -132,6 +132,19 @@ def test_a_comparison_without_users_is_refused() -> None:
     assert (done.exit_code, "names no load" in done.output) == (2, True)
 
 
+def test_a_page_of_an_experiment_before_is_not_left_for_one_of_this(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def find_k6() -> str:
+        raise GeneratorError("none")
+
+    monkeypatch.setattr("loadtests.__main__.find_k6", find_k6)
+    for kind in ("html", "json"):
+        (tmp_path / f"compare.{kind}").write_text("Ours reaches each of these goals")
+    assert CliRunner().invoke(app, ["compare", "--out", str(tmp_path)]).exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_scale_without_a_value_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("loadtests.__main__._experiment", lambda *_: None)
     none = [word for axis in ("replicas", "buffers", "batch", "rate-cap") for word in (f"--{axis}", "")]

@@ -131,6 +131,15 @@ def test_a_closed_loop_without_figures_measured_nothing(monkeypatch: pytest.Monk
         throughput(load(tmp_path), Console(quiet=True), "k6")
 
 
+def test_a_report_of_the_run_before_is_not_left_for_one_of_this(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    k6_ends(monkeypatch, 0, made=500)
+    (tmp_path / "report.html").write_text("Passed")
+    throughput(load(tmp_path), Console(quiet=True), "k6")
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_k6_does_not_outlive_whoever_started_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     process = RunningK6(SystemExit(143))
     k6_ends(monkeypatch, 0)
@@ -443,6 +452,16 @@ def test_the_uri_with_its_password_need_not_stand_on_the_command_line(
     monkeypatch.setattr("loadtests.__main__.conduct", conduct)
     CliRunner().invoke(app, ["flood", "--base-url", "http://service", "--out", str(tmp_path)])
     assert asked == ["mongodb://u:secret@h"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [(["[/x]"], "there is no scenario '[/x]'"),
+     (["flood", "--base-url", ",", "--mongodb-uri", "mongodb://h"], "no address of the service's own")],
+)  # fmt: skip
+def test_what_nobody_can_ask_for_has_no_verdict_and_a_reason(words: list[str], reason: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["run", *words, "--out", str(tmp_path)])
+    assert (done.exit_code, reason in done.output) == (2, True), done.output
 
 
 def test_an_address_with_a_password_is_refused_before_a_report_names_it(tmp_path: Path) -> None:
