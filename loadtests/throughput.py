@@ -46,8 +46,8 @@ def throughput(load: Load, console: Console, k6: str) -> Throughput:
     Of a scenario that records its answers those count that came while load was offered; of another all that were made,
     which is one a user too many at most.
 
-    Raises what `warm_up` raises, and GeneratorError when a request failed: a refusal is quick, so a rate that counts
-    refusals is no capacity.
+    Raises what `warm_up` raises, and GeneratorError when nothing was answered, or a request failed: a refusal is
+    quick, so a rate that counts refusals is no capacity.
     """
     plan, summary, sampler = _unjudged(load, console, k6)
     failed = values_of(summary, "http_req_failed")
@@ -58,8 +58,12 @@ def throughput(load: Load, console: Console, k6: str) -> Throughput:
             f"no capacity: the service's log says why; k6's record is in {load.out}"
         )
     answers = load_answers(load.out / ANSWERS)
-    made = int(values_of(summary, "http_reqs")["count"])
+    made = int(values_of(summary, "http_reqs").get("count", 0))
     answered = made if answers.started_s is None else answers.ended(0.0, plan.seconds)
+    if not answered:
+        raise GeneratorError(
+            f"{', '.join(load.base_urls)} answered nothing within {plan.seconds:g} s: k6's record is in {load.out}"
+        )
     seen = sampler.seen
     watched_s = seen[-1].at_s - seen[0].at_s if seen else 0.0
     dropped = generator.dropped(summary)

@@ -103,6 +103,12 @@ def test_answers_that_came_after_the_load_are_no_part_of_the_rate(
     assert throughput(load(tmp_path), Console(quiet=True), "k6").per_s == 0.2
 
 
+def test_where_nothing_was_answered_there_is_no_capacity(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    k6_ends(monkeypatch, 0, made=5, record="started 1000 1\nstopped 11000 null")
+    with pytest.raises(GeneratorError, match="http://service answered nothing within 10 s"):
+        throughput(load(tmp_path), Console(quiet=True), "k6")
+
+
 def test_a_rate_with_failures_is_no_capacity_but_warms_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     k6_ends(monkeypatch, 99, made=500, failed=7)
     with pytest.raises(GeneratorError, match="7 of 500 requests to http://service failed"):
