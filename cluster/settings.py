@@ -238,7 +238,13 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: Any) -> Settings:
-    """The settings of this process. Raises `SettingsError` whose text names each setting at fault, never its value."""
+    """The settings of this process. Raises `SettingsError` whose text names each setting at fault, never its value.
+
+    `overrides` go by the options' own names alone; `Settings` would take those of the environment too.
+    """
+    if strangers := sorted(set(overrides) - set(Settings.model_fields)):
+        faults = [f"  {name}: no option is called so; their names: cluster/settings.example.yaml" for name in strangers]
+        raise SettingsError("\n".join([_NOTHING_STARTED, *faults]))
     try:
         settings = Settings(**overrides)
     except ValidationError as error:

@@ -5,7 +5,7 @@ It must not say `from __future__ import annotations`: Serve's typed builder woul
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 from ray import serve
 
 from actors.life import calm_collector
@@ -20,16 +20,9 @@ _START_S = 20.0  # a replica that cannot reach its log after this starts all the
 
 
 class Args(BaseModel):
-    """`args` of the Serve config: any option of `cluster.settings.Settings`, by its name. Unknown names are refused."""
+    """`args` of the Serve config: any option of `cluster.settings.Settings`, by its name; `load` refuses others."""
 
     model_config = ConfigDict(extra="allow")
-
-    @model_validator(mode="after")
-    def _known_options_only(self) -> "Args":
-        unknown = sorted(set(self.model_extra or {}) - set(Settings.model_fields))
-        if unknown:
-            raise ValueError(f"unknown option in args: {', '.join(unknown)}")
-        return self
 
 
 @serve.deployment(name="Edge", max_ongoing_requests=20_000)

@@ -306,7 +306,7 @@ MISTAKES: dict[str, tuple[Plant, str, str]] = {
     "an option that is none": (
         lambda all_: edit_serve(all_, lambda config: config["applications"][0].update(args={"bufers": 2})),
         SERVE,
-        "unknown option in args: bufers",
+        "bufers: no option is called so",
     ),
     "an option out of bounds": (
         lambda all_: edit_serve(all_, lambda config: config["applications"][0].update(args={"buffers": 0})),

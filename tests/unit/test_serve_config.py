@@ -14,9 +14,10 @@ from cluster.embedded import ports, redis_server
 from cluster.embedded.redis_server import RedisServer
 from cluster.embedded.steps import Steps
 from cluster.parts import Parts
-from cluster.settings import MIB
+from cluster.settings import MIB, SettingsError
 from cluster.state import Process, Record, StateFolder
 from cluster.terminal import settings_and_folder
+from serve_app import app
 
 
 @pytest.fixture
@@ -71,6 +72,8 @@ def test_a_redis_of_ours_has_room_for_what_the_args_ask(
         ("applications: [{import_path: 'serve_app.app:build', args: {1: s3cret}}]\n", "its args must be of the form"),
         (text(batchsize="s3cret"), "batchsize: "),
         (text(buffers="s3cret"), "buffers: "),
+        (text(REDIS_URL="redis://s3cret/"), "REDIS_URL: "),
+        (text(SPILLWAY_MONGODB_URI="mongodb://s3cret/"), "SPILLWAY_MONGODB_URI: "),
     ],
 )
 def test_a_file_that_cannot_be_used_ends_each_command_and_no_value_is_repeated(
@@ -82,6 +85,19 @@ def test_a_file_that_cannot_be_used_ends_each_command_and_no_value_is_repeated(
         settings_and_folder()
     said = capsys.readouterr().err
     assert (ended.value.code, why in said, "s3cret" in said) == (2, True, False)
+
+
+@pytest.mark.parametrize("args", [{"MONGO_URI": "mongodb://s3cret/"}, {"batchsize": "s3cret"}, {"buffers": "s3cret"}])
+def test_the_application_refuses_an_arg_in_the_words_of_the_commands(
+    file: Path, capsys: pytest.CaptureFixture[str], args: dict[str, str]
+) -> None:
+    """What only the application refuses ends `make up` half a minute later, with Ray's stack before the reason."""
+    with pytest.raises(SettingsError) as refusal:
+        app.build(app.Args(**args))
+    file.write_text(text(**args))
+    with pytest.raises(SystemExit):
+        settings_and_folder()
+    assert capsys.readouterr().err == f"{refusal.value}\n"
 
 
 @pytest.mark.parametrize("content", ["", "applications: []\n", "applications: [{import_path: 'other:app', args: 1}]\n"])
