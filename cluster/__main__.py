@@ -41,7 +41,7 @@ def down() -> None:
     """Stop a running service as Ctrl-C does, or end exactly what a killed run left. Data and logs stay."""
     from cluster.down import down as clean
 
-    _, folder = settings_and_folder()
+    _, folder = settings_and_folder(of_a_run=True)
     raise typer.Exit(clean(folder, out))
 
 
@@ -60,7 +60,7 @@ def status(
     secrets: Annotated[bool, typer.Option("--secrets", help="With the passwords of Redis and MongoDB")] = False,
 ) -> None:
     """Print the running service's addresses and numbers; exit code 1 when none runs. Passwords are starred out."""
-    _, folder = settings_and_folder()
+    _, folder = settings_and_folder(of_a_run=True)
     record = running(folder)
     numbers = telegraph.status(record.http_url) if record.http_url else None
     told = record.to_json()
@@ -82,7 +82,7 @@ def drain(timeout: Annotated[float | None, typer.Option(help="Seconds [default: 
     """Refuse new writes and store what is buffered; prints `left N`. The service must be restarted to accept again."""
     from cluster.draining import drain as run
 
-    settings, folder = settings_and_folder()
+    settings, folder = settings_and_folder(of_a_run=True)
     if "RAY_ADDRESS" not in os.environ:
         record = running(folder)
         if record.ray_address is None:

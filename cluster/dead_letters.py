@@ -253,7 +253,7 @@ def _somebody_is_here() -> bool:
 
 def _shelf(base_url: str) -> Shelf:
     if not base_url:
-        _, folder = settings_and_folder()
+        _, folder = settings_and_folder(of_a_run=True)
         base_url = running(folder).http_url
     if not base_url:
         fail("The service has no address yet; it is still starting.")

@@ -44,16 +44,35 @@ def unusable(error: OSError) -> str:
     return f"Spillway's folder cannot be used: {error}"
 
 
-def settings_and_folder() -> tuple[Settings, StateFolder]:
-    """Ends the command with code 2 when a setting is wrong, and tells of variables that are none."""
+def settings_and_folder(of_a_run: bool = False) -> tuple[Settings, StateFolder]:
+    """Ends the command with code 2 when a setting is wrong, and tells of variables that are none.
+
+    `of_a_run`: not where a run is found all the same. What was written into the files since it began must keep nobody
+    from stopping it or from asking; of the settings only `state_dir` is sure to be its own then.
+    """
     for name in unread(os.environ):
-        note = f"Nobody reads the variable {name}; each setting's name: cluster/settings.example.yaml"
-        err.print(f"[yellow]{escape(note)}[/yellow]", soft_wrap=True)
+        warn(f"Nobody reads the variable {name}; each setting's name: cluster/settings.example.yaml")
+    args: dict[str, Any] = {}
     try:
-        settings = load(**serve_config.args())  # as the application reads them
+        args = serve_config.args()
+        settings = load(**args)  # as the application reads them
     except ValueError as error:  # a `SettingsError`, or why the file cannot be used
-        fail(str(error), code=2)
+        despite = _of_the_run(args) if of_a_run else None
+        if despite is None:
+            fail(str(error), code=2)
+        settings = despite
+        warn(f"{error}\nThis is about the run in {StateFolder(settings.state_dir).path}.")
     return settings, StateFolder(settings.state_dir)
+
+
+def _of_the_run(args: dict[str, Any]) -> Settings | None:
+    """What stands in for settings that cannot be used; None when no run is found, which may be somewhere else then."""
+    place = args.get("state_dir") or os.environ.get(variable("state_dir"))
+    try:
+        settings = Settings.model_construct(state_dir=str(place)) if place else load()
+    except ValueError:  # the file of SPILLWAY_CONFIG may name another place: a guess could stop another service
+        return None
+    return settings if StateFolder(settings.state_dir).load() else None
 
 
 def unread(variables: Iterable[str]) -> list[str]:
@@ -87,6 +106,10 @@ def silence(streams: Iterable[int] = (1, 2)) -> None:
         if not stat.S_ISREG(os.fstat(stream).st_mode):
             os.dup2(nowhere, stream)
     os.close(nowhere)
+
+
+def warn(message: str) -> None:
+    err.print(f"[yellow]{escape(message)}[/yellow]", soft_wrap=True)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

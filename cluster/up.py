@@ -194,15 +194,14 @@ class Run:
         environment = {
             **os.environ,
             **client_environment(str(self.record.ray_token_file), str(self.record.ray_address)),
-            "SPILLWAY_REDIS_URL": self.record.redis_url,
-            "SPILLWAY_MONGODB_URI": self.record.service_mongodb_uri,
+            "SPILLWAY_STATE_DIR": str(self._folder.path),  # there it finds this run, whatever the files say by now
             reaper.RUN_VARIABLE: self.record.run_id,
         }
         outcome, deadline = "", time.monotonic() + self._drain_s
         self._console.print(f"Draining: at most {self._settings.drain_timeout_s:g} s; Ctrl-C again skips it")
         with log.open("wb") as output, Live(console=self._console, refresh_per_second=4, transient=True) as live:
             drain = subprocess.Popen(
-                [sys.executable, "-m", "cluster", "drain"],
+                [sys.executable, "-m", "cluster", "drain", "--timeout", str(self._settings.drain_timeout_s)],
                 cwd=PROJECT_ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

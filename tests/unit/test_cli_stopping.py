@@ -22,7 +22,7 @@ from rich.live import Live
 from typer.testing import CliRunner
 
 from cluster import down as stopping
-from cluster import telegraph
+from cluster import serve_config, telegraph
 from cluster import up as running
 from cluster.__main__ import app
 from cluster.down import clean, down
@@ -320,6 +320,25 @@ def test_a_drain_gets_its_time_from_when_it_can_begin_and_then_the_writer_may_le
     said = console.export_text()
     assert "the drain was not finished in time" in said
     assert "the drain was skipped" in said
+
+
+def test_the_drain_of_a_run_asks_no_file_that_was_changed_since(
+    folder: StateFolder, console: Console, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody mends the files of a next start between Ctrl-C and the drain."""
+    begun: list[tuple[list[str], dict[str, str]]] = []
+
+    class Drain(Drained):
+        def __init__(self, command: list[str], env: dict[str, str], **_: Any) -> None:
+            begun.append((command, env))
+
+    monkeypatch.setattr(subprocess, "Popen", Drain)
+    monkeypatch.setattr("cluster.draining.drain", lambda _, timeout_s: int(timeout_s))
+    Run(load(drain_timeout_s=7), folder, console)._drain()
+    ((command, environment),) = begun
+    monkeypatch.setattr(serve_config, "SERVE_CONFIG", Path("/nowhere"))
+    done = CliRunner().invoke(app, command[3:], env={**environment, "SPILLWAY_CONFIG": "/nowhere"})
+    assert (done.exit_code, done.stdout) == (0, "left 7\n")
 
 
 def test_a_drain_that_tells_nothing_has_left_the_last_backlog_that_was_known(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from rich.console import Console
+from typer.testing import CliRunner
 
-from cluster import serve_config
+from cluster import reaper, serve_config, state
+from cluster.__main__ import app as commands
 from cluster.embedded import ports, redis_server
 from cluster.embedded.redis_server import RedisServer
 from cluster.embedded.steps import Steps
@@ -18,6 +23,8 @@ from cluster.settings import MIB, SettingsError
 from cluster.state import Process, Record, StateFolder
 from cluster.terminal import settings_and_folder
 from serve_app import app
+
+DEAD = Process(1, 1, "boot")
 
 
 @pytest.fixture
@@ -85,6 +92,58 @@ def test_a_file_that_cannot_be_used_ends_each_command_and_no_value_is_repeated(
         settings_and_folder()
     said = capsys.readouterr().err
     assert (ended.value.code, why in said, "s3cret" in said) == (2, True, False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StateFolder]:
+    """Where a run is looked for that no setting names another place for."""
+    monkeypatch.setattr(state, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(reaper, "find", lambda _: [])
+    folder = StateFolder(".spillway")
+    folder.create()
+    yield folder
+    shutil.rmtree(folder.sockets, ignore_errors=True)
+
+
+SLIPS = [None, "applications: [\n", text(buffers="four"), text(BUFFERS=4), text(state_dir=".spillway", batchsize=1)]
+
+
+@pytest.mark.parametrize("content", SLIPS)
+def test_a_slip_in_the_file_keeps_nobody_from_asking_about_a_run_or_from_stopping_it(
+    file: Path, folder: StateFolder, content: str | None
+) -> None:
+    if content is not None:
+        file.write_text(content)
+    assert CliRunner().invoke(commands, ["down"]).exit_code == 2, "nothing is found, and may be where the file says"
+    folder.save(Record("run", Process.of(os.getpid()) or DEAD, "running"))
+    asked = CliRunner().invoke(commands, ["status"])
+    assert (asked.exit_code, "running" in asked.stdout) == (0, True)
+    assert f"This is about the run in {folder.path}." in asked.stderr
+    folder.save(Record("run", DEAD, "running"))
+    stopped = CliRunner().invoke(commands, ["down"])
+    assert (stopped.exit_code, stopped.stdout) == (0, "Clean now.\n")
+    assert CliRunner().invoke(commands, ["clean"]).exit_code == 2, "what deletes must know where"
+
+
+def test_a_run_that_the_args_put_elsewhere_is_found_there(file: Path, folder: StateFolder, tmp_path: Path) -> None:
+    elsewhere = StateFolder(tmp_path / "elsewhere")
+    elsewhere.create()
+    file.write_text(text(state_dir=str(elsewhere.path), buffers="four"))
+    elsewhere.save(Record("run", DEAD, "running"))
+    folder.save(Record("run", DEAD, "running"))
+    try:
+        assert CliRunner().invoke(commands, ["down"]).exit_code == 0
+    finally:
+        elsewhere.sockets.rmdir()
+    assert (elsewhere.load() is None, folder.load() is None) == (True, False)
+
+
+def test_where_the_run_is_is_never_guessed(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that cannot be read may name another folder, and another service would be stopped."""
+    monkeypatch.setenv("SPILLWAY_CONFIG", "/nowhere")
+    folder.save(Record("run", DEAD, "running"))
+    assert CliRunner().invoke(commands, ["down"]).exit_code == 2
+    assert folder.load() is not None
 
 
 @pytest.mark.parametrize("args", [{"MONGO_URI": "mongodb://s3cret/"}, {"batchsize": "s3cret"}, {"buffers": "s3cret"}])
