@@ -230,6 +230,12 @@ def test_what_is_to_be_won_against_a_rival_that_was_not_measured_is_not_won() ->
     assert (page.passed, page.reasons[-1]) == (False, f"✗ 64 users: at least 1.7 times {RIVAL} (is unknown)")
 
 
+def test_a_median_stands_beside_the_rounds_it_was_made_of() -> None:
+    rounds = [played("ours", 8, rate) for rate in (1300.0, 1100.0, 1250.0)]
+    page = compare_page.page_of(contest.standings(rounds), [], rounds, [("ours", "")], {})
+    assert page.tables[0].rows[0][:2] == ("ours", "1,250 (1,300, 1,100, 1,250)")
+
+
 def test_where_nothing_is_to_be_won_the_page_speaks_of_no_win() -> None:
     rounds = [played("ours", 8, 90.0), played("rival", 8, 900.0)]
     page = compare_page.page_of(contest.standings(rounds), [], rounds, [("ours", ""), ("rival", "")], {})
