@@ -40,9 +40,9 @@ class BuildFailed(RuntimeError):
 
 
 def cache_folder() -> Path:
-    """Where built programs are kept between clones."""
+    """Where built programs are kept between clones. Absolute: go and FerretDB are started in other folders."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "spillway"
+    return Path(base).absolute() / "spillway"
 
 
 def ferretdb(steps: Steps) -> Path:
@@ -164,8 +164,11 @@ def run_go(
     program = go(steps)
     with steps.step(title) as tick:
         # Without cgo no C compiler is needed, and the program runs on any libc. It is for this machine, whatever the
-        # shell builds for, and of no workspace that the project may lie in. Of HOME go only looks at the variable.
-        variables = {"CGO_ENABLED": "0", "GOOS": "", "GOARCH": "", "GOWORK": "off", "HOME": str(Path.home())}
+        # shell builds for, and of no workspace that the project may lie in. Of HOME go only looks at the variable, and
+        # it keeps its modules there: who has none to write in has named XDG_CACHE_HOME.
+        home = os.path.expanduser("~")
+        home = home if os.access(home, os.W_OK) else str(cache_folder())
+        variables = {"CGO_ENABLED": "0", "GOOS": "", "GOARCH": "", "GOWORK": "off", "HOME": home}
         variables |= environment or {}
         run([str(program), *arguments], log, tick, hint=_offline(), cwd=cwd, environment=variables)
 

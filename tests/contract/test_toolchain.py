@@ -77,6 +77,18 @@ def test_what_the_shell_builds_for_and_where_the_project_lies_is_no_matter(
     assert home, "the modules are kept there"
 
 
+def test_the_cache_is_enough_for_who_has_no_home(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOPATH", raising=False)
+    monkeypatch.setenv("HOME", "/proc/none")
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    monkeypatch.chdir(tmp_path)
+    toolchain.run_go(Steps(Console(stderr=True)), "Asking Go", ["env", "GOPATH"], cache / "log", cwd=PROJECT_ROOT)
+    assert (cache / "log").read_text().strip() == str(cache / "go")
+    assert toolchain.cache_folder() == cache, "go and FerretDB are started in other folders"
+
+
 def test_a_user_without_a_folder_is_told_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
     with pytest.raises(toolchain.BuildFailed, match=r"/proc/none.*named by HOME, or XDG_CACHE_HOME"):
