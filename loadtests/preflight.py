@@ -171,7 +171,7 @@ def _proxy_files(connections: int) -> int:
 def survey(base_url: str, out: Path, listeners: Mapping[int, int], proxies: Collection[int] = ()) -> Machine:
     """The machine as it is now. Raises OSError."""
     first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
-    memory = memory_bytes()[1] + psutil.swap_memory().free
+    memory = memory_bytes()[1] + _swap_bytes()
     return Machine(
         hard_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         first_port=int(first),
@@ -229,3 +229,13 @@ def memory_bytes() -> tuple[int, int]:
     except (OSError, ValueError, IndexError):  # `max` is no number
         return machine.total, machine.available
     return min(machine.total, limit), min(machine.available, limit - used + cached)
+
+
+def _swap_bytes() -> int:
+    """What is free of the machine's swap, or of what its container may have of it: in Kubernetes mostly nothing."""
+    free = psutil.swap_memory().free
+    try:
+        limit, used = (int((_GROUP / f"memory.swap.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):
+        return free
+    return min(free, max(0, limit - used))

@@ -149,6 +149,19 @@ def test_a_containers_limit_bounds_the_memory(
     assert preflight.memory_bytes() == (total * GIB, available * GIB)
 
 
+@pytest.mark.parametrize(("limit", "swap"), [("0", 0), ("max", 8), (str(3 * GIB), 2), (str(99 * GIB), 8)])
+def test_a_containers_limit_bounds_the_swap(
+    limit: str, swap: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A pod without any was said to have the machine's, and k6 was killed."""
+    monkeypatch.setattr(preflight.psutil, "virtual_memory", memory(4 * GIB, 1 * GIB))
+    monkeypatch.setattr(preflight.psutil, "swap_memory", lambda: SimpleNamespace(free=8 * GIB))
+    monkeypatch.setattr(preflight, "_GROUP", tmp_path)
+    (tmp_path / "memory.swap.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.swap.current").write_text(f"{GIB}\n")
+    assert preflight.survey("http://127.0.0.1", tmp_path, {}).memory_bytes == (1 + swap) * GIB
+
+
 def test_k6_calls_from_more_addresses_only_when_one_has_too_few_ports() -> None:
     assert local_ips(need_of(plan(), K6_BYTES), LARGE) == LOCAL_IPS
     assert local_ips(need_of(plan(fresh=False), K6_BYTES), LARGE) is None
