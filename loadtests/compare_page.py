@@ -62,8 +62,8 @@ def page_of(
 
 def _tables(found: Sequence[Standing], ours: str, users: Sequence[int]) -> list[Table]:
     head = (
-        "", "requests/s (each round)", "ours is", "p50", "p95", "p99", "not accepted", "fewer reads", "documents/s", "lag, most",
-        "backlog at stop", "k6 (cores)", "all but k6, µs of CPU a request",
+        "", "requests/s (each round)", "ours is", "p50", "p95", "p99", "not accepted", "fewer reads", "documents/s",
+        "lag, most", "backlog at stop", "k6 (cores)", "all but k6, µs of CPU a request",
     )  # fmt: skip
     tables = []
     for load in users:
