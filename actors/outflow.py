@@ -51,7 +51,8 @@ class Outflow:
         self.resolved = NOTHING  # every entry up to here has been named by a Report
         self.rejections: OrderedDict[str, str] = OrderedDict()  # "position/offset" -> reason
         self.complete_since = NOTHING  # of entries after this one, `rejections` names every rejected write
-        self.last_error = ""
+        self._flush_error = ""
+        self._log_error = ""
         self._log = log
         self._backlog = backlog
         self._sink = sink
@@ -69,6 +70,11 @@ class Outflow:
         self._done: list[Entry] = []  # resolved, and still in the log
         self._trim = asyncio.Event()
         self._trimming = asyncio.Lock()
+
+    @property
+    def last_error(self) -> str:
+        """Why it waits for the log, or for MongoDB; empty when all is well."""
+        return self._log_error or self._flush_error
 
     def wake(self) -> None:
         """The backlog may have grown."""
@@ -170,7 +176,7 @@ class Outflow:
             try:
                 reports = await self._sink.write([round_.commands[group] for group in groups])
             except WriterUnavailable as error:
-                self.last_error = str(error)
+                self._flush_error = str(error)
             else:
                 again = []
                 for group, report in zip(groups, reports, strict=True):
@@ -179,7 +185,7 @@ class Outflow:
                         raise RuntimeError(f"{len(places)} writes were sent and {len(report.outcomes)} reported")
                     if report.needs_retry:
                         again.append(group)
-                        self.last_error = report.retry_reason or self.last_error
+                        self._flush_error = report.retry_reason or self._flush_error
                     elif Outcome.REJECTED in report.outcomes:
                         for index, outcome in enumerate(report.outcomes):
                             if outcome == Outcome.REJECTED:
@@ -191,7 +197,7 @@ class Outflow:
                 self._telemetry.count("flush_retries")
                 await self._clock.sleep(backoff_s(attempt))
         self._telemetry.observe("flush_seconds", (self._clock.now_ns() - began_ns) / SECOND_NS)
-        self.last_error = ""
+        self._flush_error = ""
         return rejected
 
     async def _bury(self, entries: list[Entry], rejected: dict[Place, _Rejection]) -> None:
@@ -267,9 +273,8 @@ class Outflow:
                 await act()
             except (LogUnavailable, OutcomeUnknown) as error:
                 attempt += 1
-                self.last_error = str(error)
+                self._log_error = str(error)
                 await self._clock.sleep(backoff_s(attempt, most_s=0.5))
             else:
-                if attempt:  # nothing else may be flushed for long, and would take it back
-                    self.last_error = ""
+                self._log_error = ""
                 return

@@ -205,6 +205,18 @@ async def test_why_a_batch_is_tried_again_stays_told_until_it_is_through(pour: P
     assert pour.outflow.last_error == ""
 
 
+async def test_what_mongodb_says_stays_told_when_the_log_is_back(pour: Pour) -> None:
+    pour.log.faults.plan("acknowledge", *[LogUnavailable("away")] * 12)
+    pour.sink.answers = [report(STORED), *[lambda commands: [Report.again(1, "no space left")]] * 20]
+    await pour.add(insert("a"))
+    await pour.clock.advance(0.05)
+    await pour.add(insert("b"))
+    while not pour.events:
+        await pour.clock.advance(0.01)
+    assert pour.events == ["acknowledge"]
+    assert pour.outflow.last_error == "no space left"
+
+
 async def test_only_the_commands_in_question_go_again(pour: Pour) -> None:
     pour.sink.answers = [lambda commands: [Report.all(STORED, 1), Report.all(RETRY, 1)]]
     await pour.add(insert("a"), put("b"))
