@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 
 from actors.core.document import Key
+
+_STREAM = re.compile("([0-9]+)of([0-9]+)")  # int() by itself takes a sign, blanks and _ too
 
 
 def shard_of(key: Key, shards: int) -> int:
@@ -26,10 +29,17 @@ def stream_of(index: int, shards: int) -> str:
 
 def pool_of(stream: str) -> int:
     """The size of the pool that it belongs to. Raises `ValueError` for what is no stream."""
-    return int(stream.partition("of")[2])
+    return _numbers(stream)[1]
 
 
 def heir_of(stream: str, shards: int) -> int:
     """The buffer that empties the stream of an earlier pool size before the pool of `shards` flushes anything; of one
     of that pool its own. Raises `ValueError` for what is no stream."""
-    return int(stream.partition("of")[0]) % shards
+    return _numbers(stream)[0] % shards
+
+
+def _numbers(stream: str) -> tuple[int, int]:
+    found = _STREAM.fullmatch(stream)
+    if found is None:
+        raise ValueError(f"{stream!r} is no stream's name")
+    return int(found[1]), int(found[2])

@@ -33,3 +33,14 @@ def test_every_old_stream_has_one_heir_in_a_smaller_pool() -> None:
 def test_a_stream_of_the_pool_itself_is_its_buffers_own() -> None:
     assert [heir_of(stream_of(index, 3), 3) for index in range(3)] == [0, 1, 2]
     assert pool_of(stream_of(1, 12)) == 12
+
+
+NO_STREAMS = ["", "of", "1of", "of2", "1of2of3", "-1of2", "+1of2", "1_0of2", " 1of2", "²of2", "٣of2", "1of2\n"]
+
+
+@pytest.mark.parametrize("name", NO_STREAMS)
+def test_what_is_no_streams_name_has_no_heir_and_no_pool(name: str) -> None:
+    """Receipts come from callers."""
+    for asked in (lambda: heir_of(name, 2), lambda: pool_of(name)):
+        with pytest.raises(ValueError, match="no stream's name"):
+            asked()
